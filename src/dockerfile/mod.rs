@@ -1,0 +1,1 @@
+//! Which sources a Dockerfile names, and at which line.

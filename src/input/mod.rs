@@ -1,0 +1,7 @@
+//! The document that rules read: what a source says of itself, and what was resolved of it.
+
+mod document;
+mod fields;
+
+pub use document::*;
+pub use fields::{Field, FieldSet};

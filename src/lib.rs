@@ -1,0 +1,34 @@
+//! buildgate decides, before anything is fetched, whether a BuildKit build may use each of its
+//! sources.
+//!
+//! ```text
+//! SourceOp → Source → check ⟲ { input + what is known → policy → decided | needs metadata → resolve }
+//!                   → Decision → the door's answer, with the reason
+//! ```
+//!
+//! | module         | owns                                                                    |
+//! |----------------|-------------------------------------------------------------------------|
+//! | [`source`]     | what a build would load, parsed and normalised; knows no wire           |
+//! | [`meta`]       | what can be resolved about a source, and the trait that resolves it     |
+//! | [`input`]      | the document that rules read                                            |
+//! | [`policy`]     | loading, compiling, limits, lazy fields, builtins; all of regorus       |
+//! | [`check`]      | one round of a decision, and the one loop that resolves what it needs   |
+//! | [`wire`]       | protobuf ↔ domain                                                       |
+//! | [`resolve`]    | who answers metadata: registries, HTTP, git, fixtures                   |
+//! | [`dockerfile`] | which sources a Dockerfile names, and at which line                     |
+//! | [`report`]     | text, JSON, SARIF and JUnit                                             |
+//! | [`cli`]        | one file a command                                                      |
+//!
+//! Dependencies point downwards only: `source`, `meta`, `input`, `policy` and `check` know no
+//! protobuf, no gRPC and no command line.
+
+pub mod check;
+pub mod cli;
+pub mod dockerfile;
+pub mod input;
+pub mod meta;
+pub mod policy;
+pub mod report;
+pub mod resolve;
+pub mod source;
+pub mod wire;

@@ -1,0 +1,193 @@
+//! What can be resolved about a source, and the trait that resolves it.
+//!
+//! The shapes mirror BuildKit's `ResolveSourceMetaRequest` and `ResolveSourceMetaResponse`, without
+//! knowing them: a door translates, a registry client or a fixture answers directly. A request asks
+//! for everything that is wanted at once, because a daemon's later answer replaces its earlier one.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::pin::Pin;
+
+use bytes::Bytes;
+
+use crate::source::{Platform, SourceOp};
+
+/// What to resolve about one source.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MetaRequest {
+    /// The source, unchanged from how it was put to us.
+    pub source: SourceOp,
+    /// The platform asked for; `None` means the resolver's default.
+    pub platform: Option<Platform>,
+    /// For images: what of the image.
+    pub image: Option<ImageRequest>,
+    /// For git: what of the repository.
+    pub git: Option<GitRequest>,
+    /// For HTTP: what of the file.
+    pub http: Option<HttpRequest>,
+}
+
+/// What to resolve about an image. The digest always comes along.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ImageRequest {
+    /// The image config (`no_config` unset on the wire).
+    pub config: bool,
+    /// The attestation chain, provenance predicates and signatures included.
+    pub attestations: bool,
+}
+
+/// What to resolve about a git repository. Reference and checksums always come along.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct GitRequest {
+    /// The raw commit and tag objects too.
+    pub objects: bool,
+}
+
+/// What to resolve about a file. Its SHA-256 always comes along.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HttpRequest {
+    /// Another digest of the file, with bytes appended to it before hashing.
+    pub checksum: Option<ChecksumRequest>,
+}
+
+/// A digest of a file with a suffix (BuildKit's checksum assist).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChecksumRequest {
+    /// Hash algorithm.
+    pub algorithm: ChecksumAlgorithm,
+    /// Bytes hashed after the file.
+    pub suffix: Bytes,
+}
+
+/// Hash algorithms of the checksum assist.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ChecksumAlgorithm {
+    /// SHA-256.
+    Sha256,
+    /// SHA-384.
+    Sha384,
+    /// SHA-512.
+    Sha512,
+}
+
+/// What was resolved about one source. A field that was asked for and is missing was not resolved:
+/// that is *could not verify*, never *absent*.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SourceMeta {
+    /// What is known of an image.
+    pub image: Option<ImageMeta>,
+    /// What is known of a git repository.
+    pub git: Option<GitMeta>,
+    /// What is known of a file.
+    pub http: Option<HttpMeta>,
+}
+
+/// What was resolved about an image.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ImageMeta {
+    /// Digest of what the reference names (the index, for a multi-platform image).
+    pub digest: Option<String>,
+    /// The image config, raw JSON.
+    pub config: Option<Bytes>,
+    /// Where the attestations were asked for: what was found.
+    pub attestations: Option<AttestationChain>,
+}
+
+/// An image's attestations, from its index down to their blobs.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AttestationChain {
+    /// Digest of the index; empty where the image is none.
+    pub root: String,
+    /// Digest of the manifest of the platform.
+    pub image_manifest: String,
+    /// Digest of its attestation manifest; empty where it has none.
+    pub attestation_manifest: String,
+    /// Digests of the manifests that sign the attestation manifest.
+    pub signature_manifests: Vec<String>,
+    /// Blobs by digest: manifests, statements, bundles.
+    pub blobs: BTreeMap<String, AttestationBlob>,
+}
+
+/// One blob of an attestation chain.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AttestationBlob {
+    /// Media type of the descriptor.
+    pub media_type: String,
+    /// Annotations of the descriptor (`in-toto.io/predicate-type`).
+    pub annotations: BTreeMap<String, String>,
+    /// The content.
+    pub data: Bytes,
+}
+
+/// What was resolved about a git repository.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct GitMeta {
+    /// Object that the reference names: a commit or an annotated tag, in hex.
+    pub checksum: String,
+    /// The full reference (`refs/heads/main`).
+    pub reference: String,
+    /// The commit, where `checksum` is an annotated tag.
+    pub commit_checksum: String,
+    /// The raw commit, without git's header.
+    pub commit_object: Option<Bytes>,
+    /// The raw annotated tag, without git's header.
+    pub tag_object: Option<Bytes>,
+}
+
+/// What was resolved about a file.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HttpMeta {
+    /// `sha256:…` of the file.
+    pub checksum: String,
+    /// File name, from the URL or the server.
+    pub filename: String,
+    /// The answer to a [`ChecksumRequest`].
+    pub checksum_response: Option<ChecksumResponse>,
+}
+
+/// The answer to a [`ChecksumRequest`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChecksumResponse {
+    /// `sha512:…` of file and suffix.
+    pub digest: String,
+    /// The suffix that was hashed, for comparison.
+    pub suffix: Bytes,
+}
+
+/// Metadata that could not be had.
+#[derive(Debug, thiserror::Error)]
+pub enum ResolveError {
+    /// `--offline`, or a door that cannot fetch this.
+    #[error("{what} would have to be fetched, and fetching is switched off")]
+    Offline {
+        /// What was wanted.
+        what: String,
+    },
+    /// The other side has no such thing.
+    #[error("{what}: not found")]
+    NotFound {
+        /// What was wanted.
+        what: String,
+    },
+    /// The other side answered with something that may not be believed, or not at all.
+    #[error("{what}: {source}")]
+    Failed {
+        /// What was wanted.
+        what: String,
+        /// Why it failed.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+}
+
+/// A metadata request under way.
+pub type Resolving<'a> =
+    Pin<Box<dyn Future<Output = Result<SourceMeta, ResolveError>> + Send + 'a>>;
+
+/// Someone who answers metadata: a registry client, a daemon's gateway, a fixture.
+pub trait ResolveSourceMeta: Send + Sync {
+    /// Resolves everything that `request` asks for, in one round trip where that can be.
+    ///
+    /// # Errors
+    /// When any part of it cannot be had; a partial answer is not given.
+    fn resolve<'a>(&'a self, request: &'a MetaRequest) -> Resolving<'a>;
+}

@@ -1,0 +1,1 @@
+//! The builtin functions that rules may call, with OPA's answers.

@@ -1,0 +1,1 @@
+//! Decisions for people and machines: text, JSON, SARIF and JUnit.

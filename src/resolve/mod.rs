@@ -1,0 +1,1 @@
+//! Who answers metadata: registries, HTTP servers, git, fixtures.

@@ -1,0 +1,1 @@
+//! Protobuf ↔ domain, and the generated code.
