@@ -35,6 +35,9 @@ pub struct Input {
     /// Fields of this source that are not resolved yet.
     #[serde(skip)]
     pub unresolved: FieldSet,
+    /// Fields of this source that are there and could not be verified.
+    #[serde(skip)]
+    pub unverifiable: FieldSet,
 }
 
 /// What is known of the build as a whole (`input.env`).
@@ -99,7 +102,10 @@ pub struct Blob {
 
 /// An image (`input.image`).
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
-pub struct Image {}
+pub struct Image { #[serde(skip)] pub provenance: Option<Provenance> }
+/// p
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Provenance { pub materials: Vec<Input> }
 
 /// A file by URL (`input.http`).
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]

@@ -5,3 +5,6 @@ mod fields;
 
 pub use document::*;
 pub use fields::{Field, FieldSet};
+
+/// Which material of which material of the source: empty for the source itself.
+pub type NodePath = Vec<usize>;

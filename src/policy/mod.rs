@@ -17,6 +17,8 @@ mod lower;
 mod natives;
 mod parse;
 mod suite;
+#[cfg(test)]
+mod tests;
 mod trace;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};

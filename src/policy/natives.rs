@@ -5,9 +5,11 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use regorus::Value;
 
+use super::builtins::{Origin, lookup};
 use super::error::{EvalError, Position};
 use super::files::{MAX_DATA, PolicyFiles};
 use super::Shared;
+use crate::source::Digest;
 
 /// Most that a policy may print in one evaluation, in bytes.
 const MAX_PRINT: usize = 64 << 10;
@@ -128,7 +130,7 @@ impl<'p> Natives<'p> {
         if image != own {
             return Err("the first argument is not input.image");
         }
-        if !crate::source::is_digest(digest) {
+        if digest.parse::<Digest>().is_err() {
             return Err("the second argument is not a digest such as sha256:…");
         }
         if self.checksum.as_deref() != Some(digest) {
@@ -145,7 +147,15 @@ fn nowhere() -> Position {
 /// Reads and parses a JSON file of a policy.
 pub(super) fn read_json(files: &PolicyFiles, path: &str) -> Result<Value, String> {
     let text = files.read_text(path, MAX_DATA).map_err(|error| error.to_string())?;
-    super::builtins::from_json(&text).map_err(|why| format!("`{path}` is not JSON: {why}"))
+    let Some(Origin::Ours(unmarshal)) = lookup("json.unmarshal").map(|builtin| builtin.origin)
+    else {
+        return Err("json.unmarshal is missing".to_owned());
+    };
+    match unmarshal(&[Value::from(text)]) {
+        Ok(Value::Undefined) => Err(format!("`{path}` is not JSON")),
+        Ok(value) => Ok(value),
+        Err(error) => Err(format!("`{path}`: {error}")),
+    }
 }
 
 /// JSON files read so far, by path.

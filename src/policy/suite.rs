@@ -206,7 +206,7 @@ impl TestSuite {
         let input = trace.last_input();
         let decision = match (input, self.policy.decision) {
             (Some(input), Some(decision)) => match self.evaluate(decision, input.clone()) {
-                Ok((Ok(Came::Known(value)), ..)) => Some(to_json(&value)),
+                Ok((Ok(Came::Known(value)), ..)) => Some(json(&value)),
                 Ok((Ok(_), ..)) => Some("undefined".to_owned()),
                 Ok((Err(error), ..)) => Some(error.to_string()),
                 Err(error) => Some(error.to_string()),
@@ -222,12 +222,16 @@ impl TestSuite {
             .and_then(|id| self.policy.program.statements.get(*id as usize))
             .map(|info| (info.position.clone(), info.text.clone()));
         TestOutcome::Failed {
-            input: input.map(to_json),
+            input: input.map(json),
             decision,
             missing_input: trace.missing_fields().map(str::to_owned).collect(),
             failed,
         }
     }
+}
+
+fn json(value: &Value) -> String {
+    to_json(value).unwrap_or_else(|error| error.to_string())
 }
 
 fn of(lines: &BTreeMap<u32, bool>, held: bool) -> Vec<u32> {

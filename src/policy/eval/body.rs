@@ -114,7 +114,7 @@ impl<'p> Machine<'p> {
 
     fn every(&mut self, step: &'p Step, frame: &mut Frame) -> Result<Holds> {
         let Step::Every { domain, key, value, steps } = step else { return Ok(Holds::No) };
-        let mut bind = |frame: &mut Frame, k: Outcome, v: Outcome| {
+        let bind = |frame: &mut Frame, k: Outcome, v: Outcome| {
             if let Some(slot) = key {
                 frame.set(*slot, k);
             }

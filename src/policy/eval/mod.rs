@@ -24,8 +24,9 @@ use super::ir::{GroupId, Program, Slot, Term};
 use super::natives::Natives;
 use super::trace::Trace;
 
-pub(super) use budget::{Budget, Limits};
-pub(super) use lazy::{Lazy, Reads};
+pub use budget::Limits;
+pub(super) use budget::Budget;
+pub(super) use lazy::{Lazy, LazyNode, MARK, OBJECTS, Reads, mark};
 
 /// What an expression came to.
 #[derive(Clone, Debug, PartialEq)]

@@ -9,7 +9,7 @@ use super::super::ir::{
 };
 use super::lazy::is_composite;
 use super::{Flow, Frame, Machine, Outcome, Result, member};
-use crate::policy::builtins::{BuiltinError, operators};
+use crate::policy::builtins::{self, BuiltinError, operators};
 
 impl<'p> Machine<'p> {
     /// What a term comes to.
@@ -287,10 +287,10 @@ impl<'p> Machine<'p> {
         let holds = match op {
             Comparison::Equal => a == b,
             Comparison::NotEqual => a != b,
-            Comparison::Less => operators::compare(a, b).is_lt(),
-            Comparison::LessOrEqual => operators::compare(a, b).is_le(),
-            Comparison::Greater => operators::compare(a, b).is_gt(),
-            Comparison::GreaterOrEqual => operators::compare(a, b).is_ge(),
+            Comparison::Less => builtins::compare(a, b).is_lt(),
+            Comparison::LessOrEqual => builtins::compare(a, b).is_le(),
+            Comparison::Greater => builtins::compare(a, b).is_gt(),
+            Comparison::GreaterOrEqual => builtins::compare(a, b).is_ge(),
         };
         Ok(Outcome::Known(Value::Bool(holds)))
     }

@@ -12,6 +12,8 @@ mod safety;
 mod scope;
 mod term;
 
+pub(super) use names::path_of;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
@@ -205,7 +207,7 @@ impl Lowerer<'_> {
             let lowered = this.clause(head, query, value)?;
             clauses.push(std::mem::take(&mut this.statements));
             chain.push(lowered);
-            Ok(())
+            Result::Ok(())
         };
         clause(self, first, head.value)?;
         for body in bodies.iter().skip(1) {

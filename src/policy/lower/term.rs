@@ -345,7 +345,7 @@ impl Lowerer<'_> {
                 Origin::Refused(why) => {
                     Err(self.error(span, format!("`{name}` cannot be used here: {why}")))
                 }
-                Origin::Ours(_) | Origin::Native | Origin::Context => {
+                Origin::Ours(_) | Origin::Context => {
                     Ok(Function::Builtin(builtin))
                 }
             },
