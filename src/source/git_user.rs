@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use super::git::{self, GitUrl};
 use super::http;
-use super::weburl::{UrlError, check_escapes};
+use super::weburl::check_escapes;
 use super::{SourceError, SourceOp, ambiguous, mask};
 
 /// A git source as it was written, taken apart.
@@ -174,7 +174,7 @@ impl GitUserSource {
                 "tag" => tag = Some(qualify("refs/tags/", value)),
                 "branch" => branch = Some(qualify("refs/heads/", value)),
                 "subdir" => set("subdirectory", &mut self.subdir, value)?,
-                // BuildKit takes whichever of the two it comes to last.
+                // BuildKit takes whichever of the two it comes to last: they must agree.
                 "checksum" | "commit" => set("checksum", &mut self.checksum, value)?,
                 "keep-git-dir" => self.keep_git_dir = Some(parse_bool("keep-git-dir", &value)?),
                 "submodules" => self.submodules = Some(parse_bool("submodules", &value)?),
