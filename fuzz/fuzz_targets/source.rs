@@ -21,9 +21,7 @@ fuzz_target!(|input: (String, Option<String>)| {
             assert!(!git.remote.contains("/../") && !git.remote.starts_with('-'));
             assert!(!git.reference.unwrap_or_default().starts_with('-'));
         }
-        Ok(
-            Source::Image(_) | Source::Local(_) | Source::OciLayout(_) | Source::Blob(_),
-        ) => {}
+        Ok(Source::Image(_) | Source::Local(_) | Source::OciLayout(_) | Source::Blob(_)) => {}
         Err(error) => assert!(!error.to_string().is_empty()),
     }
     if let Ok(op) = SourceOp::from_user(&text) {

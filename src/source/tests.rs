@@ -9,7 +9,11 @@ fn digest() -> String {
 
 fn refusal(identifier: &str, attrs: &[(&str, &str)]) -> String {
     let mut op = SourceOp::new(identifier);
-    op.attrs.extend(attrs.iter().map(|(name, value)| ((*name).into(), (*value).into())));
+    op.attrs.extend(
+        attrs
+            .iter()
+            .map(|(name, value)| ((*name).into(), (*value).into())),
+    );
     match Source::parse(&op) {
         Err(error) => error.to_string(),
         Ok(source) => panic!("{identifier}: {source:?}"),
@@ -24,7 +28,14 @@ fn check(identifier: &str, message: &str) {
 #[test]
 fn schemes() {
     let none = format!("`{{}}` is not a source identifier: it has no scheme; {SCHEMES}");
-    for identifier in ["", "alpine", "docker-image", "https:a.b", "https:\\\\a.b\\c", "not-a-source"] {
+    for identifier in [
+        "",
+        "alpine",
+        "docker-image",
+        "https:a.b",
+        "https:\\\\a.b\\c",
+        "not-a-source",
+    ] {
         check(identifier, &none);
     }
     for (identifier, scheme) in [
@@ -35,7 +46,10 @@ fn schemes() {
         ("docker-image+x://alpine", "docker-image+x"),
         (" https://a.b", " https"),
     ] {
-        check(identifier, &format!("`{{}}`: unknown source scheme `{scheme}`; {SCHEMES}"));
+        check(
+            identifier,
+            &format!("`{{}}`: unknown source scheme `{scheme}`; {SCHEMES}"),
+        );
     }
     let long = "x".repeat(MAX_LENGTH - "local://".len());
     assert!(Source::parse(&SourceOp::new(format!("local://{long}"))).is_ok());
@@ -72,8 +86,12 @@ fn images() {
         ("", empty.clone()),
         (":3", empty.clone()),
         ("docker.io/", empty),
-        (id.as_str(), "64 hexadecimal digits are an image id, not a name; expected a name, or \
-                       name@sha256:…".into()),
+        (
+            id.as_str(),
+            "64 hexadecimal digits are an image id, not a name; expected a name, or \
+                       name@sha256:…"
+                .into(),
+        ),
         ("foo/BAR", upper("foo/BAR")),
         ("UPPER CASE", upper("UPPER CASE")),
         ("a___b", component("a___b")),
@@ -96,9 +114,18 @@ fn images() {
         ("a:-x", tag("-x")),
         ("a:", tag("")),
         ("a:1:2", tag("1:2")),
-        ("a@", "`` has no algorithm; expected sha256:, sha384: or sha512: and hexadecimal".into()),
-        ("a@sha1:00", "digest algorithm `sha1` is unknown; expected sha256, sha384 or sha512".into()),
-        ("a@sha256:4B", "`sha256:4B`: sha256 takes 64 lower-case hexadecimal digits".into()),
+        (
+            "a@",
+            "`` has no algorithm; expected sha256:, sha384: or sha512: and hexadecimal".into(),
+        ),
+        (
+            "a@sha1:00",
+            "digest algorithm `sha1` is unknown; expected sha256, sha384 or sha512".into(),
+        ),
+        (
+            "a@sha256:4B",
+            "`sha256:4B`: sha256 takes 64 lower-case hexadecimal digits".into(),
+        ),
     ] {
         let identifier = format!("docker-image://{text}");
         let shown = mask(&identifier);
@@ -117,9 +144,8 @@ fn ambiguous_paths() {
         )
     };
     let slash = "its path has an escaped slash, which some undo and others do not; write `/`";
-    let backslash = |part: &str| {
-        format!("its {part} has a backslash, which some take for a slash; write `/`")
-    };
+    let backslash =
+        |part: &str| format!("its {part} has a backslash, which some take for a slash; write `/`");
     for (path, problem) in [
         ("our/../evil/x.git", dots("..")),
         ("our/./x.git", dots(".")),
@@ -142,7 +168,10 @@ fn ambiguous_paths() {
         ("our/%00", "its path has a control character".into()),
         ("our/%0d%0aX", "its path has a control character".into()),
         ("our/%7f", "its path has a control character".into()),
-        ("our/%25252541", "its path is percent-escaped more than 3 times over".into()),
+        (
+            "our/%25252541",
+            "its path is percent-escaped more than 3 times over".into(),
+        ),
     ] {
         let check = |identifier: String, attr: Option<&str>| {
             let attrs: Vec<_> = attr.iter().map(|url| ("git.fullurl", *url)).collect();
@@ -153,10 +182,16 @@ fn ambiguous_paths() {
         check(format!("https://dl.example/{path}"), None);
         check(format!("git://github.com/{path}#main"), None);
         check(format!("git://ssh://git@github.com/{path}"), None);
-        check("git://github.com/our/x".into(), Some(&format!("https://github.com/{path}")));
+        check(
+            "git://github.com/our/x".into(),
+            Some(&format!("https://github.com/{path}")),
+        );
         if !path.contains('\\') {
             check(format!("git://git@github.com:{path}"), None);
-            check("git://github.com/our/x".into(), Some(&format!("git@github.com:{path}")));
+            check(
+                "git://github.com/our/x".into(),
+                Some(&format!("git@github.com:{path}")),
+            );
         }
     }
 }
@@ -168,9 +203,11 @@ fn ambiguous_urls() {
         let message = format!("`{shown}` is ambiguous and refused: {problem}");
         assert_eq!(refusal(identifier, &[]), message);
     };
-    let at = "it has more than one `@` before its path; escape the one in the user information as %40";
+    let at =
+        "it has more than one `@` before its path; escape the one in the user information as %40";
     let backslash = "its URL has a backslash, which some take for a slash; write `/`";
-    let option = |part: &str| format!("its {part} begins with `-`, and could be taken for an option");
+    let option =
+        |part: &str| format!("its {part} begins with `-`, and could be taken for an option");
     check("http://user@a.b@evil/x", at);
     check("git://https://user@a.b@evil/x", at);
     check("https://a.b\\@evil/c", backslash);
@@ -180,8 +217,9 @@ fn ambiguous_urls() {
     check("git://a.b/c#x\ny", "its URL has a control character");
     check("https://a..b/x", "its host `a..b` has an empty label");
     check("https://.a.b/x", "its host `.a.b` has an empty label");
+    check("https://./x", "its host `.` has an empty label");
     check("https://-a.b/x", &option("host"));
-    check("git://ssh://-oProxyCommand=x/a", &option("host"));
+    check("git://ssh://-oProxyCommand/a", &option("host"));
     check("git://-oProxyCommand@host:path", &option("user"));
     check("git://ssh://-oProxyCommand@host/path", &option("user"));
     check("git://git@-oProxyCommand:path", &option("host"));
@@ -189,16 +227,29 @@ fn ambiguous_urls() {
     check("git://a.b/c#-x", &option("reference"));
     check("git://a.b/c#%2dx", &option("reference"));
     check("git://a.b/c#x%00", "its reference has a control character");
-    check("git://a.b/c#main:x%1b", "its subdirectory has a control character");
-    check("git://ｇithub.com/a", "its host `ｇithub.com` means `github.com`; write that");
+    check(
+        "git://a.b/c#main:x%1b",
+        "its subdirectory has a control character",
+    );
+    check(
+        "git://ｇithub.com/a",
+        "its host `ｇithub.com` means `github.com`; write that",
+    );
     check(
         "git://a.b/c%23d",
         "its path has an escaped `#` or `?`, which git sources read as the start of a reference or \
          query",
     );
     for (reference, token) in [
-        ("a..b", ".."), ("*", "*"), ("v1?", "?"), ("v[1]", "["), ("main^", "^"), ("main~1", "~"),
-        ("a\\b", "\\"), ("main@{1}", "@{"), ("+main", "+"),
+        ("a..b", ".."),
+        ("*", "*"),
+        ("v1?", "?"),
+        ("v[1]", "["),
+        ("main^", "^"),
+        ("main~1", "~"),
+        ("a\\b", "\\"),
+        ("main@{1}", "@{"),
+        ("+main", "+"),
     ] {
         check(
             &format!("git://a.b/c#{reference}"),
@@ -209,8 +260,11 @@ fn ambiguous_urls() {
         );
     }
     for (fragment, part) in [
-        ("../x", "reference"), ("refs/heads/../x", "reference"), ("main:../x", "subdirectory"),
-        ("main:a/../../b", "subdirectory"), ("main:%2e%2e/b", "subdirectory"),
+        ("../x", "reference"),
+        ("refs/heads/../x", "reference"),
+        ("main:../x", "subdirectory"),
+        ("main:a/../../b", "subdirectory"),
+        ("main:%2e%2e/b", "subdirectory"),
         ("main:%252e%252e/b", "subdirectory"),
     ] {
         check(
@@ -225,15 +279,13 @@ fn ambiguous_urls() {
 
 #[test]
 fn broken_urls() {
-    let host = |host: &str| {
-        format!("host `{host}` is not a name, an IPv4 address or an [IPv6 address]")
-    };
+    let host =
+        |host: &str| format!("host `{host}` is not a name, an IPv4 address or an [IPv6 address]");
     let none = "it has no host; expected scheme://host/path".to_owned();
     let port = "its port is not a number from 0 to 65535".to_owned();
     for (identifier, problem) in [
         ("http:///c", none.clone()),
         ("https://", none.clone()),
-        ("https://./c", none.clone()),
         ("git:///local/path", none.clone()),
         ("git://https:///a", none.clone()),
         ("git://", none),
@@ -241,22 +293,27 @@ fn broken_urls() {
         ("https://a.b:x/c", port.clone()),
         ("https://user:hunter/2@a.b/c", port.clone()),
         ("git://host.xz:path/repo", port.clone()),
-        ("git://ext::sh -c true", port),
-        ("git://git@[::1]:2222:a", host("[::1]:2222:a").replace("host", "host")),
+        ("git://ext::sh -c true", port.clone()),
+        ("git://git@[::1]:2222:a", port.clone()),
         ("https://a b/c", host("a b")),
         ("https://a\u{a0}b/c", host("a\u{a0}b")),
         ("https://%61.b/x", host("%61.b")),
         ("https://a.b%00.evil/x", host("a.b%00.evil")),
         ("https://a.b,c.d/x", host("a.b,c.d")),
         ("https://[::1/x", host("[::1")),
-        ("https://a.b/%zz", "`%zz` is no percent-escape; expected % and two hexadecimal digits".into()),
-        ("https://a.b/%c0%ae%c0%ae/", "its path is not UTF-8 once its percent-escapes are undone".into()),
-        ("https://é-.b/", "host `é-.b` is not a valid internationalised name (IDNA)".into()),
+        (
+            "https://a.b/%zz",
+            "`%zz` is no percent-escape; expected % and two hexadecimal digits".into(),
+        ),
+        (
+            "https://a.b/%c0%ae%c0%ae/",
+            "its path is not UTF-8 once its percent-escapes are undone".into(),
+        ),
+        (
+            "https://é-.b/",
+            "host `é-.b` is not a valid internationalised name (IDNA)".into(),
+        ),
     ] {
-        if identifier == "git://git@[::1]:2222:a" {
-            assert!(refusal(identifier, &[]).contains("port"), "{identifier}");
-            continue;
-        }
         let shown = mask(identifier);
         let message = format!("`{shown}` is not a URL that can be fetched: {problem}");
         assert_eq!(refusal(identifier, &[]), message);
@@ -282,16 +339,26 @@ fn attributes() {
             vec![("git.checksum", "main")],
             "attribute git.checksum is `main`; expected a commit in hexadecimal",
         ),
-        ("git://a.b/c", vec![("git.bundle", "https://evil"), ("git.checksum", "ab")], bundle),
+        (
+            "git://a.b/c",
+            vec![("git.bundle", "https://evil"), ("git.checksum", "ab")],
+            bundle,
+        ),
         ("git://a.b/c", vec![("git.bundle", blob.as_str())], bundle),
     ] {
-        assert_eq!(refusal(identifier, &attrs), format!("`{identifier}`: {message}"));
+        assert_eq!(
+            refusal(identifier, &attrs),
+            format!("`{identifier}`: {message}")
+        );
     }
     for url in ["", "-oProxyCommand=x@h:a", "git@[::1]:a", "https://"] {
         refusal("git://a.b/c", &[("git.fullurl", url)]);
     }
     assert_eq!(
-        refusal("git://a.b/c", &[("git.fullurl", "https://u:hunter2@a.b/../c")]),
+        refusal(
+            "git://a.b/c",
+            &[("git.fullurl", "https://u:hunter2@a.b/../c")]
+        ),
         "`https://***@a.b/../c` is ambiguous and refused: its path has the dot segment `..`, which \
          whoever fetches it resolves; write the place it leads to"
     );
@@ -301,13 +368,32 @@ fn attributes() {
 fn local_layouts_and_blobs() {
     let digest = digest();
     let parse = |identifier: String| Source::parse(&SourceOp::new(identifier)).unwrap();
-    assert_eq!(parse("Local://a b".into()), Source::Local(LocalSource { name: "a b".into() }));
-    for name in ["local-base", "docker.io/library/base:latest", "localhost:5000/a"] {
-        let layout = OciLayoutSource { name: name.into(), digest: Some(digest.clone()) };
-        assert_eq!(parse(format!("oci-layout://{name}@{digest}")), Source::OciLayout(layout));
+    assert_eq!(
+        parse("Local://a b".into()),
+        Source::Local(LocalSource { name: "a b".into() })
+    );
+    for name in [
+        "local-base",
+        "docker.io/library/base:latest",
+        "localhost:5000/a",
+    ] {
+        let layout = OciLayoutSource {
+            name: name.into(),
+            digest: Some(digest.clone()),
+        };
+        assert_eq!(
+            parse(format!("oci-layout://{name}@{digest}")),
+            Source::OciLayout(layout)
+        );
     }
-    let layout = OciLayoutSource { name: "base:1".into(), digest: None };
-    assert_eq!(parse("oci-layout://base:1".into()), Source::OciLayout(layout));
+    let layout = OciLayoutSource {
+        name: "base:1".into(),
+        digest: None,
+    };
+    assert_eq!(
+        parse("oci-layout://base:1".into()),
+        Source::OciLayout(layout)
+    );
     let blob = |scheme: &str, host: Option<&str>, full_repo: &str| {
         Source::Blob(BlobSource {
             scheme: scheme.into(),
@@ -337,13 +423,21 @@ fn local_layouts_and_blobs() {
     ] {
         check(&identifier, message);
     }
-    for identifier in ["oci-layout://", "oci-layout://../x@y", "oci-layout://a b", "oci-layout://a:-"] {
+    for identifier in [
+        "oci-layout://",
+        "oci-layout://../x@y",
+        "oci-layout://a b",
+        "oci-layout://a:-",
+    ] {
         refusal(identifier, &[]);
     }
     let local = "`{}`: expected the name of a directory that the client offers, without control \
                  characters, for example local://context";
     check("local://", local);
-    assert_eq!(refusal("local://a\nb", &[]), local.replace("{}", "local://a\\nb"));
+    assert_eq!(
+        refusal("local://a\nb", &[]),
+        local.replace("{}", "local://a\\nb")
+    );
 }
 
 #[test]
@@ -351,8 +445,14 @@ fn what_people_write() {
     for (text, identifier) in [
         ("alpine", "docker-image://docker.io/library/alpine:latest"),
         ("ghcr.io/a/b:1", "docker-image://ghcr.io/a/b:1"),
-        ("docker-image://alpine", "docker-image://docker.io/library/alpine:latest"),
-        ("Docker-Image://alpine:3", "docker-image://docker.io/library/alpine:3"),
+        (
+            "docker-image://alpine",
+            "docker-image://docker.io/library/alpine:latest",
+        ),
+        (
+            "Docker-Image://alpine:3",
+            "docker-image://docker.io/library/alpine:3",
+        ),
         ("https://a.b/c.tgz", "https://a.b/c.tgz"),
         ("https://a.b/c.git#main", "git://a.b/c.git#main"),
         ("git@a.b:c/d.git", "git://a.b/c/d.git"),
@@ -365,7 +465,14 @@ fn what_people_write() {
         assert_eq!(op.identifier, identifier, "{text}");
         assert!(Source::parse(&op).is_ok());
     }
-    for text in ["", "ftp://a/b", "UPPER CASE", "https://a.b/../c", "github.com/a/../b", "a:1:2"] {
+    for text in [
+        "",
+        "ftp://a/b",
+        "UPPER CASE",
+        "https://a.b/../c",
+        "github.com/a/../b",
+        "a:1:2",
+    ] {
         assert!(SourceOp::from_user(text).is_err(), "{text}");
     }
 }
@@ -380,7 +487,11 @@ fn shows_no_secret() {
 fn errors_keep_their_cause() {
     use std::error::Error;
     let error = Source::parse(&SourceOp::new("docker-image://a@sha256:0")).unwrap_err();
-    assert!(error.source().is_some_and(|cause| cause.is::<ReferenceError>()));
+    assert!(
+        error
+            .source()
+            .is_some_and(|cause| cause.is::<ReferenceError>())
+    );
     let error = Source::parse(&SourceOp::new("https://a.b/..")).unwrap_err();
     assert!(error.source().is_some_and(|cause| cause.is::<Ambiguity>()));
 }
