@@ -1,1 +1,3 @@
 //! Protobuf ↔ domain, and the generated code.
+
+pub mod proto;
