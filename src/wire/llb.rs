@@ -3,7 +3,7 @@
 //! Every op of the list counts, reachable or not: the daemon loads what it likes of them. Ops of a
 //! kind that we do not know are refused, for they may fetch as well. Nothing here changes LLB.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use bytes::{Buf, Bytes};
@@ -174,7 +174,7 @@ enum Kind {
 
 /// Reads the ops, each once.
 fn vertices(def: &[Bytes]) -> Result<Vec<Vertex>, LlbError> {
-    let mut seen = std::collections::BTreeSet::new();
+    let mut seen = BTreeSet::new();
     let mut vertices = Vec::with_capacity(def.len());
     for (index, bytes) in def.iter().enumerate() {
         let digest = format!("sha256:{}", hex::encode(Sha256::digest(bytes)));

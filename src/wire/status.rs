@@ -60,7 +60,7 @@ pub fn decision_detail(messages: &[String]) -> Any {
         .collect();
     detail(
         DECISION_TYPE,
-        &json!({ "action": 1, "denyMessages": messages }),
+        &json!({ "action": "DENY", "denyMessages": messages }),
     )
 }
 

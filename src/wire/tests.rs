@@ -550,7 +550,7 @@ fn the_graph_that_go_marshals_is_walked() {
         &pb::Definition::decode(golden("definition")).unwrap(),
         &[
             "docker-image://docker.io/library/alpine:latest amd64 Dockerfile:1",
-            "https://example.com/tool.tgz amd64 Dockerfile:2",
+            "https://example.com/tool.tgz - Dockerfile:2",
             "docker-image://docker.io/library/busybox:latest arm64 Dockerfile:3",
         ],
     );
