@@ -1,17 +1,15 @@
 //! Metadata: what is asked for about a source, and what was resolved.
 //!
-//! Digests of blobs are compared with their descriptors here; whether a blob hashes to its digest
-//! is for whoever reads it.
-
-use std::collections::BTreeMap;
+//! A response is translated, not believed: whether a blob hashes to its digest, and whether what was
+//! asked for has come, is for whoever reads it.
 
 use bytes::Bytes;
 
 use super::proto::{gateway, pb};
 use super::source::PlatformError;
 use crate::meta::{
-    AttestationBlob, AttestationChain, ChecksumAlgorithm, ChecksumRequest, ChecksumResponse,
-    GitMeta, GitRequest, HttpMeta, HttpRequest, ImageMeta, ImageRequest, MetaRequest, SourceMeta,
+    ChecksumAlgorithm, ChecksumRequest, ChecksumResponse, GitMeta, GitRequest, HttpMeta,
+    HttpRequest, ImageMeta, ImageRequest, MetaRequest, SourceMeta,
 };
 use crate::source::SourceOp;
 
@@ -271,109 +269,6 @@ impl From<ImageMeta> for gateway::ResolveSourceImageResponse {
             attestation_chain: attestations.map(Into::into),
         }
     }
-}
-
-impl TryFrom<gateway::AttestationChain> for AttestationChain {
-    type Error = MetaError;
-
-    fn try_from(wire: gateway::AttestationChain) -> Result<Self, Self::Error> {
-        let gateway::AttestationChain {
-            root,
-            image_manifest,
-            attestation_manifest,
-            signature_manifests,
-            blobs,
-        } = wire;
-        let blobs = blobs
-            .into_iter()
-            .map(|(key, blob)| Ok((key.clone(), attestation_blob(key, blob)?)))
-            .collect::<Result<BTreeMap<_, _>, MetaError>>()?;
-        Ok(Self {
-            root,
-            image_manifest,
-            attestation_manifest,
-            signature_manifests,
-            blobs,
-        })
-    }
-}
-
-impl From<AttestationChain> for gateway::AttestationChain {
-    fn from(chain: AttestationChain) -> Self {
-        let AttestationChain {
-            root,
-            image_manifest,
-            attestation_manifest,
-            signature_manifests,
-            blobs,
-        } = chain;
-        let blobs = blobs
-            .into_iter()
-            .map(
-                |(
-                    digest,
-                    AttestationBlob {
-                        media_type,
-                        annotations,
-                        data,
-                    },
-                )| {
-                    let size = i64::try_from(data.len()).unwrap_or(i64::MAX);
-                    let descriptor = gateway::Descriptor {
-                        media_type,
-                        digest: digest.clone(),
-                        size,
-                        annotations,
-                    };
-                    (
-                        digest,
-                        gateway::Blob {
-                            descriptor: Some(descriptor),
-                            data,
-                        },
-                    )
-                },
-            )
-            .collect();
-        Self {
-            root,
-            image_manifest,
-            attestation_manifest,
-            signature_manifests,
-            blobs,
-        }
-    }
-}
-
-fn attestation_blob(key: String, wire: gateway::Blob) -> Result<AttestationBlob, MetaError> {
-    let gateway::Blob { descriptor, data } = wire;
-    let Some(descriptor) = descriptor else {
-        return Err(MetaError::NoDescriptor { digest: key });
-    };
-    let gateway::Descriptor {
-        media_type,
-        digest,
-        size,
-        annotations,
-    } = descriptor;
-    if digest != key {
-        return Err(MetaError::OtherDigest {
-            key,
-            described: digest,
-        });
-    }
-    if i64::try_from(data.len()) != Ok(size) {
-        return Err(MetaError::OtherSize {
-            digest,
-            actual: data.len(),
-            described: size,
-        });
-    }
-    Ok(AttestationBlob {
-        media_type,
-        annotations,
-        data,
-    })
 }
 
 impl From<gateway::ResolveSourceGitResponse> for GitMeta {
