@@ -122,7 +122,7 @@ pub(super) fn without_os_version(wire: &pb::Platform) -> Result<Platform, Platfo
     Ok(normalised(os, architecture, variant))
 }
 
-/// As containerd's `platforms.Normalize`.
+/// As containerd's `platforms.Normalize`, once the parts are known to be names.
 fn normalised(os: &str, architecture: &str, variant: &str) -> Platform {
     let os = match os.to_ascii_lowercase() {
         os if os == "macos" => "darwin".to_owned(),
