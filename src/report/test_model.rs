@@ -103,7 +103,10 @@ pub struct TestSummary {
 impl TestReport {
     /// How many tests there are of each kind.
     pub fn summary(&self) -> TestSummary {
-        let mut summary = TestSummary { tests: self.results.len(), ..TestSummary::default() };
+        let mut summary = TestSummary {
+            tests: self.results.len(),
+            ..TestSummary::default()
+        };
         for result in &self.results {
             match result.outcome {
                 TestOutcome::Passed => summary.passed += 1,
@@ -129,14 +132,25 @@ impl Coverage {
     /// Lines reached of all lines, in percent; 100 where there is no line to reach.
     pub fn percent(&self) -> f64 {
         let covered = self.files.iter().map(|file| file.covered.len()).sum();
-        percent(covered, covered + self.files.iter().map(|file| file.not_covered.len()).sum::<usize>())
+        percent(
+            covered,
+            covered
+                + self
+                    .files
+                    .iter()
+                    .map(|file| file.not_covered.len())
+                    .sum::<usize>(),
+        )
     }
 }
 
 impl FileCoverage {
     /// Lines reached of its lines, in percent; 100 where there is no line to reach.
     pub fn percent(&self) -> f64 {
-        percent(self.covered.len(), self.covered.len() + self.not_covered.len())
+        percent(
+            self.covered.len(),
+            self.covered.len() + self.not_covered.len(),
+        )
     }
 }
 
