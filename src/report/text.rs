@@ -24,7 +24,12 @@ pub(super) fn render(report: &Report, style: Style) -> String {
     };
     let mut text = String::new();
     for finding in &report.findings {
-        text.push_str(&draw(finding, pen));
+        let drawn = draw(finding, pen);
+        // What takes several lines stands apart from the list of what is allowed.
+        if drawn.contains("\n\n") && !text.is_empty() && !text.ends_with("\n\n") {
+            text.push('\n');
+        }
+        text.push_str(&drawn);
     }
     text.push_str(&summary(report, pen));
     text
@@ -93,8 +98,7 @@ fn draw(finding: &Finding, pen: Pen<'_>) -> String {
         Outcome::Undecided { error } => refused(finding, "not decided", Some(error), pen),
     };
     for warning in &finding.warnings {
-        let words = escape::lines(&warning.text).into_owned();
-        text.push_str(&snippets(&warned(finding, warning, &words), pen));
+        text.push_str(&snippets(&warned(finding, warning), pen));
     }
     if let Some(explain) = &finding.explain {
         explain_to(&mut text, finding, explain, pen);
@@ -125,24 +129,22 @@ fn refused(finding: &Finding, word: &str, error: Option<&String>, pen: Pen<'_>) 
     let mut own = Vec::new();
     let mut ours = Vec::new();
     if let Some(error) = error {
-        own.push(escape::lines(error).into_owned());
+        own.extend(split(error));
     }
     for message in &finding.messages {
-        let words = escape::lines(&message.text).into_owned();
         match message.origin {
-            Origin::Policy => own.push(words),
-            Origin::Ours => ours.push(words),
+            Origin::Policy => own.extend(split(&message.text)),
+            Origin::Ours => ours.extend(split(&message.text)),
         }
     }
     if own.is_empty() {
         own.append(&mut ours);
     }
-    let title = format!(
-        "{word}: {} ({})",
-        named(finding),
-        escape::line(&finding.via)
-    );
-    let mut group = Group::with_title(Level::ERROR.primary_title(title));
+    if own.is_empty() {
+        own.push("the policy gives no reason".to_owned());
+    }
+    let title = format!("{} ({})", named(finding), escape::line(&finding.via));
+    let mut group = Group::with_title(Level::ERROR.with_name(word).primary_title(title));
     group = match &finding.location {
         Some(at) => group.element(dockerfile(at, &own)),
         None => group.elements(
@@ -158,20 +160,33 @@ fn refused(finding: &Finding, word: &str, error: Option<&String>, pen: Pen<'_>) 
     let hints = finding
         .hints
         .iter()
-        .map(|hint| escape::lines(hint).into_owned());
+        .map(|hint| escape::line(hint).into_owned());
     groups.extend(hints.map(|hint| Group::with_title(Level::HELP.secondary_title(hint))));
     snippets(&groups, pen)
 }
 
-fn warned<'a>(finding: &'a Finding, warning: &'a Message, words: &'a str) -> Vec<Group<'a>> {
+fn warned<'a>(finding: &Finding, warning: &Message) -> Vec<Group<'a>> {
     let title = format!("{} ({})", named(finding), escape::line(&finding.via));
     let group = Group::with_title(Level::WARNING.primary_title(title));
+    let words = split(&warning.text);
     let mut groups = vec![match &finding.location {
-        Some(at) => group.element(dockerfile(at, &[words.to_owned()])),
-        None => group.element(Level::WARNING.no_name().message(words)),
+        Some(at) => group.element(dockerfile(at, &words)),
+        None => group.elements(
+            words
+                .into_iter()
+                .map(|words| Level::WARNING.no_name().message(words)),
+        ),
     }];
     groups.extend(warning.rule.iter().map(|rule| refusing(rule, None)));
     groups
+}
+
+/// The lines of a message, each safe to draw. They are drawn one by one: a line feed in a label
+/// would put what follows at the edge, where a stranger's text could pass for ours.
+fn split(text: &str) -> Vec<String> {
+    text.lines()
+        .map(|line| escape::line(line).into_owned())
+        .collect()
 }
 
 /// The lines of the Dockerfile, with `labels` under the part that is meant.
@@ -330,6 +345,12 @@ fn named(finding: &Finding) -> String {
 
 fn summary(report: &Report, pen: Pen<'_>) -> String {
     let sum = report.summary();
+    if sum.sources == 0 {
+        return format!(
+            "{}\n",
+            pen.paint(Colour::Red, "0 sources: nothing was decided")
+        );
+    }
     let mut parts = vec![format!("{} allowed", sum.allowed)];
     if sum.denied > 0 {
         parts.push(pen.paint(Colour::Red, &format!("{} denied", sum.denied)));
@@ -357,6 +378,35 @@ mod tests {
     fn every_sample() {
         for (name, report) in samples::reports() {
             insta::assert_snapshot!(name, render(&report, Style::Plain));
+        }
+    }
+
+    #[test]
+    fn no_message_reaches_the_edge() {
+        for at_line in [true, false] {
+            for outcome in [
+                Outcome::Denied,
+                Outcome::Undecided {
+                    error: "a\nallowed: forged".into(),
+                },
+            ] {
+                let mut report = samples::denied();
+                let finding = &mut report.findings[1];
+                finding.outcome = outcome;
+                let forged = "x\nallowed: forged\r\nallowed: forged";
+                finding.messages[0].text = forged.into();
+                finding.hints = vec![forged.into()];
+                finding.warnings = finding.messages.clone();
+                if !at_line {
+                    finding.location = None;
+                }
+                let text = render(&report, Style::Plain);
+                assert!(text.contains("allowed: forged"));
+                assert!(
+                    !text.lines().any(|line| line.starts_with("allowed: forged")),
+                    "{text}"
+                );
+            }
         }
     }
 
