@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_sarif::sarif::{
-    ArtifactContent, ArtifactLocation, Invocation, Location as SarifLocation,
+    ArtifactContent, ArtifactLocation, Invocation, Location as SarifLocation, LogicalLocation,
     Message as SarifMessage, MultiformatMessageString, PhysicalLocation, Region,
     ReportingConfiguration, ReportingDescriptor, Result as SarifResult, ResultLevel, Run, Sarif,
     Tool, ToolComponent,
@@ -87,7 +87,16 @@ impl Rule {
 
 /// The report of a check.
 pub(super) fn check(report: &Report) -> Result<String, ReportError> {
-    let mut results = Results::default();
+    // Code scanning refuses a whole log for one result without a file.
+    let elsewhere = report
+        .findings
+        .iter()
+        .find_map(|finding| finding.location.as_ref());
+    let elsewhere = elsewhere.map(|at| at.file.clone());
+    let mut results = Results {
+        elsewhere,
+        ..Results::default()
+    };
     for finding in &report.findings {
         results.finding(finding);
     }
@@ -108,6 +117,8 @@ struct Results {
     list: Vec<SarifResult>,
     /// How often each fingerprint was given: two alike are told apart by their order.
     seen: BTreeMap<String, u32>,
+    /// The file that stands for sources that no line names.
+    elsewhere: Option<String>,
 }
 
 /// One result before it is written.
@@ -150,9 +161,25 @@ impl Results {
             text,
             subject: &finding.source,
             file: finding.location.as_ref().map_or("", |at| &at.file),
-            at: finding.location.iter().map(in_dockerfile).collect(),
+            at: vec![self.located(finding)],
             related: rules.into_iter().map(in_policy).collect(),
         });
+    }
+
+    /// Where `finding` is, and what it is about by name.
+    fn located(&self, finding: &Finding) -> SarifLocation {
+        let mut location = match (&finding.location, &self.elsewhere) {
+            (Some(at), _) => in_dockerfile(at),
+            (None, Some(file)) => place(file, Region::builder().start_line(1).build()),
+            (None, None) => SarifLocation::builder().build(),
+        };
+        let name = escape::line(&finding.source).into_owned();
+        let logical = LogicalLocation::builder()
+            .name(name)
+            .kind("resource")
+            .build();
+        location.logical_locations = Some(vec![logical]);
+        location
     }
 
     fn test(&mut self, result: &TestResult) {
