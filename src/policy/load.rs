@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
-use regorus::unstable::Module;
+use regorus::unstable::{Module, Span};
 
 use super::error::PolicyError;
 use super::eval::{Limits, find_group};
@@ -106,7 +106,7 @@ fn units(name: &str, files: &PolicyFiles, modules: &[String]) -> Result<Vec<Unit
     }
     let mut open: VecDeque<usize> = (0..units.len()).collect();
     while let Some(at) = open.pop_front() {
-        for (path, position) in data_imports(&units[at].file.module) {
+        for (path, span) in data_imports(&units[at].file.module) {
             if provides(&units, &path) {
                 continue;
             }
@@ -116,8 +116,7 @@ fn units(name: &str, files: &PolicyFiles, modules: &[String]) -> Result<Vec<Unit
             }
             let file = read(files, &module).map_err(|error| match error {
                 PolicyError::File(error) => units[at].file.error(
-                    position.0,
-                    position.1,
+                    &span,
                     format!("import data.{} is read from {module}: {error}", path.join(".")),
                 ),
                 other => other,
@@ -146,13 +145,13 @@ fn package_of(file: &ParsedFile) -> Result<Vec<Arc<str>>, PolicyError> {
     let package = path_of(&file.module.package.refr);
     let span = &file.module.package.span;
     if package.first().is_some_and(|first| matches!(&**first, "data" | "input")) {
-        return Err(file.error(span.line, span.col, "a package is named without `data`"));
+        return Err(file.error(span, "a package is named without `data`"));
     }
     Ok(package)
 }
 
-/// Imports below `data`, with line and column.
-fn data_imports(module: &Module) -> Vec<(Vec<Arc<str>>, (u32, u32))> {
+/// Imports below `data`, and where they stand.
+fn data_imports(module: &Module) -> Vec<(Vec<Arc<str>>, Span)> {
     module
         .imports
         .iter()
@@ -160,7 +159,7 @@ fn data_imports(module: &Module) -> Vec<(Vec<Arc<str>>, (u32, u32))> {
             let path = path_of(&import.refr);
             let (root, path) = path.split_first()?;
             (&**root == "data" && !path.is_empty())
-                .then(|| (path.to_vec(), (import.span.line, import.span.col)))
+                .then(|| (path.to_vec(), import.span.clone()))
         })
         .collect()
 }

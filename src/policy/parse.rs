@@ -6,7 +6,7 @@
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
-use regorus::unstable::{Lexer, Module, Parser, Token, TokenKind};
+use regorus::unstable::{Lexer, Module, Parser, Span, Token, TokenKind};
 
 use super::error::{PolicyError, Position, snippet};
 
@@ -24,17 +24,30 @@ pub(super) struct ParsedFile {
     pub name: Arc<str>,
     pub text: Arc<str>,
     pub module: Module,
+    /// Where each line starts, in bytes.
+    starts: Vec<u32>,
 }
 
 impl ParsedFile {
-    /// A place in this file.
-    pub fn position(&self, line: u32, column: u32) -> Position {
+    /// Where a span starts.
+    pub fn position(&self, span: &Span) -> Position {
+        let (line, column) = self.place(span);
         Position { file: self.name.clone(), line, column }
     }
 
-    /// An error at a place in this file.
-    pub fn error(&self, line: u32, column: u32, message: impl Into<String>) -> PolicyError {
-        source_error(&self.name, &self.text, (line, column), message.into())
+    /// An error where a span starts.
+    pub fn error(&self, span: &Span, message: impl Into<String>) -> PolicyError {
+        source_error(&self.name, &self.text, self.place(span), message.into())
+    }
+
+    /// Line and column of a span's first byte. The line and column that regorus notes are those of
+    /// the operator for infix terms, and of the bracket for calls.
+    fn place(&self, span: &Span) -> (u32, u32) {
+        let line = self.starts.partition_point(|start| *start <= span.start).max(1);
+        let start = self.starts.get(line - 1).copied().unwrap_or_default();
+        let before = self.text.get(start as usize..span.start as usize).unwrap_or_default();
+        let column = u32::try_from(before.chars().count()).unwrap_or(u32::MAX).saturating_add(1);
+        (u32::try_from(line).unwrap_or(u32::MAX), column)
     }
 }
 
@@ -55,7 +68,10 @@ pub(super) fn parse(name: &str, text: &str) -> Result<ParsedFile, PolicyError> {
     }
     parser.enable_rego_v1().map_err(|error| fail(&error))?;
     let module = parser.parse().map_err(|error| fail(&error))?;
-    Ok(ParsedFile { name, text, module })
+    let starts = std::iter::once(0)
+        .chain(text.match_indices('\n').filter_map(|(at, _)| u32::try_from(at + 1).ok()))
+        .collect();
+    Ok(ParsedFile { name, text, module, starts })
 }
 
 /// Refuses text whose parsing would take unreasonable time or stack.

@@ -102,11 +102,12 @@ impl Lowerer<'_> {
     fn statement_info(&mut self, statement: &LiteralStmt) -> StatementId {
         let id = self.program.statements.len() as StatementId;
         let text = statement.span.text();
+        let position = self.unit.file.position(&statement.span);
         self.program.statements.push(StatementInfo {
-            position: self.unit.file.position(statement.span.line, statement.span.col),
-            end_line: statement.span.line
+            end_line: position.line
                 + u32::try_from(text.trim_end().matches('\n').count()).unwrap_or_default(),
             text: text.to_owned(),
+            position,
         });
         self.statements.push(id);
         id

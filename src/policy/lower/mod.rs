@@ -100,15 +100,13 @@ fn declare(program: &mut Program, unit: &Unit, rule: &AstRule) -> Result<()> {
             rules: Vec::new(),
             default: None,
             default_slots: 0,
-            position: unit.file.position(span.line, span.col),
+            position: unit.file.position(span),
         });
         return Ok(());
     };
     let group = &mut program.groups[id as usize];
     let conflict = |what: &str| {
-        unit.file.error(
-            span.line,
-            span.col,
+        unit.file.error(span,
             format!(
                 "`{}` {what}: it is also defined at {}",
                 group.path.join("."),
@@ -139,7 +137,7 @@ struct Lowerer<'a> {
 
 impl Lowerer<'_> {
     fn error(&self, span: &Span, message: impl Into<String>) -> PolicyError {
-        self.unit.file.error(span.line, span.col, message)
+        self.unit.file.error(span, message)
     }
 
     fn rule(&mut self, rule: &AstRule) -> Result<GroupId> {
@@ -218,7 +216,7 @@ impl Lowerer<'_> {
         self.program.rules.push(RuleInfo {
             name: head.name(),
             package: self.unit.package.join("."),
-            position: self.unit.file.position(span.line, span.col),
+            position: self.unit.file.position(span),
             clauses,
             internal: self.unit.internal,
         });

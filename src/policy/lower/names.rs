@@ -36,9 +36,7 @@ pub(super) fn imports(unit: &Unit) -> Result<HashMap<String, Import>, PolicyErro
         };
         let name = import.r#as.as_ref().map_or(&**last, |alias| alias.text()).to_owned();
         if imports.insert(name.clone(), target).is_some() {
-            return Err(unit.file.error(
-                import.span.line,
-                import.span.col,
+            return Err(unit.file.error(&import.span,
                 format!("two imports are named `{name}`; give one another name with `as`"),
             ));
         }

@@ -112,7 +112,7 @@ impl Lowerer<'_> {
         Ok(Term::Comprehension(Box::new(Comprehension {
             kind: kind(terms),
             steps,
-            position: self.unit.file.position(span.line, span.col),
+            position: self.unit.file.position(span),
         })))
     }
 
@@ -297,7 +297,7 @@ impl Lowerer<'_> {
         let call = match function {
             Function::Group(group, _) => Term::Call(group, args),
             Function::Builtin(builtin) => {
-                let position = self.unit.file.position(span.line, span.col);
+                let position = self.unit.file.position(span);
                 Term::Builtin(builtin, args, Box::new(position))
             }
         };
