@@ -100,7 +100,10 @@ fn objects_of_git_hash_to_their_names() {
 
 #[test]
 fn a_merged_tag_stays_inside_its_header() {
-    let tag = String::from_utf8(PGP_TAG.to_vec()).unwrap().trim_end().replace('\n', "\n ");
+    let tag = String::from_utf8(PGP_TAG.to_vec())
+        .unwrap()
+        .trim_end()
+        .replace('\n', "\n ");
     let raw = format!(
         "tree 1\nparent 2\nparent 3\nauthor a <b> 1 +0000\ncommitter a <b> 1 +0000\n\
          mergetag {tag}\nencoding UTF-8\n\nmerge v1\n"

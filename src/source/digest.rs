@@ -43,7 +43,9 @@ impl Digest {
 
     /// `sha256`, `sha384` or `sha512`.
     pub fn algorithm(&self) -> &str {
-        self.0.split_once(':').map_or("", |(algorithm, _)| algorithm)
+        self.0
+            .split_once(':')
+            .map_or("", |(algorithm, _)| algorithm)
     }
 
     /// The hexadecimal digits.
@@ -57,18 +59,28 @@ impl FromStr for Digest {
 
     fn from_str(text: &str) -> Result<Self, DigestError> {
         let Some((algorithm, hex)) = text.split_once(':') else {
-            return Err(DigestError::NoAlgorithm { digest: text.into() });
+            return Err(DigestError::NoAlgorithm {
+                digest: text.into(),
+            });
         };
         let (algorithm, expected) = match algorithm {
             "sha256" => ("sha256", 64),
             "sha384" => ("sha384", 96),
             "sha512" => ("sha512", 128),
-            other => return Err(DigestError::Algorithm { algorithm: other.into() }),
+            other => {
+                return Err(DigestError::Algorithm {
+                    algorithm: other.into(),
+                });
+            }
         };
         if hex.len() == expected && hex.bytes().all(is_lower_hex) {
             return Ok(Self(text.into()));
         }
-        Err(DigestError::Encoded { digest: text.into(), algorithm, expected })
+        Err(DigestError::Encoded {
+            digest: text.into(),
+            algorithm,
+            expected,
+        })
     }
 }
 
@@ -119,8 +131,17 @@ mod tests {
         let check = |text: &str, message: &str| {
             assert_eq!(text.parse::<Digest>().unwrap_err().to_string(), message);
         };
-        check("", "`` has no algorithm; expected sha256:, sha384: or sha512: and hexadecimal");
-        check("md5:00", "digest algorithm `md5` is unknown; expected sha256, sha384 or sha512");
-        check("sha256:AB", "`sha256:AB`: sha256 takes 64 lower-case hexadecimal digits");
+        check(
+            "",
+            "`` has no algorithm; expected sha256:, sha384: or sha512: and hexadecimal",
+        );
+        check(
+            "md5:00",
+            "digest algorithm `md5` is unknown; expected sha256, sha384 or sha512",
+        );
+        check(
+            "sha256:AB",
+            "`sha256:AB`: sha256 takes 64 lower-case hexadecimal digits",
+        );
     }
 }
