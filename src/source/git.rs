@@ -167,6 +167,10 @@ impl GitUrl {
             Some((path, query)) => (path, Some(query)),
             None => (rest, None),
         };
+        // Where Go cannot read the query, it takes the whole for something else.
+        if query.is_some_and(|query| query.contains(';')) {
+            return Err(UrlError::NotGit.into());
+        }
         check_escapes(query.unwrap_or_default())?;
         for (part, text) in [("user", user), ("path", path)] {
             if text.starts_with('-') {
