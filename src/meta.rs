@@ -154,6 +154,30 @@ pub struct ChecksumResponse {
     pub suffix: Bytes,
 }
 
+/// Where a material stands in a document: the index of each material on the way to it, from the
+/// source of the build down. The empty path is that source itself.
+pub type NodePath = Vec<usize>;
+
+/// All that was resolved so far for one decision.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Known {
+    /// Of the source itself.
+    pub root: SourceMeta,
+    /// Of the materials of its provenance, and of theirs.
+    pub materials: BTreeMap<NodePath, SourceMeta>,
+}
+
+impl Known {
+    /// What is known of the source at `path`; `None` where nothing was resolved of it.
+    pub fn get(&self, path: &[usize]) -> Option<&SourceMeta> {
+        if path.is_empty() {
+            Some(&self.root)
+        } else {
+            self.materials.get(path)
+        }
+    }
+}
+
 /// Metadata that could not be had.
 #[derive(Debug, thiserror::Error)]
 pub enum ResolveError {

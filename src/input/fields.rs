@@ -103,6 +103,9 @@ impl Field {
 pub struct FieldSet(u32);
 
 impl FieldSet {
+    /// No field at all.
+    pub const EMPTY: Self = Self(0);
+
     /// The set of `fields`.
     pub fn of(fields: &[Field]) -> Self {
         fields
@@ -127,6 +130,11 @@ impl FieldSet {
         let before = self.0;
         *self = self.with(field);
         self.0 != before
+    }
+
+    /// Adds `field`.
+    pub const fn add(&mut self, field: Field) {
+        *self = self.with(field);
     }
 
     /// Whether `field` is in it.
