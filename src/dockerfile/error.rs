@@ -33,7 +33,10 @@ pub(super) struct Fault {
 
 impl Fault {
     pub(super) fn at(lines: Lines, problem: impl Into<Problem>) -> Self {
-        Self { lines: Some(lines), problem: problem.into() }
+        Self {
+            lines: Some(lines),
+            problem: problem.into(),
+        }
     }
 
     pub(super) fn draw(self, text: &str) -> DockerfileError {
@@ -41,13 +44,20 @@ impl Fault {
             .lines
             .and_then(|lines| text.lines().nth(lines.start.saturating_sub(1)))
             .map(str::to_owned);
-        DockerfileError { lines: self.lines, source_line, problem: self.problem }
+        DockerfileError {
+            lines: self.lines,
+            source_line,
+            problem: self.problem,
+        }
     }
 }
 
 impl From<Problem> for Fault {
     fn from(problem: Problem) -> Self {
-        Self { lines: None, problem }
+        Self {
+            lines: None,
+            problem,
+        }
     }
 }
 
@@ -97,7 +107,7 @@ pub enum Problem {
         name: String,
     },
     /// No Dockerfile instruction has this name.
-    #[error("unknown instruction: {keyword}{}", hint(nearest))]
+    #[error("unknown instruction: {}{}", keyword.escape_debug(), hint(nearest))]
     UnknownInstruction {
         /// As written.
         keyword: String,
@@ -117,7 +127,7 @@ pub enum Problem {
     #[error("the JSON array holds half of a surrogate pair")]
     JsonSurrogate,
     /// A flag that this instruction does not have.
-    #[error("unknown flag: --{flag}{}", hint(nearest))]
+    #[error("unknown flag: --{}{}", flag.escape_debug(), hint(nearest))]
     UnknownFlag {
         /// Its name.
         flag: String,
@@ -164,7 +174,9 @@ pub enum Problem {
         word: String,
     },
     /// `FROM x AS name` with a name that BuildKit refuses.
-    #[error("invalid name for build stage: {name:?}: it must start with a letter and hold only letters, digits, `-`, `_` and `.`")]
+    #[error(
+        "invalid name for build stage: {name:?}: it must start with a letter and hold only letters, digits, `-`, `_` and `.`"
+    )]
     StageName {
         /// As written.
         name: String,
@@ -216,7 +228,9 @@ pub enum Problem {
         error: ExpandError,
     },
     /// A variable in `COPY --from` or `RUN --mount=from=`.
-    #[error("variable expansion is not supported for {option}: define a stage with FROM, using a global ARG, and name that")]
+    #[error(
+        "variable expansion is not supported for {option}: define a stage with FROM, using a global ARG, and name that"
+    )]
     VariableInFrom {
         /// `--from` or `from`.
         option: &'static str,
@@ -348,7 +362,10 @@ pub enum ExpandError {
 }
 
 fn hint(nearest: &Option<String>) -> String {
-    nearest.as_ref().map(|name| format!(" (did you mean {name}?)")).unwrap_or_default()
+    nearest
+        .as_ref()
+        .map(|name| format!(" (did you mean {name}?)"))
+        .unwrap_or_default()
 }
 
 fn unset(variables: &[String]) -> String {
@@ -385,7 +402,9 @@ fn distance(a: &str, b: &str) -> usize {
         let mut beside = i + 1;
         for (right, above) in b.iter().zip(row.windows(2)) {
             let [diagonal, above] = above else { continue };
-            beside = (diagonal + usize::from(left != *right)).min(above + 1).min(beside + 1);
+            beside = (diagonal + usize::from(left != *right))
+                .min(above + 1)
+                .min(beside + 1);
             next.push(beside);
         }
         row = next;

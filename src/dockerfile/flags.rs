@@ -17,10 +17,7 @@ pub(super) struct Flags(Vec<(&'static str, String)>);
 
 impl Flags {
     /// Checks what was given against what there is.
-    pub(super) fn parse(
-        given: &[String],
-        known: &[(&'static str, Kind)],
-    ) -> Result<Self, Problem> {
+    pub(super) fn parse(given: &[String], known: &[(&'static str, Kind)]) -> Result<Self, Problem> {
         let mut flags = Self::default();
         for word in given {
             let word = word.strip_prefix("--").unwrap_or(word);
@@ -30,7 +27,10 @@ impl Flags {
             };
             let Some((name, kind)) = known.iter().find(|(flag, _)| *flag == name) else {
                 let nearest = nearest(name, known.iter().map(|(flag, _)| *flag));
-                return Err(Problem::UnknownFlag { flag: name.to_owned(), nearest });
+                return Err(Problem::UnknownFlag {
+                    flag: name.to_owned(),
+                    nearest,
+                });
             };
             let flag = || (*name).to_owned();
             if *kind != Kind::Texts && flags.text(name).is_some() {
@@ -46,7 +46,10 @@ impl Flags {
                     truth @ ("true" | "false") => truth.to_owned(),
                     _ => {
                         let value = value.to_owned();
-                        return Err(Problem::FlagNotBoolean { flag: flag(), value });
+                        return Err(Problem::FlagNotBoolean {
+                            flag: flag(),
+                            value,
+                        });
                     }
                 },
                 (Kind::Text | Kind::Texts, Some(value)) => value.to_owned(),
@@ -58,12 +61,18 @@ impl Flags {
 
     /// The value of a flag that is given once.
     pub(super) fn text(&self, name: &str) -> Option<&str> {
-        self.0.iter().find(|(flag, _)| *flag == name).map(|(_, value)| value.as_str())
+        self.0
+            .iter()
+            .find(|(flag, _)| *flag == name)
+            .map(|(_, value)| value.as_str())
     }
 
     /// The values of a flag, in order.
     pub(super) fn all<'f>(&'f self, name: &'f str) -> impl Iterator<Item = &'f str> {
-        self.0.iter().filter(move |(flag, _)| *flag == name).map(|(_, value)| value.as_str())
+        self.0
+            .iter()
+            .filter(move |(flag, _)| *flag == name)
+            .map(|(_, value)| value.as_str())
     }
 
     /// The value of a boolean flag, where it was given.

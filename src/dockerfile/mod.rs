@@ -96,7 +96,8 @@ impl Plan {
     ///
     /// An image may be asked for by tag, or by the digest that the tag was resolved to.
     pub fn lines_of(&self, identifier: &str) -> Vec<Lines> {
-        let tagged = |identifier: &str| identifier.rsplit_once('@').map(|(name, _)| name.to_owned());
+        let tagged =
+            |identifier: &str| identifier.rsplit_once('@').map(|(name, _)| name.to_owned());
         let asked = tagged(identifier).filter(|_| identifier.starts_with("docker-image://"));
         let mut lines: Vec<Lines> = self
             .sources
@@ -168,7 +169,10 @@ pub struct Lines {
 
 impl Lines {
     fn one(line: usize) -> Self {
-        Self { start: line, end: line }
+        Self {
+            start: line,
+            end: line,
+        }
     }
 }
 
@@ -223,7 +227,10 @@ impl fmt::Display for WarningKind {
                 "only the frontend {image} can read this file; what it loads is not known"
             ),
             Self::ClientInput { name } => {
-                write!(f, "the build context {name} is made by the client; its sources are not known")
+                write!(
+                    f,
+                    "the build context {name} is made by the client; its sources are not known"
+                )
             }
         }
     }

@@ -5,8 +5,25 @@ use super::error::{Problem, nearest};
 const TYPES: [&str; 5] = ["bind", "cache", "tmpfs", "secret", "ssh"];
 
 const KEYS: [&str; 19] = [
-    "type", "from", "source", "src", "target", "dst", "destination", "readonly", "ro", "readwrite",
-    "rw", "id", "sharing", "required", "size", "mode", "uid", "gid", "env",
+    "type",
+    "from",
+    "source",
+    "src",
+    "target",
+    "dst",
+    "destination",
+    "readonly",
+    "ro",
+    "readwrite",
+    "rw",
+    "id",
+    "sharing",
+    "required",
+    "size",
+    "mode",
+    "uid",
+    "gid",
+    "env",
 ];
 
 /// A mount, as far as it is read before variables are known.
@@ -32,7 +49,9 @@ impl Mount {
         let fields = csv(value)?;
         let mut from = None;
         for field in &fields {
-            let Some((key, value)) = field.split_once('=') else { continue };
+            let Some((key, value)) = field.split_once('=') else {
+                continue;
+            };
             if !key.eq_ignore_ascii_case("from") {
                 continue;
             }
@@ -61,15 +80,16 @@ impl Mount {
             );
             if !KEYS.contains(&key.as_str()) {
                 let hint = nearest(&key, KEYS);
-                let hint = hint.map(|key| format!(" (did you mean {key}?)")).unwrap_or_default();
+                let hint = hint
+                    .map(|key| format!(" (did you mean {key}?)"))
+                    .unwrap_or_default();
                 return Err(mount(format!("unexpected key '{key}' in '{field}'{hint}")).into());
             }
             match value {
                 None if !bare => {
-                    return Err(mount(format!(
-                        "invalid field '{field}' must be a key=value pair"
-                    ))
-                    .into());
+                    return Err(
+                        mount(format!("invalid field '{field}' must be a key=value pair")).into(),
+                    );
                 }
                 Some(value) if key == "type" => {
                     kind = value.to_lowercase();
@@ -89,7 +109,9 @@ impl Mount {
 }
 
 fn mount(reason: impl Into<String>) -> Problem {
-    Problem::Mount { reason: reason.into() }
+    Problem::Mount {
+        reason: reason.into(),
+    }
 }
 
 /// One record of RFC 4180.

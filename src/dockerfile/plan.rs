@@ -34,7 +34,11 @@ pub fn plan(text: &str, options: &Options) -> Result<Plan, DockerfileError> {
 
 fn read(text: &str, options: &Options) -> Result<Plan, Fault> {
     if text.len() > MAX_BYTES {
-        return Err(Problem::TooLarge { what: "bytes", limit: MAX_BYTES }.into());
+        return Err(Problem::TooLarge {
+            what: "bytes",
+            limit: MAX_BYTES,
+        }
+        .into());
     }
     let mut plan = Plan::default();
     let syntax = syntax(text, options);
@@ -45,14 +49,28 @@ fn read(text: &str, options: &Options) -> Result<Plan, Fault> {
     let file = match (stages::parse(text), syntax) {
         (Ok(file), _) => file,
         // Another frontend's language need not look like a Dockerfile.
-        (Err(_), Some((Syntax { image, form: Form::Foreign, .. }, _))) => {
+        (
+            Err(_),
+            Some((
+                Syntax {
+                    image,
+                    form: Form::Foreign,
+                    ..
+                },
+                _,
+            )),
+        ) => {
             plan.warn(None, WarningKind::NotADockerfile { image });
             return Ok(plan);
         }
         (Err(fault), _) => return Err(fault),
     };
     let default = [options.build_platform.clone()];
-    let platforms = if options.platforms.is_empty() { &default[..] } else { &options.platforms };
+    let platforms = if options.platforms.is_empty() {
+        &default[..]
+    } else {
+        &options.platforms
+    };
     for platform in platforms {
         Build::new(&file, options, platform)?.run(&mut plan)?;
     }
@@ -63,8 +81,20 @@ fn read(text: &str, options: &Options) -> Result<Plan, Fault> {
 fn syntax(text: &str, options: &Options) -> Option<(Syntax, Option<Lines>)> {
     match options.build_arg("BUILDKIT_SYNTAX") {
         Some(given) => {
-            let image = given.trim().split(' ').next().unwrap_or_default().to_owned();
-            Some((Syntax { image, line: 0, form: Form::Hash }, None))
+            let image = given
+                .trim()
+                .split(' ')
+                .next()
+                .unwrap_or_default()
+                .to_owned();
+            Some((
+                Syntax {
+                    image,
+                    line: 0,
+                    form: Form::Hash,
+                },
+                None,
+            ))
         }
         None => detect_syntax(text).map(|syntax| {
             let lines = Lines::one(syntax.line);
@@ -93,7 +123,10 @@ impl Plan {
         lines: &Option<Lines>,
         options: &Options,
     ) -> Result<(), Fault> {
-        let fault = |problem| Fault { lines: *lines, problem };
+        let fault = |problem| Fault {
+            lines: *lines,
+            problem,
+        };
         let text = syntax.image.clone();
         let named =
             named_context(options, &syntax.image, &options.build_platform).map_err(fault)?;
@@ -110,7 +143,13 @@ impl Plan {
         let stock = op.as_ref().is_some_and(|op| is_stock(&op.identifier));
         if let Some(op) = op {
             // The daemon resolves a frontend for its own platform.
-            self.add(SourceUse { op, platform: None, via, lines: *lines, text: text.clone() });
+            self.add(SourceUse {
+                op,
+                platform: None,
+                via,
+                lines: *lines,
+                text: text.clone(),
+            });
         }
         if !stock {
             self.warn(*lines, WarningKind::OtherFrontend { image: text });
@@ -128,17 +167,37 @@ impl Plan {
         if !(remote && options.dockerfile == DockerfileKind::Context) {
             let op = SourceOp::new("local://dockerfile");
             let via = Via::Dockerfile;
-            self.add(SourceUse { op, platform: None, via, lines: None, text: String::new() });
+            self.add(SourceUse {
+                op,
+                platform: None,
+                via,
+                lines: None,
+                text: String::new(),
+            });
         }
-        self.add(SourceUse { op: context, platform: None, via: Via::Context, lines: None, text });
+        self.add(SourceUse {
+            op: context,
+            platform: None,
+            via: Via::Context,
+            lines: None,
+            text,
+        });
         Ok(())
     }
 }
 
 fn is_stock(identifier: &str) -> bool {
-    let name = identifier.strip_prefix("docker-image://").unwrap_or_default();
-    ["docker.io/docker/dockerfile", "docker.io/docker/dockerfile-upstream"].iter().any(|stock| {
-        name.strip_prefix(stock).is_some_and(|rest| rest.starts_with([':', '@']))
+    let name = identifier
+        .strip_prefix("docker-image://")
+        .unwrap_or_default();
+    [
+        "docker.io/docker/dockerfile",
+        "docker.io/docker/dockerfile-upstream",
+    ]
+    .iter()
+    .any(|stock| {
+        name.strip_prefix(stock)
+            .is_some_and(|rest| rest.starts_with([':', '@']))
     })
 }
 
@@ -168,10 +227,15 @@ impl<'a> Build<'a> {
     fn new(file: &File, options: &'a Options, target: &'a Platform) -> Result<Self, Fault> {
         let budget = Budget::new(MAX_VALUES);
         let named = options.target.as_deref().filter(|name| !name.is_empty());
-        let last = file.stages.last().and_then(|stage| stage.from.name.as_deref());
+        let last = file
+            .stages
+            .last()
+            .and_then(|stage| stage.from.name.as_deref());
         let mut globals = Variables::automatic(options, target, named.or(last));
         for declared in &file.globals {
-            let InstructionKind::Arg(pairs) = &declared.kind else { continue };
+            let InstructionKind::Arg(pairs) = &declared.kind else {
+                continue;
+            };
             for (name, default) in pairs {
                 globals
                     .declare_global((name, default.as_deref()), options, (file.escape, &budget))
@@ -180,7 +244,15 @@ impl<'a> Build<'a> {
         }
         let graph = Graph::build(file, options, (target, &globals), &budget)?;
         let escape = file.escape;
-        Ok(Self { options, target, escape, globals, graph, budget, done: Vec::new() })
+        Ok(Self {
+            options,
+            target,
+            escape,
+            globals,
+            graph,
+            budget,
+            done: Vec::new(),
+        })
     }
 
     fn run(mut self, plan: &mut Plan) -> Result<(), Fault> {
@@ -199,11 +271,20 @@ impl<'a> Build<'a> {
             let used = used.get(index) == Some(&true);
             // Git repositories, URLs and the like are not fetched for a state that nothing uses.
             let counts = |source: &SourceUse| used || asked_while_planning(&source.op);
-            bases.into_iter().filter(counts).for_each(|source| plan.add(source));
-            let done = self.done.get_mut(index).and_then(Option::take).filter(|_| used);
+            bases
+                .into_iter()
+                .filter(counts)
+                .for_each(|source| plan.add(source));
+            let done = self
+                .done
+                .get_mut(index)
+                .and_then(Option::take)
+                .filter(|_| used);
             for (source, uncertain) in done.map(|done| done.added).unwrap_or_default() {
                 if let Some(name) = uncertain {
-                    let kind = WarningKind::BaseVariable { name: name.to_string() };
+                    let kind = WarningKind::BaseVariable {
+                        name: name.to_string(),
+                    };
                     plan.warn(source.lines, kind);
                 }
                 plan.add(source);
@@ -219,7 +300,9 @@ impl<'a> Build<'a> {
         needed: bool,
         plan: &mut Plan,
     ) -> Result<Vec<SourceUse>, Fault> {
-        let Some(state) = self.graph.states.get(index) else { return Ok(Vec::new()) };
+        let Some(state) = self.graph.states.get(index) else {
+            return Ok(Vec::new());
+        };
         if state.base.is_some() || (state.base_name == SCRATCH && state.replaced.is_none()) {
             self.start(index, Base::Known);
             return Ok(Vec::new());
@@ -230,7 +313,10 @@ impl<'a> Build<'a> {
             return Ok(Vec::new());
         }
         let platform = state.platform.as_ref().unwrap_or(self.target);
-        let reference = op.identifier.strip_prefix("docker-image://").unwrap_or_default();
+        let reference = op
+            .identifier
+            .strip_prefix("docker-image://")
+            .unwrap_or_default();
         let context = match &state.replaced {
             Some(context) => Some(context.clone()),
             None => named_context(self.options, reference, platform).map_err(fault)?,
@@ -247,23 +333,43 @@ impl<'a> Build<'a> {
                 let via = Via::NamedContext { name: context.name };
                 (loaded.op, loaded.platform, via, loaded.base)
             }
-            None => (Some(op), Some(platform.clone()), via(state, index), Base::Image),
+            None => (
+                Some(op),
+                Some(platform.clone()),
+                via(state, index),
+                Base::Image,
+            ),
         };
         let (lines, text) = (Some(state.lines), state.written.clone());
         self.start(index, base);
-        Ok(op.map(|op| SourceUse { op, platform, via, lines, text }).into_iter().collect())
+        Ok(op
+            .map(|op| SourceUse {
+                op,
+                platform,
+                via,
+                lines,
+                text,
+            })
+            .into_iter()
+            .collect())
     }
 
     fn start(&mut self, index: usize, base: Base) {
         let variables = Variables::of_base(base, &self.target.os);
         if let Some(done) = self.done.get_mut(index) {
-            *done = Some(Done { variables, uses: Vec::new(), added: Vec::new() });
+            *done = Some(Done {
+                variables,
+                uses: Vec::new(),
+                added: Vec::new(),
+            });
         }
     }
 
     /// Runs a stage's instructions.
     fn dispatch(&mut self, index: usize, plan: &mut Plan) -> Result<(), Fault> {
-        let Some(state) = self.graph.states.get(index) else { return Ok(()) };
+        let Some(state) = self.graph.states.get(index) else {
+            return Ok(());
+        };
         if state.kind != StateKind::Stage || state.replaced.is_some() {
             return Ok(());
         }
@@ -272,7 +378,11 @@ impl<'a> Build<'a> {
         let Some(variables) = of_base.or(own).map(|done| done.variables.clone()) else {
             return Ok(());
         };
-        let mut done = Done { variables, uses: Vec::new(), added: Vec::new() };
+        let mut done = Done {
+            variables,
+            uses: Vec::new(),
+            added: Vec::new(),
+        };
         for command in &state.commands {
             self.instruction(index, command, &mut done, plan)
                 .map_err(|problem| Fault::at(command.instruction.lines, problem))?;
@@ -295,7 +405,8 @@ impl<'a> Build<'a> {
             InstructionKind::Arg(pairs) => {
                 for (name, default) in pairs {
                     let pair = (name.as_str(), default.as_deref());
-                    done.variables.declare(pair, self.options, &self.globals, reading)?;
+                    done.variables
+                        .declare(pair, self.options, &self.globals, reading)?;
                 }
             }
             InstructionKind::Env(pairs) => {
@@ -303,7 +414,10 @@ impl<'a> Build<'a> {
                 let mut words = Vec::new();
                 for (name, value) in pairs {
                     let name = done.variables.expand(name, self.escape, &self.budget)?;
-                    words.push((name, done.variables.expand(value, self.escape, &self.budget)?));
+                    words.push((
+                        name,
+                        done.variables.expand(value, self.escape, &self.budget)?,
+                    ));
                 }
                 for (name, value) in words {
                     done.variables.set(&name.text, value);
@@ -314,15 +428,28 @@ impl<'a> Build<'a> {
             InstructionKind::Add(add) => {
                 let variables = &done.variables;
                 let expand = |word: &str| variables.expand(word, self.escape, &self.budget);
-                for Added { op, text, uncertain } in add_op(add, self.options, expand)? {
+                for Added {
+                    op,
+                    text,
+                    uncertain,
+                } in add_op(add, self.options, expand)?
+                {
                     if let (None, Some(name)) = (&op, &uncertain) {
                         // It expands to a path here; with the base's value it may be a URL.
-                        let kind = WarningKind::BaseVariable { name: name.to_string() };
+                        let kind = WarningKind::BaseVariable {
+                            name: name.to_string(),
+                        };
                         plan.warn(Some(command.instruction.lines), kind);
                     }
                     let Some(op) = op else { continue };
                     let (via, lines) = (Via::Add, Some(command.instruction.lines));
-                    let source = SourceUse { op, platform: None, via, lines, text };
+                    let source = SourceUse {
+                        op,
+                        platform: None,
+                        via,
+                        lines,
+                        text,
+                    };
                     done.added.push((source, uncertain));
                 }
             }
@@ -373,9 +500,14 @@ impl<'a> Build<'a> {
 
     /// A stage can use what stands above it, and images.
     fn defined(&self, user: usize, used: usize, verb: &'static str) -> Result<(), Problem> {
-        let Some(state) = self.graph.states.get(used) else { return Ok(()) };
+        let Some(state) = self.graph.states.get(used) else {
+            return Ok(());
+        };
         if state.kind == StateKind::Stage && used >= user && state.replaced.is_none() {
-            return Err(Problem::LaterStage { verb, stage: label(state, used) });
+            return Err(Problem::LaterStage {
+                verb,
+                stage: label(state, used),
+            });
         }
         Ok(())
     }
@@ -401,7 +533,11 @@ impl<'a> Build<'a> {
     /// `SOURCE_DATE_EPOCH` may name a stage or a context: the time is taken from its one source.
     fn epoch(&self, plan: &mut Plan) -> Result<(), Fault> {
         const NAME: &str = "SOURCE_DATE_EPOCH";
-        let value = self.options.build_arg(NAME).or(self.globals.get(NAME)).unwrap_or_default();
+        let value = self
+            .options
+            .build_arg(NAME)
+            .or(self.globals.get(NAME))
+            .unwrap_or_default();
         if value.is_empty() || value == "context" || value.parse::<i64>().is_ok() {
             return Ok(());
         }
@@ -419,8 +555,14 @@ impl<'a> Build<'a> {
             }
             return Ok(());
         }
-        let stages = self.graph.states.iter().filter(|state| state.kind == StateKind::Stage);
-        let invalid = || Problem::Epoch { value: value.to_owned() };
+        let stages = self
+            .graph
+            .states
+            .iter()
+            .filter(|state| state.kind == StateKind::Stage);
+        let invalid = || Problem::Epoch {
+            value: value.to_owned(),
+        };
         let stage = stages
             .filter(|state| state.name.as_deref() == Some(&*value.to_lowercase()))
             .find(|_| true)
@@ -443,7 +585,11 @@ impl<'a> Build<'a> {
                     let added = add_op(add, self.options, expand).map_err(fault)?;
                     for (op, text) in added.into_iter().filter_map(|it| Some((it.op?, it.text))) {
                         let lines = Some(command.instruction.lines);
-                        plan.add(SourceUse { lines, text, ..place(op, None) });
+                        plan.add(SourceUse {
+                            lines,
+                            text,
+                            ..place(op, None)
+                        });
                     }
                 }
                 InstructionKind::From(_)
@@ -467,7 +613,9 @@ fn asked_while_planning(op: &SourceOp) -> bool {
 
 fn via(state: &State, index: usize) -> Via {
     match &state.kind {
-        StateKind::Stage => Via::From { stage: label(state, index) },
+        StateKind::Stage => Via::From {
+            stage: label(state, index),
+        },
         StateKind::Named(via) => via.clone(),
     }
 }

@@ -51,15 +51,22 @@ impl Head {
 /// Splits a line. `ONBUILD ONBUILD …` is refused here, before it can nest.
 pub(super) fn split_command(line: &str, escape: char) -> Result<Head, Problem> {
     let head = split_one(line, escape)?;
-    let Arguments::Text(rest) = &head.arguments else { return Ok(head) };
+    let Arguments::Text(rest) = &head.arguments else {
+        return Ok(head);
+    };
     if head.name() != "ONBUILD" || rest.is_empty() {
         return Ok(head);
     }
     let inner = split_one(rest, escape)?;
     if matches!(inner.name().as_str(), "ONBUILD" | "MAINTAINER" | "FROM") {
-        return Err(Problem::Trigger { instruction: inner.name() });
+        return Err(Problem::Trigger {
+            instruction: inner.name(),
+        });
     }
-    Ok(Head { arguments: Arguments::Trigger(Box::new(inner)), ..head })
+    Ok(Head {
+        arguments: Arguments::Trigger(Box::new(inner)),
+        ..head
+    })
 }
 
 fn split_one(line: &str, escape: char) -> Result<Head, Problem> {
@@ -81,7 +88,11 @@ fn split_one(line: &str, escape: char) -> Result<Head, Problem> {
         Some(words) => Arguments::Json(words),
         None => Arguments::Text(rest.to_owned()),
     };
-    Ok(Head { keyword: keyword.to_owned(), flags, arguments })
+    Ok(Head {
+        keyword: keyword.to_owned(),
+        flags,
+        arguments,
+    })
 }
 
 fn json(text: &str) -> Result<Option<Vec<String>>, Problem> {
