@@ -12,7 +12,7 @@ pub struct DockerfileError {
     pub source_line: Option<String>,
     /// What is wrong.
     #[source]
-    pub problem: Problem,
+    pub problem: Box<Problem>,
 }
 
 impl std::fmt::Display for DockerfileError {
@@ -47,7 +47,7 @@ impl Fault {
         DockerfileError {
             lines: self.lines,
             source_line,
-            problem: self.problem,
+            problem: Box::new(self.problem),
         }
     }
 }

@@ -97,6 +97,11 @@ pub(super) fn trigger(text: &str, lines: Lines) -> Result<Instruction, Fault> {
     match read.kind {
         InstructionKind::From(_) => Err(refused("FROM")),
         InstructionKind::Onbuild(_) => Err(refused("ONBUILD")),
-        kind => Ok(Instruction { kind, lines }),
+        kind @ (InstructionKind::Arg(_)
+        | InstructionKind::Env(_)
+        | InstructionKind::Copy(_)
+        | InstructionKind::Add(_)
+        | InstructionKind::Run(_)
+        | InstructionKind::Other) => Ok(Instruction { kind, lines }),
     }
 }

@@ -461,7 +461,13 @@ fn malformed() {
 
 #[test]
 fn limits() {
-    let error = |text: &str| plan(text, &Options::default()).unwrap_err().problem;
+    let error = |text: &str| {
+        plan(text, &Options::default())
+            .unwrap_err()
+            .problem
+            .as_ref()
+            .clone()
+    };
     assert_eq!(error(""), Problem::Empty);
     assert_eq!(
         error(&"#".repeat(17 << 20)),

@@ -105,7 +105,11 @@ fn json(text: &str) -> Result<Option<Vec<String>>, Problem> {
             .into_iter()
             .map(|value| match value {
                 serde_json::Value::String(word) => Ok(word),
-                _ => Err(Problem::JsonNotStrings),
+                serde_json::Value::Null
+                | serde_json::Value::Bool(_)
+                | serde_json::Value::Number(_)
+                | serde_json::Value::Array(_)
+                | serde_json::Value::Object(_) => Err(Problem::JsonNotStrings),
             })
             .collect::<Result<Vec<_>, _>>()
             .map(Some),
