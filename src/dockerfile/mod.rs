@@ -7,6 +7,7 @@
 //! plan, and a variable that they may set counts as unset, with a warning. It knows no policy.
 
 mod add;
+mod build;
 mod context;
 mod directive;
 mod error;
