@@ -6,6 +6,8 @@
 
 use std::borrow::Cow;
 
+use super::mask;
+
 /// What makes a source ambiguous.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -167,7 +169,7 @@ pub(super) fn check_subdir(subdir: &str) -> Result<(), Ambiguity> {
     match plain.split('/').find(|segment| *segment == "..") {
         Some(segment) => Err(Ambiguity::DotSegment {
             part: PART,
-            segment: segment.into(),
+            segment: mask::part(segment),
         }),
         None => Ok(()),
     }
@@ -204,7 +206,7 @@ fn check_segments(plain: &str, part: &'static str) -> Result<(), Ambiguity> {
     match segment {
         Some(segment) => Err(Ambiguity::DotSegment {
             part,
-            segment: segment.into(),
+            segment: mask::part(segment),
         }),
         None => Ok(()),
     }

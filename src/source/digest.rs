@@ -3,6 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use super::mask;
+
 /// A digest whose algorithm is known and whose hexadecimal part has the algorithm's length.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Digest(String);
@@ -60,7 +62,7 @@ impl FromStr for Digest {
     fn from_str(text: &str) -> Result<Self, DigestError> {
         let Some((algorithm, hex)) = text.split_once(':') else {
             return Err(DigestError::NoAlgorithm {
-                digest: text.into(),
+                digest: mask::part(text),
             });
         };
         let (algorithm, expected) = match algorithm {
@@ -69,7 +71,7 @@ impl FromStr for Digest {
             "sha512" => ("sha512", 128),
             other => {
                 return Err(DigestError::Algorithm {
-                    algorithm: other.into(),
+                    algorithm: mask::part(other),
                 });
             }
         };
@@ -77,7 +79,7 @@ impl FromStr for Digest {
             return Ok(Self(text.into()));
         }
         Err(DigestError::Encoded {
-            digest: text.into(),
+            digest: mask::part(text),
             algorithm,
             expected,
         })

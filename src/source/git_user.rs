@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use super::git::{self, GitUrl};
 use super::http;
 use super::weburl::check_escapes;
-use super::{SourceError, SourceOp, ambiguous, mask};
+use super::{MAX_LENGTH, SourceError, SourceOp, ambiguous, mask};
 
 /// A git source as it was written, taken apart.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -108,6 +108,9 @@ const KEYS: &str =
 /// # Errors
 /// Where it is one, and is ambiguous or has a query that BuildKit would refuse.
 pub fn parse_git_user(text: &str) -> Result<Option<GitUserSource>, SourceError> {
+    if text.len() > MAX_LENGTH {
+        return Err(SourceError::TooLong { length: text.len() });
+    }
     let Some((url, form)) = classify(text)? else {
         return Ok(None);
     };
@@ -181,7 +184,9 @@ impl GitUserSource {
         let (mut tag, mut branch) = (None, None);
         for (name, values) in values {
             let [value] = values.as_slice() else {
-                return Err(GitQueryError::Repeated { name });
+                return Err(GitQueryError::Repeated {
+                    name: mask::part(&name),
+                });
             };
             let flag = matches!(
                 name.as_str(),
@@ -211,11 +216,15 @@ impl GitUserSource {
                     let expected = "checkout or commit";
                     return Err(GitQueryError::Value {
                         name: "mtime",
-                        value,
+                        value: mask::part(&value),
                         expected,
                     });
                 }
-                _ => return Err(GitQueryError::Unknown { name }),
+                _ => {
+                    return Err(GitQueryError::Unknown {
+                        name: mask::part(&name),
+                    });
+                }
             }
         }
         for reference in [tag, branch].into_iter().flatten() {
@@ -289,8 +298,8 @@ fn set(what: &'static str, slot: &mut Option<String>, value: String) -> Result<(
     match slot.as_ref() {
         Some(first) if *first != value => Err(GitQueryError::Conflict {
             what,
-            first: first.clone(),
-            second: value,
+            first: mask::part(first),
+            second: mask::part(&value),
         }),
         Some(_) | None => {
             *slot = Some(value);
@@ -306,7 +315,7 @@ fn parse_bool(name: &'static str, value: &str) -> Result<bool, GitQueryError> {
         "0" | "f" | "F" | "FALSE" | "false" | "False" => Ok(false),
         other => Err(GitQueryError::Value {
             name,
-            value: other.into(),
+            value: mask::part(other),
             expected: "true or false",
         }),
     }

@@ -42,11 +42,12 @@ pub fn mask(text: &str) -> String {
             rest = &rest[secret..];
         }
     }
-    if masked.is_empty() && !is_reference_at_digest(rest) {
-        if let Some(secret) = secret_length(rest, false, false) {
-            masked.push_str(MASK);
-            rest = &rest[secret..];
-        }
+    if masked.is_empty()
+        && !is_reference_at_digest(rest)
+        && let Some(secret) = secret_length(rest, false, false)
+    {
+        masked.push_str(MASK);
+        rest = &rest[secret..];
     }
     masked.push_str(rest);
     visible(&mask_query(&masked)).into_owned()
@@ -80,7 +81,7 @@ fn secret_length(rest: &str, names_image: bool, over_ssh: bool) -> Option<usize>
         .split_once(':')
         .is_some_and(|(algorithm, _)| algorithm.starts_with("sha"));
     // `git@host:path` and `ssh://git@host` name a user whose secret is elsewhere.
-    let scp = host.contains(':') && user != "" && !host.ends_with(':');
+    let scp = host.contains(':') && !user.is_empty() && !host.ends_with(':');
     let bare_user = !user.contains(':') && (over_ssh || (scp && !has_port(host)));
     if bare_user || (names_image && digest) {
         None

@@ -4,6 +4,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use super::mask;
+
 /// A normalised platform.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Platform {
@@ -110,7 +112,7 @@ impl Platform {
     pub fn parse(text: &str) -> Result<Self, PlatformError> {
         if text.contains('*') {
             return Err(PlatformError::Wildcard {
-                platform: text.into(),
+                platform: mask::part(text),
             });
         }
         let mut parts: Vec<&str> = text.splitn(4, '/').collect();
@@ -123,18 +125,18 @@ impl Platform {
             .find(|(at, part)| !is_name(part, *at == 0));
         if let Some((_, part)) = bad {
             return Err(PlatformError::Part {
-                platform: text.into(),
-                part: (*part).into(),
+                platform: mask::part(text),
+                part: mask::part(part),
             });
         }
         match parts.as_slice() {
             [word] => Self::from_word(word).ok_or_else(|| PlatformError::Unknown {
-                platform: text.into(),
+                platform: mask::part(text),
             }),
             [os, architecture] => Ok(Self::from_parts(os, architecture, "")),
             [os, architecture, variant] => Ok(Self::from_parts(os, architecture, variant)),
             _ => Err(PlatformError::TooManyParts {
-                platform: text.into(),
+                platform: mask::part(text),
             }),
         }
     }

@@ -140,6 +140,10 @@ impl ImageSource {
     }
 
     /// The identifier that BuildKit loads exactly this image by.
+    ///
+    /// BuildKit completes no names: of `docker-image://evil/app:1`, which rules read as an image of
+    /// Docker Hub, it asks the host `evil`. Clients complete names before they send them, but raw
+    /// LLB need not. A door that hands an identifier on must see that it is this one.
     pub fn identifier(&self) -> String {
         format!("docker-image://{}", self.reference())
     }

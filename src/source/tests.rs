@@ -503,10 +503,17 @@ proptest::proptest! {
         attr in "(?s).{0,40}",
     ) {
         let mut op = SourceOp::new(text.as_str());
-        let _ = (Source::parse(&op), SourceOp::from_user(&text), parse_git_user(&text));
+        let errors = [Source::parse(&op).err(), SourceOp::from_user(&text).err(),
+                      parse_git_user(&text).err()];
+        for error in errors.into_iter().flatten() {
+            proptest::prop_assert!(!error.to_string().contains(char::is_control));
+        }
         for name in ["git.fullurl", "git.bundle", "git.checksum", "http.checksum"] {
             op.attrs.insert(name.into(), attr.clone());
         }
-        let _ = (Source::parse(&op), op.bundle(), op.to_string());
+        let _ = (op.bundle(), op.to_string());
+        if let Err(error) = Source::parse(&op) {
+            proptest::prop_assert!(!error.to_string().contains(char::is_control));
+        }
     }
 }
