@@ -212,7 +212,8 @@ impl Big {
     /// half a unit of the last place of a 64-bit mantissa.
     fn shortest(&self) -> (String, i64) {
         let magnitude = BigInt::from(self.mantissa.magnitude().clone());
-        let up = PRECISION as i64 - magnitude.bits() as i64;
+        let precision = PRECISION.max(magnitude.bits());
+        let up = (precision - magnitude.bits()) as i64;
         let (mantissa, exponent) = (magnitude << up, self.exponent - up);
         let inclusive = !mantissa.bit(0);
         let doubled: BigInt = mantissa << 1u8;

@@ -38,15 +38,18 @@ pub(super) fn round(args: &[Value]) -> Outcome {
 
 pub(super) fn ceil(args: &[Value]) -> Outcome {
     rounded(args, "ceil", |big| {
-        let up = if big.is_negative() || big.is_int() { 0 } else { 1 };
-        whole(big.trunc() + up)
+        // OPA looks at the sign of the integer part, which -0.5 has lost.
+        let int = big.trunc();
+        let up = if int.sign() == Sign::Minus || big.is_int() { 0 } else { 1 };
+        whole(int + up)
     })
 }
 
 pub(super) fn floor(args: &[Value]) -> Outcome {
     rounded(args, "floor", |big| {
-        let down = if big.is_negative() && !big.is_int() { 1 } else { 0 };
-        whole(big.trunc() - down)
+        let int = big.trunc();
+        let down = if int.sign() == Sign::Minus && !big.is_int() { 1 } else { 0 };
+        whole(int - down)
     })
 }
 

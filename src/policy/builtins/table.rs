@@ -5,8 +5,8 @@ use std::sync::LazyLock;
 
 use super::value::settle;
 use super::{
-    Builtin, BuiltinError, Origin, collections, encoding, json, json_edit, numbers, objects,
-    operators, semver, sprintf, strings, units, uuid,
+    Builtin, BuiltinError, Origin, collections, encoding, glob, json, json_edit, numbers, objects,
+    operators, regex, semver, sprintf, strings, time, units, uuid,
 };
 use regorus::Value;
 
@@ -62,6 +62,8 @@ const CAST: &str = "deprecated, and no part of Rego v1: test with is_string and 
 const CHANCE: &str = "a decision must not depend on chance";
 const INTERNAL: &str = "made by the compiler only: use the `in` operator or print";
 
+const YAML: &str = "YAML 1.1 is not read and written here: use JSON";
+
 static TABLE: &[Builtin] = &[
     ours!("abs", 1, numbers::abs),
     refused("all", 1, "deprecated, and no part of Rego v1: use `every`"),
@@ -71,6 +73,7 @@ static TABLE: &[Builtin] = &[
     ours!("array.flatten", 1, collections::flatten),
     ours!("array.reverse", 1, collections::reverse),
     ours!("array.slice", 3, collections::slice),
+    builtin("artifact_attestation", 2, Origin::Context),
     ours!("base64.decode", 1, encoding::base64_decode),
     ours!("base64.encode", 1, encoding::base64_encode),
     ours!("base64.is_valid", 1, encoding::base64_is_valid),
@@ -98,6 +101,9 @@ static TABLE: &[Builtin] = &[
     operator!("equal", ordering std::cmp::Ordering::is_eq),
     ours!("floor", 1, numbers::floor),
     ours!("format_int", 2, numbers::format_int),
+    builtin("github_attestation", 2, Origin::Context),
+    ours!("glob.match", 3, glob::matches),
+    ours!("glob.quote_meta", 1, glob::quote_meta),
     operator!("gt", ordering std::cmp::Ordering::is_gt),
     operator!("gte", ordering std::cmp::Ordering::is_ge),
     ours!("hex.decode", 1, encoding::hex_decode),
@@ -148,6 +154,14 @@ static TABLE: &[Builtin] = &[
     ours!("product", 1, numbers::product),
     refused("rand.intn", 2, CHANCE),
     refused("re_match", 2, "deprecated, and no part of Rego v1: use regex.match"),
+    ours!("regex.find_all_string_submatch_n", 3, regex::find_all_string_submatch_n),
+    ours!("regex.find_n", 3, regex::find_n),
+    refused("regex.globs_match", 2, "two patterns cannot be intersected here: use glob.match"),
+    ours!("regex.is_valid", 1, regex::is_valid),
+    ours!("regex.match", 2, regex::matches),
+    ours!("regex.replace", 3, regex::replace),
+    ours!("regex.split", 2, regex::split),
+    ours!("regex.template_match", 4, regex::template_match),
     operator!("rem", operators::rem),
     ours!("replace", 3, strings::replace),
     ours!("round", 1, numbers::round),
@@ -166,7 +180,16 @@ static TABLE: &[Builtin] = &[
     ours!("strings.reverse", 1, strings::reverse),
     ours!("substring", 3, strings::substring),
     ours!("sum", 1, numbers::sum),
+    ours!("time.add_date", 4, time::add_date),
+    ours!("time.clock", 1, time::clock),
+    ours!("time.date", 1, time::date),
+    ours!("time.diff", 2, time::diff),
+    ours!("time.format", 1, time::format),
     builtin("time.now_ns", 0, Origin::Context),
+    ours!("time.parse_duration_ns", 1, time::parse_duration_ns),
+    ours!("time.parse_ns", 2, time::parse_ns),
+    ours!("time.parse_rfc3339_ns", 1, time::parse_rfc3339_ns),
+    ours!("time.weekday", 1, time::weekday),
     ours!("to_number", 1, numbers::to_number),
     ours!("trim", 2, strings::trim),
     ours!("trim_left", 2, strings::trim_left),
@@ -186,5 +209,8 @@ static TABLE: &[Builtin] = &[
     ours!("uuid.parse", 1, uuid::parse),
     refused("uuid.rfc4122", 1, CHANCE),
     builtin("verify_git_signature", 2, Origin::Context),
-    builtin("verify_http_pgp_signature", 2, Origin::Context),
+    builtin("verify_http_pgp_signature", 3, Origin::Context),
+    refused("yaml.is_valid", 1, YAML),
+    refused("yaml.marshal", 1, YAML),
+    refused("yaml.unmarshal", 1, YAML),
 ];

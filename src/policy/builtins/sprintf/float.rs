@@ -10,7 +10,7 @@ pub(super) fn text(spec: Spec, value: f64, verb: char) -> Option<Result<String, 
     let text = match verb {
         'v' | 'g' => general(magnitude, precision(None), 'e'),
         'G' => general(magnitude, precision(None), 'E'),
-        'f' | 'F' => format!("{:.*}", precision(Some(6)).unwrap_or(6), magnitude),
+        'f' | 'F' => fixed(magnitude, precision(Some(6)).unwrap_or(6)),
         'e' => scientific(magnitude, precision(Some(6)), 'e'),
         'E' => scientific(magnitude, precision(Some(6)), 'E'),
         'b' | 'x' | 'X' => return Some(Err(unprintable_float())),
@@ -30,14 +30,23 @@ fn unprintable_float() -> Fail {
     }
 }
 
+/// More decimal places than any float has digits; what follows is zeros.
+const ALL_DIGITS: usize = 1100;
+
+fn fixed(value: f64, precision: usize) -> String {
+    let zeros = "0".repeat(precision.saturating_sub(ALL_DIGITS));
+    format!("{value:.*}{zeros}", precision.min(ALL_DIGITS))
+}
+
 /// The digits and the exponent of the first one.
 fn digits(value: f64, precision: Option<usize>) -> (String, i32) {
     let text = match precision {
-        Some(precision) => format!("{value:.precision$e}"),
+        Some(precision) => format!("{value:.*e}", precision.min(ALL_DIGITS)),
         None => format!("{value:e}"),
     };
     let (digits, exponent) = text.split_once('e').unwrap_or((&text, "0"));
-    (digits.replace('.', ""), exponent.parse().unwrap_or(0))
+    let zeros = precision.map_or(0, |precision| precision.saturating_sub(ALL_DIGITS));
+    (digits.replace('.', "") + &"0".repeat(zeros), exponent.parse().unwrap_or(0))
 }
 
 fn scientific(value: f64, precision: Option<usize>, e: char) -> String {
@@ -112,7 +121,7 @@ fn sharp(spec: Spec, text: String, verb: char) -> String {
 pub(super) fn pad(out: &mut Out, spec: Spec, signed: &str) -> Result<(), Fail> {
     let (sign, digits) = signed.split_at(1);
     let sign = match sign {
-        "+" if spec.plus || spec.plus_v => "+",
+        "+" if spec.plus => "+",
         "+" if spec.space => " ",
         "+" => "",
         other => other,
