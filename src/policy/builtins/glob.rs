@@ -30,7 +30,10 @@ fn delimiters(value: &Value) -> Result<String, Fail> {
         .map(|item| match item {
             Value::String(text) => {
                 let mut chars = text.chars();
-                chars.next().filter(|_| chars.next().is_none()).ok_or(Fail::Undefined)
+                chars
+                    .next()
+                    .filter(|_| chars.next().is_none())
+                    .ok_or(Fail::Undefined)
             }
             _ => Err(Fail::Undefined),
         })
@@ -82,7 +85,12 @@ impl Pattern<'_> {
             "" => ".".to_owned(),
             _ => format!("[^{}]", delimiters.chars().map(member).collect::<String>()),
         };
-        let mut reader = Pattern { rest: pattern, out: String::from(r"(?s)\A(?:"), open: 0, single };
+        let mut reader = Pattern {
+            rest: pattern,
+            out: String::from(r"(?s)\A(?:"),
+            open: 0,
+            single,
+        };
         reader.read()?;
         reader.out.push_str(&")".repeat(reader.open));
         reader.out.push_str(r")\z");
@@ -131,7 +139,8 @@ impl Pattern<'_> {
     }
 
     fn literal(&mut self, c: char) {
-        self.out.push_str(&regex::escape(c.encode_utf8(&mut [0; 4])));
+        self.out
+            .push_str(&regex::escape(c.encode_utf8(&mut [0; 4])));
     }
 
     /// `[a-z]` is a range only if it is all there is; any other class is a list of characters.
@@ -151,7 +160,8 @@ impl Pattern<'_> {
             if last < first || self.next()? != ']' {
                 return None;
             }
-            self.out.push_str(&format!("[{negated}{}-{}]", member(first), member(last)));
+            self.out
+                .push_str(&format!("[{negated}{}-{}]", member(first), member(last)));
             return Some(());
         }
         let mut list = String::new();
@@ -172,5 +182,9 @@ impl Pattern<'_> {
 
 /// A character as a member of a regular expression's class.
 fn member(c: char) -> String {
-    if c.is_ascii_punctuation() { format!("\\{c}") } else { c.to_string() }
+    if c.is_ascii_punctuation() {
+        format!("\\{c}")
+    } else {
+        c.to_string()
+    }
 }

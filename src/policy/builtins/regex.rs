@@ -48,10 +48,20 @@ fn compile(pattern: &str) -> Result<Option<Compiled>, Fail> {
         return Ok(None);
     };
     if let Some(what) = translated.unsupported {
-        return Err(BuiltinError::Unsupported { function: "regex", what }.into());
+        return Err(BuiltinError::Unsupported {
+            function: "regex",
+            what,
+        }
+        .into());
     }
-    match RegexBuilder::new(&translated.pattern).size_limit(SIZE_LIMIT).build() {
-        Ok(regex) => Ok(Some(Compiled { regex, names: translated.names.into() })),
+    match RegexBuilder::new(&translated.pattern)
+        .size_limit(SIZE_LIMIT)
+        .build()
+    {
+        Ok(regex) => Ok(Some(Compiled {
+            regex,
+            names: translated.names.into(),
+        })),
         Err(regex::Error::CompiledTooBig(_)) => Err(limit("regex", SIZE_LIMIT, "bytes")),
         Err(_) => Ok(None),
     }
@@ -94,12 +104,19 @@ fn found<'t>(regex: &Regex, text: &'t str, count: i64) -> Result<Vec<Captures<'t
 }
 
 fn whole(captures: &Captures) -> String {
-    captures.get(0).map_or("", |found| found.as_str()).to_owned()
+    captures
+        .get(0)
+        .map_or("", |found| found.as_str())
+        .to_owned()
 }
 
 pub(super) fn find_n(args: &[Value]) -> Outcome {
     let (pattern, text, count) = (string(args, 0)?, string(args, 1)?, int(args, 2)?);
-    Ok(texts(found(&compiled(pattern)?.regex, text, count)?.iter().map(whole)))
+    Ok(texts(
+        found(&compiled(pattern)?.regex, text, count)?
+            .iter()
+            .map(whole),
+    ))
 }
 
 /// Every match with its groups; a group that took no part is the empty string.
@@ -107,7 +124,11 @@ pub(super) fn find_all_string_submatch_n(args: &[Value]) -> Outcome {
     let (pattern, text, count) = (string(args, 0)?, string(args, 1)?, int(args, 2)?);
     let all = found(&compiled(pattern)?.regex, text, count)?;
     let groups = |captures: &Captures| {
-        texts(captures.iter().map(|group| group.map_or("", |group| group.as_str())))
+        texts(
+            captures
+                .iter()
+                .map(|group| group.map_or("", |group| group.as_str())),
+        )
     };
     Ok(Value::from(all.iter().map(groups).collect::<Vec<_>>()))
 }
@@ -152,11 +173,7 @@ pub(super) fn replace(args: &[Value]) -> Outcome {
 }
 
 /// Go's `Regexp.Expand`.
-fn expand(
-    out: &mut String,
-    template: &str,
-    (captures, names): (&Captures, &[(String, usize)]),
-) {
+fn expand(out: &mut String, template: &str, (captures, names): (&Captures, &[(String, usize)])) {
     let mut rest = template;
     while let Some((plain, behind)) = rest.split_once('$') {
         out.push_str(plain);
@@ -206,9 +223,10 @@ fn group_reference(text: &str) -> Option<(&str, &str)> {
 /// Literal text with expressions between two delimiters, matched as a whole.
 pub(super) fn template_match(args: &[Value]) -> Outcome {
     let (template, text) = (string(args, 0)?, string(args, 1)?);
-    let (Ok([start]), Ok([end])) =
-        (<[u8; 1]>::try_from(string(args, 2)?.as_bytes()), <[u8; 1]>::try_from(string(args, 3)?.as_bytes()))
-    else {
+    let (Ok([start]), Ok([end])) = (
+        <[u8; 1]>::try_from(string(args, 2)?.as_bytes()),
+        <[u8; 1]>::try_from(string(args, 3)?.as_bytes()),
+    ) else {
         return Err(Fail::Undefined);
     };
     let mut pattern = String::from("^");

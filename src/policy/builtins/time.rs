@@ -5,6 +5,7 @@ use chrono_tz::{OffsetName, Tz};
 use num_bigint::BigInt;
 use regorus::Value;
 
+use super::BuiltinError;
 use super::number::Num;
 use super::time_layout::{self, named};
 use super::time_parse::{self, duration};
@@ -25,14 +26,16 @@ pub(super) struct Moment {
 }
 
 impl Moment {
-    fn at(instant: i128, zone: Tz) -> Moment {
-        let utc = DateTime::from_timestamp(instant.div_euclid(SECOND) as i64, 0).unwrap_or_default();
+    fn at(instant: i128, zone: Tz) -> Result<Moment, Fail> {
+        known(instant.div_euclid(SECOND) as i64, zone)?;
+        let utc =
+            DateTime::from_timestamp(instant.div_euclid(SECOND) as i64, 0).unwrap_or_default();
         let local = zone.offset_from_utc_datetime(&utc.naive_utc());
-        Moment {
+        Ok(Moment {
             instant,
             offset: i64::from(local.fix().local_minus_utc()),
             zone: local.abbreviation().unwrap_or_default().to_owned(),
-        }
+        })
     }
 
     fn local_seconds(&self) -> i64 {
@@ -88,6 +91,21 @@ pub(super) fn days_of(year: i64, month: i64, day: i64) -> i64 {
     era * 146_097 + of_era * 365 + of_era / 4 - of_era / 100 + of_year - 719_468 + day - 1
 }
 
+/// Our table of zones has local time from 1900 to 2037; Go's goes on by rules.
+const KNOWN: std::ops::Range<i64> = -2_208_988_800..2_145_916_800;
+
+fn known(seconds: i64, zone: Tz) -> Result<(), Fail> {
+    if zone == Tz::UTC || KNOWN.contains(&seconds) {
+        return Ok(());
+    }
+    let what = "a time zone before 1900 or after 2037";
+    Err(BuiltinError::Unsupported {
+        function: "time",
+        what,
+    }
+    .into())
+}
+
 fn instant(value: &Value) -> Result<i128, Fail> {
     let number = Num::of(value)?;
     let big = number.to_big();
@@ -95,7 +113,9 @@ fn instant(value: &Value) -> Result<i128, Fail> {
     if !big.is_int() {
         return Err(Fail::Undefined);
     }
-    i64::try_from(&int).map(i128::from).map_err(|_| Fail::Undefined)
+    i64::try_from(&int)
+        .map(i128::from)
+        .map_err(|_| Fail::Undefined)
 }
 
 fn zone(name: &str) -> Result<Tz, Fail> {
@@ -110,7 +130,11 @@ fn zone(name: &str) -> Result<Tz, Fail> {
 /// `ns`, `[ns]`, `[ns, zone]` or `[ns, zone, layout]`.
 fn moment(value: &Value) -> Result<(Moment, Tz, String), Fail> {
     let Value::Array(items) = value else {
-        return Ok((Moment::at(instant(value)?, Tz::UTC), Tz::UTC, String::new()));
+        return Ok((
+            Moment::at(instant(value)?, Tz::UTC)?,
+            Tz::UTC,
+            String::new(),
+        ));
     };
     let ns = items.first().ok_or(Fail::Undefined)?;
     if !matches!(ns, Value::Number(_)) {
@@ -122,7 +146,7 @@ fn moment(value: &Value) -> Result<(Moment, Tz, String), Fail> {
         Some(_) => Err(Fail::Undefined),
     };
     let (zone, layout) = (zone(text(1)?)?, text(2)?.to_owned());
-    Ok((Moment::at(instant(ns)?, zone), zone, layout))
+    Ok((Moment::at(instant(ns)?, zone)?, zone, layout))
 }
 
 fn numbers<const N: usize>(numbers: [i64; N]) -> Value {
@@ -130,7 +154,9 @@ fn numbers<const N: usize>(numbers: [i64; N]) -> Value {
 }
 
 fn nanoseconds(instant: i128) -> Outcome {
-    i64::try_from(instant).map(Value::from).map_err(|_| Fail::Undefined)
+    i64::try_from(instant)
+        .map(Value::from)
+        .map_err(|_| Fail::Undefined)
 }
 
 pub(super) fn date(args: &[Value]) -> Outcome {
@@ -145,13 +171,19 @@ pub(super) fn clock(args: &[Value]) -> Outcome {
 
 pub(super) fn weekday(args: &[Value]) -> Outcome {
     let weekday = moment(arg(args, 0)?)?.0.weekday();
-    let name = time_layout::WEEKDAYS.get(weekday as usize).ok_or(Fail::Undefined)?;
+    let name = time_layout::WEEKDAYS
+        .get(weekday as usize)
+        .ok_or(Fail::Undefined)?;
     Ok(Value::from(*name))
 }
 
 pub(super) fn format(args: &[Value]) -> Outcome {
     let (moment, _, layout) = moment(arg(args, 0)?)?;
-    let layout = if layout.is_empty() { "RFC3339Nano" } else { &layout };
+    let layout = if layout.is_empty() {
+        "RFC3339Nano"
+    } else {
+        &layout
+    };
     Ok(Value::from(time_layout::format(&moment, named(layout))))
 }
 
@@ -160,12 +192,18 @@ pub(super) fn add_date(args: &[Value]) -> Outcome {
     let (moment, zone, _) = moment(arg(args, 0)?)?;
     let (year, month, day) = moment.date();
     // Beyond this nothing comes back into the range of nanoseconds.
-    let bounded = |value: i64| if value.abs() < 10_000_000 { Ok(value) } else { Err(Fail::Undefined) };
+    let bounded = |value: i64| {
+        if value.abs() < 10_000_000 {
+            Ok(value)
+        } else {
+            Err(Fail::Undefined)
+        }
+    };
     let (years, months, days) = (int(args, 1)?, int(args, 2)?, int(args, 3)?);
-    let days =
-        days_of(year + bounded(years)?, month + bounded(months)?, day) + bounded(days)?;
+    let days = days_of(year + bounded(years)?, month + bounded(months)?, day) + bounded(days)?;
     let second = moment.local_seconds().rem_euclid(DAY);
     let local = days * DAY + second;
+    known(local, zone)?;
     let utc = local - offset_of_local(local, zone);
     nanoseconds(i128::from(utc) * SECOND + i128::from(moment.nanosecond()))
 }
@@ -174,7 +212,9 @@ pub(super) fn add_date(args: &[Value]) -> Outcome {
 /// a change lies between.
 fn offset_of_local(local: i64, zone: Tz) -> i64 {
     let offset = |utc: i64| {
-        let utc = DateTime::from_timestamp(utc, 0).unwrap_or_default().naive_utc();
+        let utc = DateTime::from_timestamp(utc, 0)
+            .unwrap_or_default()
+            .naive_utc();
         i64::from(zone.offset_from_utc_datetime(&utc).fix().local_minus_utc())
     };
     let first = offset(local);
@@ -182,7 +222,11 @@ fn offset_of_local(local: i64, zone: Tz) -> i64 {
         return first;
     }
     let second = offset(local - first);
-    if second == first { first } else { offset_after_change(local, (first, second), offset) }
+    if second == first {
+        first
+    } else {
+        offset_after_change(local, (first, second), offset)
+    }
 }
 
 fn offset_after_change(
@@ -192,14 +236,18 @@ fn offset_after_change(
 ) -> i64 {
     // The time taken as UTC lay in another period: the period before or behind it counts if the
     // corrected time lies in it, else the first guess stands.
-    if offset(local - second) == second { second } else { first }
+    if offset(local - second) == second {
+        second
+    } else {
+        first
+    }
 }
 
 /// Years, months, days, hours, minutes and seconds between two instants, in the first one's zone.
 pub(super) fn diff(args: &[Value]) -> Outcome {
     let (mut a, zone, _) = moment(arg(args, 0)?)?;
     let (b, ..) = moment(arg(args, 1)?)?;
-    let mut b = Moment::at(b.instant, zone);
+    let mut b = Moment::at(b.instant, zone)?;
     if a.instant > b.instant {
         std::mem::swap(&mut a, &mut b);
     }
@@ -216,7 +264,11 @@ pub(super) fn diff(args: &[Value]) -> Outcome {
     borrow(&mut second, &mut minute, 60);
     borrow(&mut minute, &mut hour, 60);
     borrow(&mut hour, &mut day, 24);
-    borrow(&mut day, &mut month, days_of(y1, m1 + 1, 1) - days_of(y1, m1, 1));
+    borrow(
+        &mut day,
+        &mut month,
+        days_of(y1, m1 + 1, 1) - days_of(y1, m1, 1),
+    );
     borrow(&mut month, &mut year, 12);
     Ok(numbers([year, month, day, hour, minute, second]))
 }
@@ -231,5 +283,7 @@ pub(super) fn parse_rfc3339_ns(args: &[Value]) -> Outcome {
 }
 
 pub(super) fn parse_duration_ns(args: &[Value]) -> Outcome {
-    duration(string(args, 0)?).map(Value::from).ok_or(Fail::Undefined)
+    duration(string(args, 0)?)
+        .map(Value::from)
+        .ok_or(Fail::Undefined)
 }

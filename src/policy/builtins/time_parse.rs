@@ -19,7 +19,6 @@ struct Fields {
     afternoon: Option<bool>,
     utc: bool,
     offset: Option<i64>,
-    zone_offset: i64,
 }
 
 /// The instant, in nanoseconds since 1970.
@@ -30,7 +29,11 @@ pub(super) fn parse(mut layout: &str, text: &str) -> Option<i128> {
         let (before, piece, behind) = next(layout);
         rest = skip(rest, before)?;
         let Some(piece) = piece else {
-            return if rest.is_empty() { fields.instant() } else { None };
+            return if rest.is_empty() {
+                fields.instant()
+            } else {
+                None
+            };
         };
         layout = behind;
         rest = fields.read(piece, rest, layout)?;
@@ -129,7 +132,11 @@ impl Fields {
             Piece::ZeroSecond => within(number(text, true)?, 0, 59)?,
             Piece::UpperPm => (i64::from(text.starts_with("PM")), half(text, ["AM", "PM"])?),
             Piece::LowerPm => (i64::from(text.starts_with("pm")), half(text, ["am", "pm"])?),
-            Piece::Fraction { digits, trim: false, .. } => nanoseconds(text, digits)?,
+            Piece::Fraction {
+                digits,
+                trim: false,
+                ..
+            } => nanoseconds(text, digits)?,
             Piece::Fraction { .. } => self.any_fraction(text)?,
             Piece::ZoneName => return self.zone(text),
             Piece::Offset { z, colons, parts } => return self.offset(text, (z, colons, parts)),
@@ -147,14 +154,24 @@ impl Fields {
 
     fn any_fraction<'a>(&self, text: &'a str) -> Option<(i64, &'a str)> {
         let length = text.strip_prefix(['.', ',']).map_or(0, digits);
-        if length == 0 { Some((self.nanosecond, text)) } else { nanoseconds(text, length) }
+        if length == 0 {
+            Some((self.nanosecond, text))
+        } else {
+            nanoseconds(text, length)
+        }
     }
 
     fn keep(&mut self, piece: Piece, value: i64) {
         match piece {
             Piece::LongYear => self.year = value,
             // Unix time starts in 1969 in some places.
-            Piece::Year => self.year = if value >= 69 { value + 1900 } else { value + 2000 },
+            Piece::Year => {
+                self.year = if value >= 69 {
+                    value + 1900
+                } else {
+                    value + 2000
+                }
+            }
             Piece::Month | Piece::LongMonth => self.month = Some(value + 1),
             Piece::NumMonth | Piece::ZeroMonth => self.month = Some(value),
             Piece::Day | Piece::UnderDay | Piece::ZeroDay => self.day = Some(value),
@@ -196,7 +213,7 @@ impl Fields {
         Some(rest)
     }
 
-    /// A zone's name says nothing but UTC, and hours behind GMT.
+    /// A zone's name, hours behind GMT included, is read and moves nothing.
     fn zone<'a>(&mut self, text: &'a str) -> Option<&'a str> {
         if let Some(rest) = text.strip_prefix("UTC") {
             self.utc = true;
@@ -206,17 +223,19 @@ impl Fields {
             return None;
         }
         if let Some(rest) = text.strip_prefix("GMT") {
-            let (hours, length) = signed_hours(rest).unwrap_or((0, 0));
-            self.zone_offset = hours * 3600;
-            return rest.get(length..);
+            return rest.get(signed_hours(rest).unwrap_or(0)..);
         }
         if text.starts_with(['+', '-']) {
-            return text.get(signed_hours(text)?.1..);
+            return text.get(signed_hours(text)?..);
         }
         if text.starts_with("ChST") || text.starts_with("MeST") {
             return text.get(4..);
         }
-        let upper = text.bytes().take(6).take_while(u8::is_ascii_uppercase).count();
+        let upper = text
+            .bytes()
+            .take(6)
+            .take_while(u8::is_ascii_uppercase)
+            .count();
         let ends_in_t = upper > 0 && text.as_bytes().get(upper - 1) == Some(&b'T');
         let known = match upper {
             3 => true,
@@ -250,7 +269,11 @@ impl Fields {
         if !(1..=length).contains(&day) {
             return None;
         }
-        let offset = if self.utc { 0 } else { self.offset.unwrap_or(self.zone_offset) };
+        let offset = if self.utc {
+            0
+        } else {
+            self.offset.unwrap_or(0)
+        };
         let days = days_of(self.year, month, day);
         let seconds = days * 86_400 + hour * 3600 + self.minute * 60 + self.second - offset;
         Some(i128::from(seconds) * SECOND + i128::from(self.nanosecond))
@@ -261,13 +284,12 @@ fn half<'a>(text: &'a str, halves: [&str; 2]) -> Option<&'a str> {
     halves.iter().find_map(|half| text.strip_prefix(half))
 }
 
-/// `+3`, and how long it is.
-fn signed_hours(text: &str) -> Option<(i64, usize)> {
+/// How long `+3` is.
+fn signed_hours(text: &str) -> Option<usize> {
     let behind = text.strip_prefix(['+', '-'])?;
     let length = digits(behind);
     let hours: i64 = behind.get(..length)?.parse().ok()?;
-    let sign = if text.starts_with('-') { -1 } else { 1 };
-    (hours <= 23).then_some((sign * hours, length + 1))
+    (hours <= 23).then_some(length + 1)
 }
 
 /// Go's durations, `1h30m`, and OPA's days, weeks and years, in nanoseconds.
@@ -282,11 +304,15 @@ pub(super) fn duration(text: &str) -> Option<i64> {
     }
     let mut all = 0u64;
     while !rest.is_empty() {
-        let end = rest.find(|c: char| !c.is_ascii_digit() && c != '.').filter(|end| *end > 0)?;
+        let end = rest
+            .find(|c: char| !c.is_ascii_digit() && c != '.')
+            .filter(|end| *end > 0)?;
         let (amount, behind) = rest.split_at(end);
         let unit_end = behind.find(|c: char| c.is_ascii_digit() || c == '.');
         let (unit, behind) = behind.split_at(unit_end.unwrap_or(behind.len()));
-        all = all.checked_add(part(amount, unit)?).filter(|all| *all <= 1 << 63)?;
+        all = all
+            .checked_add(part(amount, unit)?)
+            .filter(|all| *all <= 1 << 63)?;
         rest = behind;
     }
     match (negative, i64::try_from(all)) {
@@ -318,7 +344,9 @@ fn part(amount: &str, unit: &str) -> Option<u64> {
     // As many digits of the fraction as an integer holds.
     let (mut value, mut scale) = (0u64, 1.0f64);
     for digit in fraction.bytes() {
-        let next = value.checked_mul(10).and_then(|v| v.checked_add(u64::from(digit - b'0')));
+        let next = value
+            .checked_mul(10)
+            .and_then(|v| v.checked_add(u64::from(digit - b'0')));
         match next.filter(|next| *next < 1 << 63) {
             Some(next) => (value, scale) = (next, scale * 10.0),
             None => break,
