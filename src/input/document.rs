@@ -2,14 +2,21 @@
 //!
 //! A field that is empty is left out, as in Docker's engine: rules see it as undefined.
 
+mod git;
+mod image;
+
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::FieldSet;
 
+pub use git::*;
+pub use image::*;
+
 /// One source as rules see it (`input`).
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, JsonSchema)]
 pub struct Input {
     /// What is known of the build as a whole.
     #[serde(skip_serializing_if = "Env::is_empty")]
@@ -35,10 +42,14 @@ pub struct Input {
     /// Fields of this source that are not resolved yet.
     #[serde(skip)]
     pub unresolved: FieldSet,
+    /// Fields of this source that were resolved and cannot be vouched for. A rule that reads one gets
+    /// an error, *could not verify*: neither absence nor the value would be the truth.
+    #[serde(skip)]
+    pub unverifiable: FieldSet,
 }
 
 /// What is known of the build as a whole (`input.env`).
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, JsonSchema)]
 pub struct Env {
     /// Build arguments; `null` for one that is named without a value.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
@@ -63,7 +74,7 @@ pub struct Env {
 }
 
 /// A directory of the client.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, JsonSchema)]
 pub struct Local {
     /// Its name.
     #[serde(skip_serializing_if = "String::is_empty")]
@@ -71,7 +82,7 @@ pub struct Local {
 }
 
 /// An image of an OCI layout.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, JsonSchema)]
 pub struct OciLayout {
     /// Its name, the client's own word.
     #[serde(skip_serializing_if = "String::is_empty")]
@@ -82,7 +93,7 @@ pub struct OciLayout {
 }
 
 /// A blob.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, JsonSchema)]
 pub struct Blob {
     /// `docker-image+blob` or `oci-layout+blob`.
     pub scheme: String,
@@ -96,18 +107,6 @@ pub struct Blob {
     #[serde(skip_serializing_if = "String::is_empty")]
     pub digest: String,
 }
-
-/// An image (`input.image`).
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
-pub struct Image {}
-
-/// A file by URL (`input.http`).
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
-pub struct Http {}
-
-/// A git repository (`input.git`).
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
-pub struct Git {}
 
 impl Env {
     /// Whether nothing at all is known, and the field is left out.

@@ -103,9 +103,14 @@ impl Field {
 pub struct FieldSet(u32);
 
 impl FieldSet {
+    /// No field at all.
+    pub const EMPTY: Self = Self(0);
+
     /// The set of `fields`.
     pub fn of(fields: &[Field]) -> Self {
-        fields.iter().fold(Self::default(), |set, field| set.with(*field))
+        fields
+            .iter()
+            .fold(Self::default(), |set, field| set.with(*field))
     }
 
     /// This set and `field`.
@@ -127,6 +132,11 @@ impl FieldSet {
         self.0 != before
     }
 
+    /// Adds `field`.
+    pub const fn add(&mut self, field: Field) {
+        *self = self.with(field);
+    }
+
     /// Whether `field` is in it.
     pub const fn contains(self, field: Field) -> bool {
         self.0 & (1 << field as u8) != 0
@@ -139,6 +149,8 @@ impl FieldSet {
 
     /// Its fields, in order.
     pub fn iter(self) -> impl Iterator<Item = Field> {
-        Field::ALL.into_iter().filter(move |field| self.contains(*field))
+        Field::ALL
+            .into_iter()
+            .filter(move |field| self.contains(*field))
     }
 }

@@ -4,13 +4,30 @@
 //! [`Source::parse`] turns it into the one of six kinds that rules are asked about, or says why it
 //! is none. Nothing here knows protobuf, and nothing here fetches.
 
+mod ambiguous;
+mod blob;
+mod digest;
 mod error;
+mod git;
+mod git_user;
+mod http;
+mod mask;
 mod platform;
+mod reference;
+mod weburl;
 
 use std::collections::BTreeMap;
+use std::fmt;
 
-pub use error::SourceError;
-pub use platform::Platform;
+pub use ambiguous::Ambiguity;
+pub use digest::{Digest, DigestError};
+pub use error::{MAX_LENGTH, SourceError};
+pub use git::is_commit;
+pub use git_user::{GitForm, GitQueryError, GitUserSource, parse_git_user};
+pub use mask::mask;
+pub use platform::{Platform, PlatformError};
+pub use reference::ReferenceError;
+pub use weburl::UrlError;
 
 /// What BuildKit names in a `pb.SourceOp`: an identifier (`docker-image://…`) and its attributes.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -119,3 +136,135 @@ pub struct BlobSource {
     /// Digest of the blob.
     pub digest: String,
 }
+
+impl Source {
+    /// Parses and normalises `op`. Schemes are matched in any case.
+    ///
+    /// # Errors
+    /// When it is none of the kinds a build can load, is not well-formed, or means one place to a
+    /// rule and another to whoever fetches it.
+    pub fn parse(op: &SourceOp) -> Result<Self, SourceError> {
+        let identifier = op.identifier.as_str();
+        let longest = op
+            .attrs
+            .values()
+            .map(String::len)
+            .chain([identifier.len()])
+            .max();
+        if let Some(length) = longest.filter(|length| *length > MAX_LENGTH) {
+            return Err(SourceError::TooLong { length });
+        }
+        let Some((scheme, rest)) = identifier.split_once("://") else {
+            return Err(SourceError::NoScheme {
+                identifier: mask(identifier),
+            });
+        };
+        match scheme.to_ascii_lowercase().as_str() {
+            "docker-image" => parse_image(identifier, rest).map(Source::Image),
+            "http" | "https" => http::parse(op).map(Source::Http),
+            "git" => git::parse(op, rest).map(Source::Git),
+            "local" => parse_local(identifier, rest).map(Source::Local),
+            "oci-layout" => blob::parse_oci_layout(identifier, rest).map(Source::OciLayout),
+            blob::IMAGE_BLOB => blob::parse_image_blob(identifier, rest).map(Source::Blob),
+            blob::OCI_BLOB => blob::parse_oci_blob(identifier, rest).map(Source::Blob),
+            _ => Err(SourceError::UnknownScheme {
+                identifier: mask(identifier),
+                scheme: mask::part(scheme),
+            }),
+        }
+    }
+}
+
+impl SourceOp {
+    /// A source of which only the identifier is known.
+    pub fn new(identifier: impl Into<String>) -> Self {
+        Self {
+            identifier: identifier.into(),
+            attrs: BTreeMap::new(),
+        }
+    }
+
+    /// Reads a source as people write it: an identifier (`docker-image://…`), a git or HTTP URL as
+    /// a Dockerfile has it, or else an image reference. An image without tag and digest is
+    /// `latest`, as in a Dockerfile.
+    ///
+    /// # Errors
+    /// When it is none of these; what it returns can be parsed.
+    pub fn from_user(text: &str) -> Result<Self, SourceError> {
+        if text.len() > MAX_LENGTH {
+            return Err(SourceError::TooLong { length: text.len() });
+        }
+        let op = match text.split_once("://") {
+            Some((scheme, _)) if scheme.eq_ignore_ascii_case("git") => Self::new(text),
+            Some((scheme, rest)) if scheme.eq_ignore_ascii_case("docker-image") => {
+                Self::new(parse_image(text, rest)?.or_latest().identifier())
+            }
+            Some(_) | None => match parse_git_user(text)? {
+                Some(git) => git.to_op(),
+                None if text.contains("://") => Self::new(text),
+                None => Self::new(parse_image(text, text)?.or_latest().identifier()),
+            },
+        };
+        Source::parse(&op)?;
+        Ok(op)
+    }
+
+    /// The identifier with its secrets hidden, for people and logs.
+    pub fn masked(&self) -> String {
+        mask(&self.identifier)
+    }
+
+    /// The blob that a git source is read from (`git.bundle`): a source of its own, that is to be
+    /// judged beside it, with the attributes BuildKit gives it.
+    pub fn bundle(&self) -> Option<Self> {
+        let is_git = self
+            .identifier
+            .get(..6)
+            .is_some_and(|it| it.eq_ignore_ascii_case("git://"));
+        let bundle = self
+            .attrs
+            .get(git::BUNDLE)
+            .filter(|it| is_git && !it.is_empty())?;
+        let mut op = Self::new(bundle.as_str());
+        let (scheme, name) = bundle.split_once("://")?;
+        if scheme.eq_ignore_ascii_case(blob::OCI_BLOB) {
+            let name = name.split('@').next().unwrap_or_default();
+            let session = self.attrs.get("oci.session").cloned();
+            let store = self
+                .attrs
+                .get("oci.store")
+                .filter(|store| !store.is_empty())
+                .cloned();
+            op.attrs
+                .extend(session.map(|session| ("oci.session".into(), session)));
+            op.attrs
+                .insert("oci.store".into(), store.unwrap_or_else(|| name.into()));
+        }
+        Some(op)
+    }
+}
+
+impl fmt::Display for SourceOp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.masked())
+    }
+}
+
+fn parse_image(identifier: &str, rest: &str) -> Result<ImageSource, SourceError> {
+    ImageSource::parse(rest).map_err(|source| SourceError::Reference {
+        identifier: mask(identifier),
+        source,
+    })
+}
+
+fn parse_local(identifier: &str, name: &str) -> Result<LocalSource, SourceError> {
+    if name.is_empty() || name.contains(char::is_control) {
+        return Err(SourceError::LocalName {
+            identifier: mask(identifier),
+        });
+    }
+    Ok(LocalSource { name: name.into() })
+}
+
+#[cfg(test)]
+mod tests;

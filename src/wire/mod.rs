@@ -1,1 +1,31 @@
 //! Protobuf ↔ domain, and the generated code.
+//!
+//! The one place where BuildKit's messages and our types meet. Every conversion takes its message
+//! apart field by field, so that a field added to `proto/` breaks the build here and nowhere else,
+//! and each boundary has one small error of its own. Nothing here connects, decides or fetches.
+//!
+//! | module        | boundary                                                            |
+//! |---------------|---------------------------------------------------------------------|
+//! | [`proto`]     | the generated messages, clients and servers                         |
+//! | `source`      | `pb.SourceOp`, `pb.Platform`                                        |
+//! | `meta`        | metadata: the request and the response                              |
+//! | `attestation` | the attestation chain                                               |
+//! | [`policy`]    | the question of a policy session, and its answer                    |
+//! | [`status`]    | a denial as clients print it: message, reasons, Dockerfile lines    |
+//! | [`llb`]       | which sources an LLB definition loads, and at which line            |
+//! | [`raw`]       | changing a message without losing what we do not know of it         |
+
+mod attestation;
+pub mod llb;
+mod meta;
+pub mod policy;
+pub mod proto;
+pub mod raw;
+mod source;
+pub mod status;
+
+pub use meta::{MetaError, PROVENANCE_PREDICATES, Resolved};
+pub use source::PlatformError;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,152 @@
+//! Fields that are not resolved yet.
+//!
+//! An object of the input that lacks such fields carries a mark: a key that no JSON has, with the
+//! number of the node as its value. Whoever asks for a missing member looks for the mark; whoever
+//! looks at an object as a whole (compares, serialises, iterates) looks for it first.
+
+use regorus::Value;
+use regorus::value::Object;
+
+use super::{Machine, Result};
+use crate::input::{Field, FieldSet, NodePath};
+
+/// The key of the mark. JSON objects have strings for keys, so no input has it.
+pub(in crate::policy) const MARK: Value = Value::Null;
+
+/// The nodes of an input that have fields to resolve.
+#[derive(Debug, Default)]
+pub(in crate::policy) struct Lazy {
+    pub nodes: Vec<LazyNode>,
+}
+
+/// One node: a source, or a material of a provenance.
+#[derive(Debug)]
+pub(in crate::policy) struct LazyNode {
+    pub path: NodePath,
+    pub unresolved: FieldSet,
+    pub unverifiable: FieldSet,
+}
+
+/// Fields that were read and not known.
+#[derive(Debug, Default)]
+pub(in crate::policy) struct Reads {
+    /// By number of the node.
+    pub unresolved: Vec<(usize, FieldSet)>,
+    /// The first field read that could not be verified.
+    pub unverifiable: Option<Field>,
+}
+
+impl Reads {
+    /// Whether everything that was read was known.
+    pub fn is_empty(&self) -> bool {
+        self.unresolved.is_empty() && self.unverifiable.is_none()
+    }
+
+    fn note(&mut self, node: usize, fields: FieldSet) {
+        match self.unresolved.iter_mut().find(|(known, _)| *known == node) {
+            Some((_, known)) => *known = known.union(fields),
+            None => self.unresolved.push((node, fields)),
+        }
+    }
+}
+
+/// The mark of an object: its node, and which of the node's objects it is.
+pub(in crate::policy) fn mark(node: usize, object: &str) -> Value {
+    let kind = OBJECTS.iter().position(|name| *name == object).unwrap_or_default();
+    Value::from((node * OBJECTS.len() + kind) as u64)
+}
+
+/// The objects of a node that have fields to resolve.
+pub(in crate::policy) const OBJECTS: [&str; 3] = ["image", "http", "git"];
+
+impl<'p> Machine<'p> {
+    fn marked(&self, object: &Object) -> Option<(usize, &'static str, &'p LazyNode)> {
+        let mark = match object.get(&MARK)? {
+            Value::Number(number) => usize::try_from(number.as_u64()?).ok()?,
+            _ => return None,
+        };
+        let node = mark / OBJECTS.len();
+        Some((node, OBJECTS[mark % OBJECTS.len()], self.lazy.nodes.get(node)?))
+    }
+
+    /// Asks for a member that the object does not have: whether it is only not known yet.
+    pub(super) fn missing(&mut self, object: &Object, key: &Value) -> bool {
+        if self.lazy.nodes.is_empty() {
+            return false;
+        }
+        let Some((number, kind, node)) = self.marked(object) else { return false };
+        let Value::String(name) = key else { return false };
+        let find = |fields: FieldSet| fields.iter().find(|field| field.path() == (kind, &**name));
+        if let Some(field) = find(node.unresolved) {
+            self.reads.note(number, FieldSet::of(&[field]));
+            return true;
+        }
+        if let Some(field) = find(node.unverifiable) {
+            self.reads.unverifiable.get_or_insert(field);
+            return true;
+        }
+        false
+    }
+
+    /// Looks at an object's members together. True if any is not known yet.
+    pub(super) fn observe_object(&mut self, object: &Object) -> bool {
+        if self.lazy.nodes.is_empty() {
+            return false;
+        }
+        let Some((number, kind, node)) = self.marked(object) else { return false };
+        let of_kind = |fields: FieldSet| {
+            fields.iter().filter(|field| field.path().0 == kind && !has(object, *field))
+        };
+        let unresolved: Vec<Field> = of_kind(node.unresolved).collect();
+        let unverifiable = of_kind(node.unverifiable).next();
+        if let Some(field) = unverifiable {
+            self.reads.unverifiable.get_or_insert(field);
+        }
+        if !unresolved.is_empty() {
+            self.reads.note(number, FieldSet::of(&unresolved));
+        }
+        unverifiable.is_some() || !unresolved.is_empty()
+    }
+
+    /// Looks at a value as a whole. True if any part of it is not known yet.
+    ///
+    /// The walk costs budget even where nothing is unresolved: it stands in front of comparisons
+    /// and builtins, and a small value can be exponentially large when it is written out.
+    pub(super) fn observe(&mut self, value: &Value) -> Result<bool> {
+        let mut unknown = false;
+        let mut open = vec![value];
+        while let Some(value) = open.pop() {
+            match value {
+                Value::Object(object) => {
+                    self.budget.spend(1 + object.len() as u64)?;
+                    unknown |= self.observe_object(object);
+                    open.extend(object.iter().flat_map(|(key, value)| [key, value]));
+                }
+                Value::Array(array) => {
+                    self.budget.spend(1 + array.len() as u64)?;
+                    open.extend(array.iter());
+                }
+                Value::Set(set) => {
+                    self.budget.spend(1 + set.len() as u64)?;
+                    open.extend(set.iter());
+                }
+                Value::Null
+                | Value::Bool(_)
+                | Value::Number(_)
+                | Value::String(_)
+                | Value::Undefined => {}
+            }
+        }
+        Ok(unknown)
+    }
+}
+
+/// Whether a `with` gave the object the field after all.
+fn has(object: &Object, field: Field) -> bool {
+    object.contains_key(&super::string(field.path().1))
+}
+
+/// Whether a value has members.
+pub(super) fn is_composite(value: &Value) -> bool {
+    matches!(value, Value::Array(_) | Value::Set(_) | Value::Object(_))
+}

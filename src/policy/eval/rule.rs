@@ -1,0 +1,321 @@
+//! Rules: their values, their functions, their conflicts.
+
+use regorus::Value;
+use regorus::value::{Object, Set};
+
+use super::super::error::EvalError;
+use super::super::ir::{Clause, Group, GroupId, GroupKind, Output, Rule, Term, Tree};
+use super::scan::{RED_ZONE, STACK};
+use super::{Flow, Frame, Machine, Outcome, Result};
+
+impl<'p> Machine<'p> {
+    /// The value of a group, evaluated once in each world.
+    pub(super) fn group(&mut self, id: GroupId) -> Result<Outcome> {
+        if let Some(Some(known)) = self.world.cache.get(id as usize) {
+            return Ok(known.clone());
+        }
+        let program = self.program;
+        let Some(group) = program.groups.get(id as usize) else { return Ok(Outcome::Undefined) };
+        self.budget.enter()?;
+        let outcome = stacker::maybe_grow(RED_ZONE, STACK, || match self.replaced_data(&group.path)
+        {
+            Some(replaced) => Ok(replaced),
+            None => self.group_value(group),
+        })?;
+        self.budget.leave();
+        let outcome = self.patched(&group.path, outcome)?;
+        if let Some(place) = self.world.cache.get_mut(id as usize) {
+            *place = Some(outcome.clone());
+        }
+        Ok(outcome)
+    }
+
+    fn group_value(&mut self, group: &'p Group) -> Result<Outcome> {
+        match group.kind {
+            GroupKind::Complete => self.complete(group, &[]),
+            GroupKind::Set => self.partial_set(group),
+            GroupKind::Partial => self.partial(group),
+            GroupKind::Function(_) => Ok(Outcome::Undefined),
+        }
+    }
+
+    /// Calls a function of the policy.
+    pub(super) fn call(&mut self, id: GroupId, args: &[Outcome]) -> Result<Outcome> {
+        if let Some(outcome) = self.replaced_function(id, args)? {
+            return Ok(outcome);
+        }
+        let program = self.program;
+        let Some(group) = program.groups.get(id as usize) else { return Ok(Outcome::Undefined) };
+        self.budget.enter()?;
+        let outcome = stacker::maybe_grow(RED_ZONE, STACK, || self.complete(group, args))?;
+        self.budget.leave();
+        Ok(outcome)
+    }
+
+    /// One value from all rules of a group, which must agree.
+    fn complete(&mut self, group: &'p Group, args: &[Outcome]) -> Result<Outcome> {
+        let mut value: Option<Value> = None;
+        let mut unknown = false;
+        for rule in &group.rules {
+            let mut frame = Frame::new(rule.slots);
+            match self.bind_params(rule, args, &mut frame)? {
+                super::body::Match::Yes => {}
+                super::body::Match::No => continue,
+                super::body::Match::Unknown => frame.tainted = true,
+            }
+            match self.chain(group, rule, &mut frame)? {
+                Outcome::Undefined => {}
+                Outcome::Unknown => unknown = true,
+                Outcome::Known(found) => match &value {
+                    None => value = Some(found),
+                    Some(known) => {
+                        let known = known.clone();
+                        if self.equal(&known, &found)? == Some(false) {
+                            return Err(conflict(group));
+                        }
+                    }
+                },
+            }
+        }
+        match (value, unknown) {
+            (Some(value), _) => Ok(Outcome::Known(value)),
+            (None, true) => Ok(Outcome::Unknown),
+            (None, false) => match &group.default {
+                None => Ok(Outcome::Undefined),
+                Some(default) => self.term(default, &mut Frame::new(group.default_slots)),
+            },
+        }
+    }
+
+    fn bind_params(
+        &mut self,
+        rule: &'p Rule,
+        args: &[Outcome],
+        frame: &mut Frame,
+    ) -> Result<super::body::Match> {
+        let mut all = super::body::Match::Yes;
+        for (pattern, arg) in rule.params.iter().zip(args) {
+            let matched = self.matches(pattern, arg, frame)?;
+            match (pattern, matched) {
+                // An argument that is not known yet is passed on as such; it taints what reads it.
+                (super::super::ir::Pattern::Any | super::super::ir::Pattern::Bind(_), _)
+                | (_, super::body::Match::Yes) => {}
+                (_, super::body::Match::No) => return Ok(super::body::Match::No),
+                (_, super::body::Match::Unknown) => all = super::body::Match::Unknown,
+            }
+        }
+        Ok(all)
+    }
+
+    /// The value of a rule: that of the first body in its chain that holds.
+    fn chain(&mut self, group: &'p Group, rule: &'p Rule, frame: &mut Frame) -> Result<Outcome> {
+        let mut unknown = false;
+        for clause in &rule.chain {
+            match self.clause_value(group, clause, frame)? {
+                Outcome::Undefined => {}
+                // What comes after an `else` counts if this body turns out not to hold.
+                Outcome::Unknown => unknown = true,
+                Outcome::Known(_) if unknown => return Ok(Outcome::Unknown),
+                known => return Ok(known),
+            }
+        }
+        Ok(if unknown { Outcome::Unknown } else { Outcome::Undefined })
+    }
+
+    fn clause_value(
+        &mut self,
+        group: &'p Group,
+        clause: &'p Clause,
+        frame: &mut Frame,
+    ) -> Result<Outcome> {
+        let Output::Value(output) = &clause.output else { return Ok(Outcome::Undefined) };
+        let entered = frame.tainted;
+        let mut value: Option<Value> = None;
+        let mut unknown = false;
+        let one = matches!(output, Term::Const(_));
+        self.run(&clause.steps, frame, &mut |machine, frame| {
+            match machine.term(output, frame)? {
+                Outcome::Undefined => return Ok(Flow::More),
+                Outcome::Known(found) if !frame.tainted => match &value {
+                    None => value = Some(found),
+                    Some(known) => {
+                        let known = known.clone();
+                        if machine.equal(&known, &found)? == Some(false) {
+                            return Err(conflict(group));
+                        }
+                    }
+                },
+                Outcome::Known(_) | Outcome::Unknown => unknown = true,
+            }
+            Ok(if one && value.is_some() { Flow::Enough } else { Flow::More })
+        })?;
+        frame.tainted = entered;
+        Ok(match (value, unknown) {
+            (Some(value), _) => Outcome::Known(value),
+            (None, true) => Outcome::Unknown,
+            (None, false) => Outcome::Undefined,
+        })
+    }
+
+    fn partial_set(&mut self, group: &'p Group) -> Result<Outcome> {
+        let mut set = Set::default();
+        let mut unknown = false;
+        for rule in &group.rules {
+            for clause in &rule.chain {
+                let Output::Member(member) = &clause.output else { continue };
+                let mut frame = Frame::new(rule.slots);
+                self.run(&clause.steps, &mut frame, &mut |machine, frame| {
+                    match machine.term(member, frame)? {
+                        Outcome::Undefined => {}
+                        Outcome::Known(value) if !frame.tainted => {
+                            unknown |=
+                                super::lazy::is_composite(&value) && machine.observe(&value)?;
+                            machine.budget.take(48)?;
+                            if let Some(trace) = &mut machine.trace {
+                                trace.member(rule.info, &value);
+                            }
+                            set.insert(value);
+                        }
+                        Outcome::Known(_) | Outcome::Unknown => unknown = true,
+                    }
+                    Ok(Flow::More)
+                })?;
+            }
+        }
+        Ok(if unknown { Outcome::Unknown } else { Outcome::Known(set.into_value()) })
+    }
+
+    /// An object grown by rules with keys.
+    fn partial(&mut self, group: &'p Group) -> Result<Outcome> {
+        let mut object = Value::new_object();
+        let mut unknown = false;
+        for rule in &group.rules {
+            for clause in &rule.chain {
+                let mut frame = Frame::new(rule.slots);
+                self.run(&clause.steps, &mut frame, &mut |machine, frame| {
+                    let Some((keys, leaf)) = machine.entry(clause, frame, &mut unknown)? else {
+                        return Ok(Flow::More);
+                    };
+                    machine.budget.take(72)?;
+                    let member = matches!(clause.output, Output::Member(_));
+                    if insert(&mut object, &keys, leaf, member) {
+                        Ok(Flow::More)
+                    } else {
+                        Err(conflict(group))
+                    }
+                })?;
+            }
+        }
+        if unknown {
+            return Ok(Outcome::Unknown);
+        }
+        let program = self.program;
+        match find(&program.tree, &group.path) {
+            Some(node) if !node.children.is_empty() => self.children(node, object),
+            _ => Ok(Outcome::Known(object)),
+        }
+    }
+
+    fn entry(
+        &mut self,
+        clause: &'p Clause,
+        frame: &mut Frame,
+        unknown: &mut bool,
+    ) -> Result<Option<(Vec<Value>, Value)>> {
+        let (Output::Value(leaf) | Output::Member(leaf)) = &clause.output;
+        let mut parts = Vec::with_capacity(clause.keys.len() + 1);
+        for term in clause.keys.iter().chain([leaf]) {
+            match self.term(term, frame)? {
+                Outcome::Known(value) => parts.push(value),
+                Outcome::Undefined => return Ok(None),
+                Outcome::Unknown => frame.tainted = true,
+            }
+        }
+        if frame.tainted {
+            *unknown = true;
+            return Ok(None);
+        }
+        Ok(parts.pop().map(|leaf| (parts, leaf)))
+    }
+
+    /// A reference below `data` that ends at no single group: everything that is there.
+    pub(super) fn data(&mut self, path: &'p [Term]) -> Result<Outcome> {
+        let mut names: Vec<std::sync::Arc<str>> = Vec::with_capacity(path.len());
+        for part in path {
+            if let Term::Const(Value::String(name)) = part {
+                names.push(name.clone());
+            }
+        }
+        if let Some(replaced) = self.replaced_data(&names) {
+            return Ok(replaced);
+        }
+        let program = self.program;
+        let outcome = match find(&program.tree, &names) {
+            None => Outcome::Undefined,
+            Some(node) => self.node(node)?,
+        };
+        self.patched(&names, outcome)
+    }
+
+    fn node(&mut self, node: &'p Tree) -> Result<Outcome> {
+        match node.group {
+            Some(group) => self.group(group),
+            None => self.children(node, Value::new_object()),
+        }
+    }
+
+    fn children(&mut self, node: &'p Tree, into: Value) -> Result<Outcome> {
+        let mut object = match into {
+            Value::Object(object) => (*object).clone(),
+            _ => Object::new(),
+        };
+        for (name, child) in &node.children {
+            match self.node(child)? {
+                Outcome::Known(value) => {
+                    object.insert(Value::String(name.clone()), value);
+                }
+                Outcome::Undefined => {}
+                Outcome::Unknown => return Ok(Outcome::Unknown),
+            }
+        }
+        Ok(Outcome::Known(object.into_value()))
+    }
+}
+
+pub(super) fn find<'t>(tree: &'t Tree, path: &[std::sync::Arc<str>]) -> Option<&'t Tree> {
+    path.iter().try_fold(tree, |node, part| node.children.get(part))
+}
+
+fn conflict(group: &Group) -> Box<EvalError> {
+    Box::new(EvalError::Conflict {
+        position: group.position.clone(),
+        rule: group.path.join("."),
+    })
+}
+
+/// Puts a leaf below `keys`. False where something else is there already.
+fn insert(at: &mut Value, keys: &[Value], leaf: Value, member: bool) -> bool {
+    let Some((key, rest)) = keys.split_first() else {
+        return match at {
+            Value::Undefined if member => {
+                *at = Value::from(std::collections::BTreeSet::from([leaf]));
+                true
+            }
+            Value::Undefined => {
+                *at = leaf;
+                true
+            }
+            Value::Set(set) if member => {
+                std::sync::Arc::make_mut(set).insert(leaf);
+                true
+            }
+            known => !member && *known == leaf,
+        };
+    };
+    if *at == Value::Undefined {
+        *at = Value::new_object();
+    }
+    let Value::Object(object) = at else { return false };
+    let object = std::sync::Arc::make_mut(object);
+    insert(object.get_or_insert_with(key.clone(), || Value::Undefined), rest, leaf, member)
+}

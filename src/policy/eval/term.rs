@@ -1,0 +1,375 @@
+//! Terms: expressions with at most one value.
+
+use regorus::Value;
+use regorus::value::{Array, Object};
+
+use super::super::error::EvalError;
+use super::super::ir::{
+    Arithmetic, Comparison, Comprehension, ComprehensionKind, Membership, Term,
+};
+use super::lazy::is_composite;
+use super::{Flow, Frame, Machine, Outcome, Result, member};
+use crate::policy::builtins::{self, BuiltinError, operators};
+
+impl<'p> Machine<'p> {
+    /// What a term comes to.
+    pub(super) fn term(&mut self, term: &'p Term, frame: &mut Frame) -> Result<Outcome> {
+        match term {
+            Term::Const(value) => Ok(Outcome::Known(value.clone())),
+            Term::Slot(slot) => Ok(frame.get(*slot)),
+            Term::Input => Ok(self.world.input.clone()),
+            Term::Group(group) => self.group(*group),
+            Term::Data(path) => self.data(path),
+            Term::Path(base, path) => {
+                let outcome = self.path(base, path, frame)?;
+                if outcome == Outcome::Undefined
+                    && self.trace.is_some()
+                    && matches!(**base, Term::Input)
+                {
+                    self.note_missing(path, frame)?;
+                }
+                Ok(outcome)
+            }
+            Term::Array(items) => Ok(match self.all(items, frame)? {
+                Ok(values) => self.make(Value::from(values))?,
+                Err(outcome) => outcome,
+            }),
+            Term::Set(items) => match self.all(items, frame)? {
+                Ok(values) => self.make_set(values),
+                Err(outcome) => Ok(outcome),
+            },
+            Term::Object(fields) => self.object(fields, frame),
+            Term::Comprehension(comprehension) => self.comprehension(comprehension, frame),
+            Term::Compare(op, pair) => {
+                let (a, b) = (self.term(&pair.0, frame)?, self.term(&pair.1, frame)?);
+                self.compare(*op, &a, &b)
+            }
+            Term::Arithmetic(op, pair) => {
+                let (a, b) = (self.term(&pair.0, frame)?, self.term(&pair.1, frame)?);
+                self.arithmetic(*op, &a, &b)
+            }
+            Term::Member(membership) => self.membership(membership, frame),
+            Term::Call(group, args) => {
+                let mut values = Vec::with_capacity(args.len());
+                for arg in args {
+                    match self.term(arg, frame)? {
+                        Outcome::Undefined => return Ok(Outcome::Undefined),
+                        value => values.push(value),
+                    }
+                }
+                self.call(*group, &values)
+            }
+            Term::Builtin(builtin, args, position) => {
+                self.builtin(builtin, args, position, frame)
+            }
+            Term::Function(_) => Ok(Outcome::Undefined),
+        }
+    }
+
+    fn path(&mut self, base: &'p Term, path: &'p [Term], frame: &mut Frame) -> Result<Outcome> {
+        let mut current = match self.term(base, frame)? {
+            Outcome::Known(value) => value,
+            other => {
+                if other == Outcome::Unknown {
+                    // Operands are read whatever the base is.
+                    for operand in path {
+                        if self.term(operand, frame)? == Outcome::Undefined {
+                            return Ok(Outcome::Undefined);
+                        }
+                    }
+                }
+                return Ok(other);
+            }
+        };
+        for operand in path {
+            let next = match operand {
+                Term::Const(key) => self.step(&current, key),
+                operand => match self.term(operand, frame)? {
+                    Outcome::Known(key) => {
+                        if is_composite(&key) && self.observe(&key)? {
+                            return Ok(Outcome::Unknown);
+                        }
+                        self.step(&current, &key)
+                    }
+                    Outcome::Undefined => return Ok(Outcome::Undefined),
+                    Outcome::Unknown => {
+                        if let Value::Object(object) = &current {
+                            self.observe_object(object);
+                        }
+                        return Ok(Outcome::Unknown);
+                    }
+                },
+            };
+            match next {
+                Outcome::Known(value) => current = value,
+                other => return Ok(other),
+            }
+        }
+        Ok(Outcome::Known(current))
+    }
+
+    /// Notes for the trace that a field of the input is not there.
+    fn note_missing(&mut self, path: &'p [Term], frame: &mut Frame) -> Result<()> {
+        let mut text = String::from("input");
+        for operand in path {
+            match self.term(operand, frame)? {
+                Outcome::Known(Value::String(name)) => {
+                    text.push('.');
+                    text.push_str(&name);
+                }
+                Outcome::Known(other) => {
+                    text.push_str(&format!("[{}]", crate::policy::builtins::to_rego_text(&other)));
+                }
+                Outcome::Undefined | Outcome::Unknown => break,
+            }
+        }
+        if let Some(trace) = &mut self.trace {
+            trace.missing(text);
+        }
+        Ok(())
+    }
+
+    fn step(&mut self, value: &Value, key: &Value) -> Outcome {
+        if *key == super::lazy::MARK
+            && let Value::Object(object) = value
+            && self.observe_object(object)
+        {
+            return Outcome::Unknown;
+        }
+        match member(value, key) {
+            Some(found) => Outcome::Known(found.clone()),
+            None => match value {
+                Value::Object(object) if self.missing(object, key) => Outcome::Unknown,
+                _ => Outcome::Undefined,
+            },
+        }
+    }
+
+    /// All terms' values, or the outcome that keeps them from being one value.
+    fn all(
+        &mut self,
+        terms: &'p [Term],
+        frame: &mut Frame,
+    ) -> Result<std::result::Result<Vec<Value>, Outcome>> {
+        let mut values = Vec::with_capacity(terms.len());
+        let mut unknown = false;
+        for term in terms {
+            match self.term(term, frame)? {
+                Outcome::Known(value) => values.push(value),
+                Outcome::Undefined => return Ok(Err(Outcome::Undefined)),
+                Outcome::Unknown => unknown = true,
+            }
+        }
+        Ok(if unknown { Err(Outcome::Unknown) } else { Ok(values) })
+    }
+
+    fn make(&mut self, value: Value) -> Result<Outcome> {
+        self.budget.made(&value)?;
+        Ok(Outcome::Known(value))
+    }
+
+    fn make_set(&mut self, values: Vec<Value>) -> Result<Outcome> {
+        for value in &values {
+            if is_composite(value) && self.observe(value)? {
+                return Ok(Outcome::Unknown);
+            }
+        }
+        let set: std::collections::BTreeSet<Value> = values.into_iter().collect();
+        self.make(Value::from(set))
+    }
+
+    fn object(&mut self, fields: &'p [(Term, Term)], frame: &mut Frame) -> Result<Outcome> {
+        let mut object = Object::new();
+        let mut unknown = false;
+        for (key, value) in fields {
+            match (self.term(key, frame)?, self.term(value, frame)?) {
+                (Outcome::Undefined, _) | (_, Outcome::Undefined) => {
+                    return Ok(Outcome::Undefined);
+                }
+                (Outcome::Unknown, _) | (_, Outcome::Unknown) => unknown = true,
+                (Outcome::Known(key), Outcome::Known(value)) => {
+                    unknown |= is_composite(&key) && self.observe(&key)?;
+                    object.insert(key, value);
+                }
+            }
+        }
+        if unknown {
+            return Ok(Outcome::Unknown);
+        }
+        self.make(object.into_value())
+    }
+
+    fn comprehension(
+        &mut self,
+        comprehension: &'p Comprehension,
+        frame: &mut Frame,
+    ) -> Result<Outcome> {
+        let outside = std::mem::replace(&mut frame.tainted, false);
+        let mut unknown = false;
+        let mut array = Array::default();
+        let mut set = std::collections::BTreeSet::new();
+        let mut object = Object::new();
+        self.run(&comprehension.steps, frame, &mut |machine, frame| {
+            unknown |= frame.tainted;
+            match &comprehension.kind {
+                ComprehensionKind::Array(term) => match machine.term(term, frame)? {
+                    Outcome::Known(value) => {
+                        machine.budget.take(24)?;
+                        array.push(value);
+                    }
+                    Outcome::Undefined => {}
+                    Outcome::Unknown => unknown = true,
+                },
+                ComprehensionKind::Set(term) => match machine.term(term, frame)? {
+                    Outcome::Known(value) => {
+                        unknown |= is_composite(&value) && machine.observe(&value)?;
+                        machine.budget.take(48)?;
+                        set.insert(value);
+                    }
+                    Outcome::Undefined => {}
+                    Outcome::Unknown => unknown = true,
+                },
+                ComprehensionKind::Object(key, value) => {
+                    let pair = (machine.term(key, frame)?, machine.term(value, frame)?);
+                    match pair {
+                        (Outcome::Undefined, _) | (_, Outcome::Undefined) => {}
+                        (Outcome::Unknown, _) | (_, Outcome::Unknown) => unknown = true,
+                        (Outcome::Known(key), Outcome::Known(value)) => {
+                            machine.budget.take(72)?;
+                            unknown |= is_composite(&key) && machine.observe(&key)?;
+                            if let Some(old) = object.get(&key) {
+                                let old = old.clone();
+                                if machine.equal(&old, &value)? == Some(false)
+                                    && !frame.tainted
+                                    && !unknown
+                                {
+                                    return Err(Box::new(EvalError::Conflict {
+                                        position: comprehension.position.clone(),
+                                        rule: "object comprehension".to_owned(),
+                                    }));
+                                }
+                            }
+                            object.insert(key, value);
+                        }
+                    }
+                }
+            }
+            Ok(Flow::More)
+        })?;
+        frame.tainted = outside;
+        if unknown {
+            return Ok(Outcome::Unknown);
+        }
+        Ok(Outcome::Known(match &comprehension.kind {
+            ComprehensionKind::Array(_) => array.into_value(),
+            ComprehensionKind::Set(_) => Value::from(set),
+            ComprehensionKind::Object(..) => object.into_value(),
+        }))
+    }
+
+    /// Whether two values are equal. `None` where a part of one is not known.
+    pub(super) fn equal(&mut self, a: &Value, b: &Value) -> Result<Option<bool>> {
+        if is_composite(a) && is_composite(b) && (self.observe(a)? | self.observe(b)?) {
+            return Ok(None);
+        }
+        Ok(Some(a == b))
+    }
+
+    fn compare(&mut self, op: Comparison, a: &Outcome, b: &Outcome) -> Result<Outcome> {
+        let (a, b) = match (a, b) {
+            (Outcome::Undefined, _) | (_, Outcome::Undefined) => return Ok(Outcome::Undefined),
+            (Outcome::Unknown, _) | (_, Outcome::Unknown) => return Ok(Outcome::Unknown),
+            (Outcome::Known(a), Outcome::Known(b)) => (a, b),
+        };
+        if is_composite(a) && is_composite(b) && (self.observe(a)? | self.observe(b)?) {
+            return Ok(Outcome::Unknown);
+        }
+        let holds = match op {
+            Comparison::Equal => a == b,
+            Comparison::NotEqual => a != b,
+            Comparison::Less => builtins::compare(a, b).is_lt(),
+            Comparison::LessOrEqual => builtins::compare(a, b).is_le(),
+            Comparison::Greater => builtins::compare(a, b).is_gt(),
+            Comparison::GreaterOrEqual => builtins::compare(a, b).is_ge(),
+        };
+        Ok(Outcome::Known(Value::Bool(holds)))
+    }
+
+    fn arithmetic(&mut self, op: Arithmetic, a: &Outcome, b: &Outcome) -> Result<Outcome> {
+        let (a, b) = match (a, b) {
+            (Outcome::Undefined, _) | (_, Outcome::Undefined) => return Ok(Outcome::Undefined),
+            (Outcome::Unknown, _) | (_, Outcome::Unknown) => return Ok(Outcome::Unknown),
+            (Outcome::Known(a), Outcome::Known(b)) => (a, b),
+        };
+        if (is_composite(a) && self.observe(a)?) | (is_composite(b) && self.observe(b)?) {
+            return Ok(Outcome::Unknown);
+        }
+        let result = match op {
+            Arithmetic::Add => operators::add(a, b),
+            Arithmetic::Subtract => operators::sub(a, b),
+            Arithmetic::Multiply => operators::mul(a, b),
+            Arithmetic::Divide => operators::div(a, b),
+            Arithmetic::Remainder => operators::rem(a, b),
+            Arithmetic::And => operators::and(a, b),
+            Arithmetic::Or => operators::or(a, b),
+        };
+        self.result("operator", result)
+    }
+
+    /// What a builtin gave, counted.
+    pub(super) fn result(
+        &mut self,
+        name: &str,
+        result: std::result::Result<Value, BuiltinError>,
+    ) -> Result<Outcome> {
+        match result {
+            Ok(Value::Undefined) => Ok(Outcome::Undefined),
+            Ok(value) => self.make(value),
+            Err(error) => Err(Box::new(EvalError::Internal { message: format!("{name}: {error}") })),
+        }
+    }
+
+    fn membership(&mut self, membership: &'p Membership, frame: &mut Frame) -> Result<Outcome> {
+        let key = match &membership.key {
+            Some(key) => Some(self.term(key, frame)?),
+            None => None,
+        };
+        let value = self.term(&membership.value, frame)?;
+        let collection = self.term(&membership.collection, frame)?;
+        let mut unknown = false;
+        for outcome in key.iter().chain([&value, &collection]) {
+            match outcome {
+                Outcome::Undefined => return Ok(Outcome::Undefined),
+                Outcome::Unknown => unknown = true,
+                Outcome::Known(value) => {
+                    unknown |= is_composite(value) && self.observe(value)?;
+                }
+            }
+        }
+        let (Outcome::Known(value), Outcome::Known(collection), false) =
+            (&value, &collection, unknown)
+        else {
+            return Ok(Outcome::Unknown);
+        };
+        let found = match key {
+            Some(Outcome::Known(key)) => member(collection, &key) == Some(value),
+            Some(_) => return Ok(Outcome::Unknown),
+            None => match collection {
+                Value::Array(array) => array.contains(value),
+                Value::Set(set) => set.contains(value),
+                Value::Object(object) => object.values().any(|member| member == value),
+                Value::Null
+                | Value::Bool(_)
+                | Value::Number(_)
+                | Value::String(_)
+                | Value::Undefined => false,
+            },
+        };
+        Ok(Outcome::Known(Value::Bool(found)))
+    }
+}
+
+/// Only `false` does not hold; every other value does.
+pub(super) fn is_true(value: &Value) -> bool {
+    *value != Value::Bool(false)
+}

@@ -1,0 +1,76 @@
+//! Rules that need themselves to be decided are refused.
+
+use std::collections::BTreeSet;
+
+use super::super::error::{PolicyError, snippet};
+use super::super::ir::{GroupId, Program};
+use super::Unit;
+
+/// Refuses rules that depend on themselves, by whatever way.
+///
+/// # Errors
+/// With the rules of the first cycle, in order.
+pub(super) fn refuse_cycles(
+    units: &[Unit],
+    program: &Program,
+    dependencies: &[BTreeSet<GroupId>],
+) -> Result<(), PolicyError> {
+    #[derive(Clone, Copy, PartialEq)]
+    enum State {
+        New,
+        Open,
+        Done,
+    }
+    let mut states = vec![State::New; dependencies.len()];
+    for start in 0..dependencies.len() {
+        if states[start] != State::New {
+            continue;
+        }
+        // Depth first, with a stack of our own: a policy may chain thousands of rules.
+        let mut stack = vec![(start, dependencies[start].iter())];
+        states[start] = State::Open;
+        while let Some((at, rest)) = stack.last_mut() {
+            let at = *at;
+            match rest.next() {
+                None => {
+                    states[at] = State::Done;
+                    stack.pop();
+                }
+                Some(&next) => match states[next as usize] {
+                    State::Done => {}
+                    State::New => {
+                        states[next as usize] = State::Open;
+                        stack.push((next as usize, dependencies[next as usize].iter()));
+                    }
+                    State::Open => {
+                        let path: Vec<usize> = stack
+                            .iter()
+                            .map(|(group, _)| *group)
+                            .skip_while(|group| *group != next as usize)
+                            .collect();
+                        return Err(cycle(units, program, &path));
+                    }
+                },
+            }
+        }
+    }
+    Ok(())
+}
+
+fn cycle(units: &[Unit], program: &Program, path: &[usize]) -> PolicyError {
+    let names: Vec<String> = path
+        .iter()
+        .chain(path.first())
+        .map(|group| program.groups[*group].path.join("."))
+        .collect();
+    let position = program.groups[path.first().copied().unwrap_or_default()].position.clone();
+    let text = units
+        .iter()
+        .find(|unit| unit.file.name == position.file)
+        .map_or("", |unit| &*unit.file.text);
+    PolicyError::Source {
+        message: format!("rules may not depend on themselves: {}", names.join(" -> ")),
+        snippet: snippet(text, position.line, position.column),
+        position,
+    }
+}

@@ -1,0 +1,162 @@
+//! Builtins that need the evaluation they are called in: its files, its clock, its image, its output.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use regorus::Value;
+
+use super::builtins::{Origin, lookup};
+use super::error::{EvalError, Position};
+use super::files::{MAX_DATA, PolicyFiles};
+use super::Shared;
+use crate::source::Digest;
+
+/// Most that a policy may print in one evaluation, in bytes.
+const MAX_PRINT: usize = 64 << 10;
+
+/// State of one evaluation that builtins read or leave something in.
+pub(super) struct Natives<'p> {
+    shared: &'p Shared,
+    /// The image that is judged, as rules see it.
+    image: Option<Value>,
+    /// Digest that the image is known by already.
+    checksum: Option<String>,
+    /// Digests that `pin_image` was called with.
+    pub pins: BTreeSet<String>,
+    /// What `print` was called with.
+    pub prints: Vec<String>,
+    printed: usize,
+    now: Option<Value>,
+}
+
+impl<'p> Natives<'p> {
+    pub fn new(shared: &'p Shared, input: &Value) -> Self {
+        let image = match input {
+            Value::Object(input) => input.get(&Value::from("image")).cloned(),
+            _ => None,
+        };
+        let checksum = match &image {
+            Some(Value::Object(image)) => match image.get(&Value::from("checksum")) {
+                Some(Value::String(checksum)) => Some(checksum.to_string()),
+                _ => None,
+            },
+            _ => None,
+        };
+        Self {
+            shared,
+            image,
+            checksum,
+            pins: BTreeSet::new(),
+            prints: Vec::new(),
+            printed: 0,
+            now: None,
+        }
+    }
+
+    /// Whether the builtin looks into its first argument without needing all of it.
+    pub fn takes_partial(name: &str) -> bool {
+        matches!(name, "pin_image" | "print")
+    }
+
+    /// Calls a builtin that needs state. `None` for an argument that is undefined.
+    ///
+    /// # Errors
+    /// When it cannot do what it is asked to: a missing file, a digest that is none.
+    pub fn call(
+        &mut self,
+        name: &str,
+        args: &[Option<Value>],
+        position: Option<&Position>,
+    ) -> Result<Value, Box<EvalError>> {
+        let fail = |message: String| {
+            Box::new(EvalError::Builtin {
+                position: position.cloned().unwrap_or_else(nowhere),
+                builtin: name.to_owned(),
+                message,
+            })
+        };
+        match name {
+            "print" => {
+                self.print(args, position);
+                Ok(Value::Bool(true))
+            }
+            "time.now_ns" => Ok(self.now().clone()),
+            "load_json" => match args {
+                [Some(Value::String(path))] => {
+                    self.shared.json(path).map_err(|message| fail(message.to_string()))
+                }
+                _ => Err(fail("the path must be a string".to_owned())),
+            },
+            "pin_image" => match args {
+                [Some(image), Some(Value::String(digest))] => {
+                    self.pin(image, digest).map_err(|message| fail(message.to_owned()))
+                }
+                _ => Err(fail("it takes an image and a digest as a string".to_owned())),
+            },
+            _ => Err(fail(
+                "this version of buildgate cannot verify signatures; nothing is taken as signed"
+                    .to_owned(),
+            )),
+        }
+    }
+
+    fn print(&mut self, args: &[Option<Value>], position: Option<&Position>) {
+        let text: Vec<String> = args
+            .iter()
+            .map(|arg| match arg {
+                None => "<undefined>".to_owned(),
+                Some(Value::String(text)) => text.to_string(),
+                Some(value) => super::builtins::to_rego_text(value),
+            })
+            .collect();
+        let place = position.map_or(String::new(), |at| format!("{}:{}: ", at.file, at.line));
+        let line = format!("{place}{}", text.join(" "));
+        self.printed = self.printed.saturating_add(line.len());
+        if self.printed <= MAX_PRINT {
+            self.prints.push(line);
+        }
+    }
+
+    /// The time, one for the whole evaluation.
+    fn now(&mut self) -> &Value {
+        self.now.get_or_insert_with(|| {
+            let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+            Value::from(u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
+        })
+    }
+
+    fn pin(&mut self, image: &Value, digest: &str) -> Result<Value, &'static str> {
+        let Some(own) = &self.image else { return Ok(Value::Bool(false)) };
+        if image != own {
+            return Err("the first argument is not input.image");
+        }
+        if digest.parse::<Digest>().is_err() {
+            return Err("the second argument is not a digest such as sha256:…");
+        }
+        if self.checksum.as_deref() != Some(digest) {
+            self.pins.insert(digest.to_owned());
+        }
+        Ok(Value::Bool(true))
+    }
+}
+
+fn nowhere() -> Position {
+    Position { file: "policy".into(), line: 1, column: 1 }
+}
+
+/// Reads and parses a JSON file of a policy.
+pub(super) fn read_json(files: &PolicyFiles, path: &str) -> Result<Value, String> {
+    let text = files.read_text(path, MAX_DATA).map_err(|error| error.to_string())?;
+    let Some(Origin::Ours(unmarshal)) = lookup("json.unmarshal").map(|builtin| builtin.origin)
+    else {
+        return Err("json.unmarshal is missing".to_owned());
+    };
+    match unmarshal(&[Value::from(text)]) {
+        Ok(Value::Undefined) => Err(format!("`{path}` is not JSON")),
+        Ok(value) => Ok(value),
+        Err(error) => Err(format!("`{path}`: {error}")),
+    }
+}
+
+/// JSON files read so far, by path.
+pub(super) type JsonCache = BTreeMap<String, Result<Value, String>>;

@@ -1,0 +1,164 @@
+//! Changing a message without losing what we do not know of it.
+//!
+//! A message that is decoded and encoded again loses the fields of newer peers. So it stays bytes,
+//! and a field is set by appending its encoding: of a scalar field the last value wins, and to a
+//! repeated field the appended value is one more element. (A single submessage would be merged
+//! with the one before it: not for this.)
+//!
+//! What is appended to must be whole. Behind a message whose last field is cut off, the appended
+//! bytes would count as that field's content, and the peer would see a valid message without them.
+
+use bytes::{BufMut, Bytes, BytesMut};
+use prost::encoding::{DecodeContext, WireType, decode_key, encode_key, encode_varint, skip_field};
+
+/// Number of a field that we set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Field(u32);
+
+impl Field {
+    /// `moby.buildkit.v1.SolveRequest.SourcePolicySession`, a string.
+    pub const CONTROL_SOLVE_SOURCE_POLICY_SESSION: Self = Self(15);
+    /// `moby.buildkit.v1.frontend.SolveRequest.SourcePolicies`, repeated.
+    pub const GATEWAY_SOLVE_SOURCE_POLICIES: Self = Self(15);
+}
+
+/// Bytes that are no protobuf message.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not a whole protobuf message (at byte {offset})")]
+pub struct RawError {
+    /// Where the field starts that cannot be read.
+    pub offset: usize,
+    source: prost::DecodeError,
+}
+
+/// A message as its peer encoded it, known to be whole.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RawMessage(BytesMut);
+
+impl RawMessage {
+    /// Looks through the fields of `message`, whatever they are.
+    ///
+    /// # Errors
+    /// When it is cut off or no message at all.
+    pub fn parse(message: Bytes) -> Result<Self, RawError> {
+        let mut rest = message.clone();
+        while !rest.is_empty() {
+            let offset = message.len() - rest.len();
+            decode_key(&mut rest)
+                .and_then(|(number, wire_type)| {
+                    skip_field(wire_type, number, &mut rest, DecodeContext::default())
+                })
+                .map_err(|source| RawError { offset, source })?;
+        }
+        Ok(Self(message.into()))
+    }
+
+    /// Sets a scalar field of a varint type (`bool`, `int32`, `uint64`, an enum).
+    pub fn append_varint_field(&mut self, field: Field, value: u64) {
+        encode_key(field.0, WireType::Varint, &mut self.0);
+        encode_varint(value, &mut self.0);
+    }
+
+    /// Sets a `string` or `bytes` field, or adds one element to a repeated one (a message too).
+    pub fn append_bytes_field(&mut self, field: Field, value: &[u8]) {
+        encode_key(field.0, WireType::LengthDelimited, &mut self.0);
+        encode_varint(value.len() as u64, &mut self.0);
+        self.0.put_slice(value);
+    }
+
+    /// The bytes to pass on.
+    #[must_use]
+    pub fn into_bytes(self) -> Bytes {
+        self.0.freeze()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use prost::Message;
+
+    use super::super::proto::{control, gateway, sourcepolicy};
+    use super::*;
+
+    /// Field 999, a string that no peer of today knows.
+    const UNKNOWN: &[u8] = b"\xba\x3e\x03new";
+
+    fn parse(message: Vec<u8>) -> RawMessage {
+        RawMessage::parse(message.into()).unwrap()
+    }
+
+    #[test]
+    fn a_scalar_is_set_and_unknown_fields_survive() {
+        let solve = control::SolveRequest {
+            r#ref: "r1".into(),
+            source_policy_session: "of the client".into(),
+            ..Default::default()
+        };
+        let sent = [solve.encode_to_vec().as_slice(), UNKNOWN].concat();
+        let mut raw = parse(sent.clone());
+        raw.append_bytes_field(Field::CONTROL_SOLVE_SOURCE_POLICY_SESSION, b"ours");
+        let got = raw.into_bytes();
+        assert!(got.starts_with(&sent));
+        let got = control::SolveRequest::decode(got).unwrap();
+        let wanted = control::SolveRequest {
+            source_policy_session: "ours".into(),
+            ..solve
+        };
+        assert_eq!(got, wanted);
+    }
+
+    #[test]
+    fn an_element_is_added_to_a_repeated_field() {
+        let policy = |version| sourcepolicy::Policy {
+            version,
+            rules: Vec::new(),
+        };
+        let solve = gateway::SolveRequest {
+            source_policies: vec![policy(1)],
+            ..Default::default()
+        };
+        let mut raw = parse([UNKNOWN, solve.encode_to_vec().as_slice()].concat());
+        let added = policy(2).encode_to_vec();
+        raw.append_bytes_field(Field::GATEWAY_SOLVE_SOURCE_POLICIES, &added);
+        let got = raw.into_bytes();
+        assert!(got.starts_with(UNKNOWN));
+        let got = gateway::SolveRequest::decode(got).unwrap();
+        assert_eq!(got.source_policies, [policy(1), policy(2)]);
+    }
+
+    #[test]
+    fn a_varint_is_set_over_an_earlier_one() {
+        let first = control::SolveRequest {
+            internal: true,
+            ..Default::default()
+        };
+        let mut raw = parse([first.encode_to_vec().as_slice(), UNKNOWN].concat());
+        raw.append_varint_field(Field(11), 0);
+        raw.append_varint_field(Field(16), u64::MAX);
+        let got = control::SolveRequest::decode(raw.into_bytes()).unwrap();
+        assert!(!got.internal);
+        assert_eq!(got.compatibility_version, -1);
+    }
+
+    /// Were the first of these taken, the session would become part of the unknown field.
+    #[test]
+    fn what_is_not_whole_is_refused() {
+        let swallowing = [b"\x0a\x02r1", &UNKNOWN[..2], b"\x06"].concat();
+        for (message, offset) in [
+            (swallowing.as_slice(), 4),
+            (b"\x0a", 0),
+            (b"\x0a\x05r1", 0),
+            (b"\x58", 0),
+            (b"\x58\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01", 0),
+            (b"\x58\x01\x5d\x01", 2),
+            (b"\x0b\x58\x01", 0),
+            (b"\x0c", 0),
+            (b"\x07", 0),
+            (b"\x02\x00", 0),
+            (b"\xff\xff\xff\xff\xff\xff", 0),
+        ] {
+            let error = RawMessage::parse(Bytes::copy_from_slice(message)).unwrap_err();
+            assert_eq!(error.offset, offset, "{message:x?}: {error}");
+        }
+    }
+}
