@@ -14,3 +14,4 @@
 
 mod peers;
 mod peers_work;
+mod resolvers;

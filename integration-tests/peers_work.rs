@@ -4,12 +4,6 @@ use serde_json::Value;
 
 use crate::peers::{self, GitServer, HttpServer, Response, World, need};
 
-/// Every manifest type that a client of today understands.
-const ACCEPT: &str = "application/vnd.oci.image.index.v1+json, \
-    application/vnd.oci.image.manifest.v1+json, \
-    application/vnd.docker.distribution.manifest.list.v2+json, \
-    application/vnd.docker.distribution.manifest.v2+json";
-
 #[tokio::test]
 async fn registry_serves_what_buildkit_pushed() {
     let world = need!(peers::world());
@@ -161,21 +155,7 @@ async fn http_server_counts_and_answers_what_it_is_told() {
 
 async fn manifest(world: &World, name: &str) -> Value {
     let (repository, reference) = name.split_once(['@', ':']).unwrap();
-    let url = format!(
-        "http://{}/v2/{repository}/manifests/{reference}",
-        world.registry.host()
-    );
-    let request = reqwest::Client::new().get(url).header("Accept", ACCEPT);
-    let body = request
-        .send()
-        .await
-        .unwrap()
-        .error_for_status()
-        .unwrap()
-        .bytes()
-        .await
-        .unwrap();
-    serde_json::from_slice(&body).unwrap()
+    serde_json::from_slice(&world.registry.manifest(repository, reference).await).unwrap()
 }
 
 fn platform(value: &Value) -> String {

@@ -12,7 +12,7 @@ mod tools;
 mod world;
 
 pub use git::{GitServer, run as git};
-pub use http::{HttpServer, Response};
+pub use http::{HttpServer, Request, Response};
 pub use world::{World, world};
 
 use std::io::Write;

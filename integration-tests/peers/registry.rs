@@ -5,6 +5,12 @@ use std::time::Duration;
 use super::daemon::Daemon;
 use super::{NoPeer, tools};
 
+/// Every manifest type that a client of today understands.
+const ACCEPT: &str = "application/vnd.oci.image.index.v1+json, \
+    application/vnd.oci.image.manifest.v1+json, \
+    application/vnd.docker.distribution.manifest.list.v2+json, \
+    application/vnd.docker.distribution.manifest.v2+json";
+
 /// A running registry.
 pub struct Registry {
     daemon: Daemon,
@@ -34,6 +40,14 @@ impl Registry {
     /// `host:port`, as it stands in image references.
     pub fn host(&self) -> &str {
         &self.host
+    }
+
+    /// A manifest as the registry serves it to a client that understands all types of today.
+    pub async fn manifest(&self, repository: &str, reference: &str) -> Vec<u8> {
+        let url = format!("http://{}/v2/{repository}/manifests/{reference}", self.host);
+        let request = reqwest::Client::new().get(url).header("Accept", ACCEPT);
+        let answer = request.send().await.unwrap().error_for_status().unwrap();
+        answer.bytes().await.unwrap().to_vec()
     }
 
     /// The lines of its access log so far that have all of `words`, as in

@@ -19,6 +19,7 @@ use super::{NoPeer, tools};
 /// | `app:docker`           | one Docker manifest (schema 2)                                        |
 /// | `app:attested`         | from `base:1`, provenance v1, mode max, build argument `VERSION=2`    |
 /// | `app:slsa02`           | the same with provenance v0.2                                         |
+/// | `counted:1`            | for the test that counts what the registry is asked                   |
 /// | `app:multi`            | linux/amd64 and linux/arm64, no attestations                          |
 /// | `app:multi-attested`   | both platforms, each with provenance                                  |
 pub struct World {
@@ -75,12 +76,13 @@ impl World {
         let old = "attest:provenance=mode=max,version=v0.2";
         let version = "build-arg:VERSION=2";
         let docker = ",oci-mediatypes=false";
-        let table: [(&TempDir, &str, &[&str], &str); 7] = [
+        let table: [(&TempDir, &str, &[&str], &str); 8] = [
             (&base, "base:1", &[], ""),
             (&small, "app:plain", &[], ",oci-mediatypes=true"),
             (&small, "app:docker", &[], docker),
             (&app, "app:attested", &[max, version], ""),
             (&app, "app:slsa02", &[old, version], ""),
+            (&small, "counted:1", &[], ""),
             (&small, "app:multi", &[both], ",oci-mediatypes=true"),
             (&small, "app:multi-attested", &[both, max], ""),
         ];
