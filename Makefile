@@ -1,0 +1,106 @@
+# What a person, and CI, runs. `make` alone lists the targets.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+# Programs that .ci/run installs live outside the tree, and are found from here too.
+CACHE ?= $(if $(XDG_CACHE_HOME),$(XDG_CACHE_HOME),$(HOME)/.cache)/buildgate
+export PATH := $(CACHE)/bin:$(PATH)
+
+CARGO  := cargo
+LOCKED := --locked
+TARGET := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)
+
+# The conformance cases to run: a folder of *.json.
+CASES ?= integration-tests/conformance
+# Seconds that each fuzz target gets.
+FUZZ_SECONDS ?= 60
+
+##@ Use
+
+.PHONY: demo
+demo: ## Three denials with their reasons, then the mended Dockerfile: no daemon, no network
+	$(CARGO) build $(LOCKED) --quiet
+	BUILDGATE="$(abspath $(TARGET)/debug/buildgate)" policies/demo/run.sh
+
+.PHONY: build
+build: ## The release binary
+	$(CARGO) build $(LOCKED) --release
+
+##@ Check
+
+.PHONY: check
+check: ## What CI runs: format, lints, dependencies, tests
+	$(CARGO) fmt --check
+	$(CARGO) clippy $(LOCKED) --all-targets -- -D warnings
+	$(CARGO) deny $(LOCKED) check bans licenses sources
+	$(MAKE) --no-print-directory test
+
+.PHONY: test
+test: ## Unit, doc and integration tests; a real registry and BuildKit where they can be had
+	$(MAKE) --no-print-directory tools || echo "SKIPPED: the pinned tools cannot be built here; tests against real peers say so below" >&2
+	$(CARGO) test $(LOCKED) --no-fail-fast
+
+.PHONY: e2e
+e2e: ## The tests against real peers alone; closes with a count
+	$(MAKE) --no-print-directory tools || echo "SKIPPED: the pinned tools cannot be built here" >&2
+	integration-tests/e2e.sh
+
+.PHONY: conformance
+conformance: ## Run the cases of a folder: make conformance CASES=DIR
+	$(CARGO) run $(LOCKED) --quiet --release --example conformance -- "$(CASES)"
+
+.PHONY: advisories
+advisories: ## Known vulnerabilities in dependencies (needs the network, so not a part of check)
+	$(CARGO) deny $(LOCKED) check advisories
+
+.PHONY: fuzz
+fuzz: ## Each fuzz target for FUZZ_SECONDS
+	for target in $$(RUSTC_BOOTSTRAP=1 $(CARGO) fuzz list); do \
+	  RUSTC_BOOTSTRAP=1 $(CARGO) fuzz run "$$target" -- -max_total_time=$(FUZZ_SECONDS); \
+	done
+
+##@ Measure
+
+.PHONY: bench
+bench: ## What a decision costs, cold and warm
+	$(CARGO) bench $(LOCKED) --bench decision
+
+.PHONY: bench-peer
+bench-peer: tools ## The same decisions by Buildx's engine and by ours, and the ratio
+	PEER="$(abspath $(BIN)/peer)" $(CARGO) bench $(LOCKED) --bench peer
+
+##@ Tools
+
+# Peers and oracles, pinned by a go.mod each, built from the Go module proxy into a
+# folder that git ignores. A stamp is younger than the go.mod it was built from.
+TOOLS := integration-tests/tools
+BIN   := $(TOOLS)/bin
+PINNED := buildkit buildx registry opa
+STAMPS := $(PINNED:%=$(BIN)/.%.stamp) $(BIN)/.peer.stamp
+GO_INSTALL = GOBIN="$(abspath $(BIN))" CGO_ENABLED=0 go install -trimpath -buildvcs=false -ldflags '-s -w'
+
+.PHONY: tools
+tools: $(STAMPS) ## buildkitd, buildctl, dockerfile-frontend, buildx, registry, opa, peer
+
+$(PINNED:%=$(BIN)/.%.stamp): $(BIN)/.%.stamp: $(TOOLS)/%/go.mod $(TOOLS)/%/go.sum
+	mkdir -p $(BIN)
+	cd $(TOOLS)/$* && $(GO_INSTALL) tool
+	touch $@
+
+$(BIN)/.peer.stamp: $(TOOLS)/peer/go.mod $(TOOLS)/peer/go.sum $(wildcard $(TOOLS)/peer/*.go)
+	mkdir -p $(BIN)
+	cd $(TOOLS)/peer && go vet . && $(GO_INSTALL) .
+	touch $@
+
+.PHONY: clean
+clean: ## Remove what was built
+	$(CARGO) clean
+	rm -rf $(BIN)
+
+.PHONY: help
+help: ## This list
+	@awk 'BEGIN { FS = ":.*## " } \
+	  /^##@ / { printf "\n%s\n", substr($$0, 5) } \
+	  /^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)

@@ -1,0 +1,17 @@
+//! The one integration binary: buildgate against real peers on loopback, a registry with images
+//! that BuildKit pushed, git over HTTP, and plain HTTP servers that count what they are asked.
+//!
+//! A test that cannot have a peer says `SKIPPED: test NAME: why` and passes; where `CI=true` that is
+//! a failure. Nothing here reaches beyond loopback.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    reason = "a test that cannot go on fails, and says where"
+)]
+
+mod peers;
+mod peers_work;
+mod resolvers;

@@ -1,0 +1,71 @@
+//! A real registry (distribution v3): plain HTTP on loopback, images in a temporary folder.
+
+use std::time::Duration;
+
+use super::daemon::Daemon;
+use super::{NoPeer, tools};
+
+/// Every manifest type that a client of today understands.
+const ACCEPT: &str = "application/vnd.oci.image.index.v1+json, \
+    application/vnd.oci.image.manifest.v1+json, \
+    application/vnd.docker.distribution.manifest.list.v2+json, \
+    application/vnd.docker.distribution.manifest.v2+json";
+
+/// A running registry.
+pub struct Registry {
+    daemon: Daemon,
+    host: String,
+}
+
+impl Registry {
+    /// Starts a registry that keeps everything in a temporary folder.
+    pub fn start() -> Result<Self, NoPeer> {
+        let program = tools::pinned("registry")?;
+        let dir = tempfile::tempdir().unwrap();
+        let config = dir.path().join("registry.yml");
+        let text = format!(
+            "version: 0.1\n\
+             log: {{level: info, formatter: text, accesslog: {{disabled: false}}}}\n\
+             storage: {{filesystem: {{rootdirectory: {}}}}}\n\
+             http: {{addr: '127.0.0.1:0', secret: tests}}\n",
+            dir.path().join("images").display()
+        );
+        std::fs::write(&config, text).unwrap();
+        let args = ["serve".as_ref(), config.as_os_str()];
+        let mut daemon = Daemon::start("registry", &program, &args, dir);
+        let host = daemon.wait_for(Duration::from_secs(20), |d| listening_on(&d.log()));
+        Ok(Self { daemon, host })
+    }
+
+    /// `host:port`, as it stands in image references.
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// A manifest as the registry serves it to a client that understands all types of today.
+    pub async fn manifest(&self, repository: &str, reference: &str) -> Vec<u8> {
+        let url = format!("http://{}/v2/{repository}/manifests/{reference}", self.host);
+        let request = reqwest::Client::new().get(url).header("Accept", ACCEPT);
+        let answer = request.send().await.unwrap().error_for_status().unwrap();
+        answer.bytes().await.unwrap().to_vec()
+    }
+
+    /// The lines of its access log so far that have all of `words`, as in
+    /// `["GET", "/v2/app/manifests/"]`. Tests run side by side: ask for a repository of your own.
+    pub fn accesses(&self, words: &[&str]) -> Vec<String> {
+        self.daemon
+            .log()
+            .lines()
+            .filter(|line| line.contains(" HTTP/1.1\" "))
+            .filter(|line| words.iter().all(|word| line.contains(word)))
+            .map(str::to_owned)
+            .collect()
+    }
+}
+
+/// The address in `msg="listening on 127.0.0.1:40123"`.
+fn listening_on(log: &str) -> Option<String> {
+    let (_, rest) = log.split_once("listening on ")?;
+    let end = rest.find(|c: char| !(c.is_ascii_digit() || c == '.' || c == ':'))?;
+    Some(rest[..end].to_owned())
+}
