@@ -1,1 +1,4 @@
 //! Who answers metadata: registries, HTTP servers, git, fixtures.
+mod digest;
+mod fixtures;
+pub use fixtures::*;

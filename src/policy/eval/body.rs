@@ -44,18 +44,18 @@ impl<'p> Machine<'p> {
                 }
                 Step::Held(id) => {
                     if let Some(trace) = &mut self.trace {
-                        trace.held(*id, frame.tainted);
+                        trace.held(*id, self.tainted);
                     }
                 }
                 Step::Test(term) => match self.term(term, frame)? {
                     Outcome::Known(value) if is_true(&value) => {}
                     Outcome::Known(_) | Outcome::Undefined => return Ok(Flow::More),
-                    Outcome::Unknown => frame.tainted = true,
+                    Outcome::Unknown => self.tainted = true,
                 },
                 Step::Bind(slot, term) => match self.term(term, frame)? {
                     Outcome::Undefined => return Ok(Flow::More),
                     value => {
-                        frame.tainted |= value == Outcome::Unknown;
+                        self.tainted |= value == Outcome::Unknown;
                         frame.set(*slot, value);
                     }
                 },
@@ -64,18 +64,18 @@ impl<'p> Machine<'p> {
                     match self.matches(pattern, &value, frame)? {
                         Match::Yes => {}
                         Match::No => return Ok(Flow::More),
-                        Match::Unknown => frame.tainted = true,
+                        Match::Unknown => self.tainted = true,
                     }
                 }
                 Step::Not(inner) => match self.holds(inner, frame)? {
                     Holds::Yes => return Ok(Flow::More),
                     Holds::No => {}
-                    Holds::Unknown => frame.tainted = true,
+                    Holds::Unknown => self.tainted = true,
                 },
                 Step::Every { .. } => match self.every(step, frame)? {
                     Holds::Yes => {}
                     Holds::No => return Ok(Flow::More),
-                    Holds::Unknown => frame.tainted = true,
+                    Holds::Unknown => self.tainted = true,
                 },
                 Step::Scan { collection, key, value } => {
                     let collection = self.term(collection, frame)?;
@@ -97,10 +97,10 @@ impl<'p> Machine<'p> {
 
     /// Whether there is a way in which the steps hold.
     pub(super) fn holds(&mut self, steps: &'p [Step], frame: &mut Frame) -> Result<Holds> {
-        let outside = std::mem::replace(&mut frame.tainted, false);
+        let outside = std::mem::replace(&mut self.tainted, false);
         let mut holds = Holds::No;
-        self.run(steps, frame, &mut |_, frame| {
-            if frame.tainted {
+        self.run(steps, frame, &mut |machine, _| {
+            if machine.tainted {
                 holds = Holds::Unknown;
                 Ok(Flow::More)
             } else {
@@ -108,7 +108,7 @@ impl<'p> Machine<'p> {
                 Ok(Flow::Enough)
             }
         })?;
-        frame.tainted = outside;
+        self.tainted = outside;
         Ok(holds)
     }
 

@@ -50,13 +50,11 @@ pub(super) enum Flow {
 /// The variables of one rule being evaluated.
 pub(super) struct Frame {
     slots: Vec<Outcome>,
-    /// Something that this way through the body rests on is unknown.
-    tainted: bool,
 }
 
 impl Frame {
     fn new(slots: u32) -> Self {
-        Self { slots: vec![Outcome::Undefined; slots as usize], tainted: false }
+        Self { slots: vec![Outcome::Undefined; slots as usize] }
     }
 
     fn get(&self, slot: Slot) -> Outcome {
@@ -88,6 +86,10 @@ pub(super) struct Machine<'p> {
     budget: Budget,
     natives: Natives<'p>,
     trace: Option<Trace>,
+    /// Something that this way through the current body rests on is unknown.
+    tainted: bool,
+    /// The current rule is evaluated for a body that rests on something unknown.
+    speculating: bool,
 }
 
 impl<'p> Machine<'p> {
@@ -112,6 +114,8 @@ impl<'p> Machine<'p> {
             budget: Budget::new(limits),
             natives,
             trace: None,
+            tainted: false,
+            speculating: false,
         }
     }
 

@@ -61,7 +61,7 @@ impl<'p> Machine<'p> {
             match self.bind_params(rule, args, &mut frame)? {
                 super::body::Match::Yes => {}
                 super::body::Match::No => continue,
-                super::body::Match::Unknown => frame.tainted = true,
+                super::body::Match::Unknown => self.tainted = true,
             }
             match self.chain(group, rule, &mut frame)? {
                 Outcome::Undefined => {}
@@ -129,14 +129,14 @@ impl<'p> Machine<'p> {
         frame: &mut Frame,
     ) -> Result<Outcome> {
         let Output::Value(output) = &clause.output else { return Ok(Outcome::Undefined) };
-        let entered = frame.tainted;
+        let entered = self.tainted;
         let mut value: Option<Value> = None;
         let mut unknown = false;
         let one = matches!(output, Term::Const(_));
         self.run(&clause.steps, frame, &mut |machine, frame| {
             match machine.term(output, frame)? {
                 Outcome::Undefined => return Ok(Flow::More),
-                Outcome::Known(found) if !frame.tainted => match &value {
+                Outcome::Known(found) if !machine.tainted => match &value {
                     None => value = Some(found),
                     Some(known) => {
                         let known = known.clone();
@@ -149,7 +149,7 @@ impl<'p> Machine<'p> {
             }
             Ok(if one && value.is_some() { Flow::Enough } else { Flow::More })
         })?;
-        frame.tainted = entered;
+        self.tainted = entered;
         Ok(match (value, unknown) {
             (Some(value), _) => Outcome::Known(value),
             (None, true) => Outcome::Unknown,
@@ -167,7 +167,7 @@ impl<'p> Machine<'p> {
                 self.run(&clause.steps, &mut frame, &mut |machine, frame| {
                     match machine.term(member, frame)? {
                         Outcome::Undefined => {}
-                        Outcome::Known(value) if !frame.tainted => {
+                        Outcome::Known(value) if !machine.tainted => {
                             unknown |=
                                 super::lazy::is_composite(&value) && machine.observe(&value)?;
                             machine.budget.take(48)?;
@@ -228,10 +228,10 @@ impl<'p> Machine<'p> {
             match self.term(term, frame)? {
                 Outcome::Known(value) => parts.push(value),
                 Outcome::Undefined => return Ok(None),
-                Outcome::Unknown => frame.tainted = true,
+                Outcome::Unknown => self.tainted = true,
             }
         }
-        if frame.tainted {
+        if self.tainted {
             *unknown = true;
             return Ok(None);
         }

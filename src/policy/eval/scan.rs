@@ -33,14 +33,14 @@ impl<'p> Machine<'p> {
             return self.visit(pair, (&Pattern::Any, value), frame, then);
         }
         let Some(members) = members(collection) else { return Ok(Flow::More) };
-        let before = frame.tainted;
+        let before = self.tainted;
         for (k, v) in members {
             self.budget.spend(1)?;
             let pair = (Outcome::Known(k), Outcome::Known(v));
             if self.visit(pair, (key, value), frame, then)? == Flow::Enough {
                 return Ok(Flow::Enough);
             }
-            frame.tainted = before;
+            self.tainted = before;
         }
         Ok(Flow::More)
     }
@@ -52,9 +52,9 @@ impl<'p> Machine<'p> {
         frame: &mut Frame,
         then: Continue<'_, 'p>,
     ) -> Result<Flow> {
-        let before = std::mem::replace(&mut frame.tainted, true);
+        let before = std::mem::replace(&mut self.tainted, true);
         let flow = self.visit((Outcome::Unknown, Outcome::Unknown), patterns, frame, then)?;
-        frame.tainted = before;
+        self.tainted = before;
         Ok(flow)
     }
 
@@ -73,7 +73,7 @@ impl<'p> Machine<'p> {
             match self.matches(pattern, &member, frame)? {
                 Match::Yes => {}
                 Match::No => return Ok(Flow::More),
-                Match::Unknown => frame.tainted = true,
+                Match::Unknown => self.tainted = true,
             }
         }
         self.budget.enter()?;

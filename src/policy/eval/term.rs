@@ -204,13 +204,13 @@ impl<'p> Machine<'p> {
         comprehension: &'p Comprehension,
         frame: &mut Frame,
     ) -> Result<Outcome> {
-        let outside = std::mem::replace(&mut frame.tainted, false);
+        let outside = std::mem::replace(&mut self.tainted, false);
         let mut unknown = false;
         let mut array = Array::default();
         let mut set = std::collections::BTreeSet::new();
         let mut object = Object::new();
         self.run(&comprehension.steps, frame, &mut |machine, frame| {
-            unknown |= frame.tainted;
+            unknown |= machine.tainted;
             match &comprehension.kind {
                 ComprehensionKind::Array(term) => match machine.term(term, frame)? {
                     Outcome::Known(value) => {
@@ -240,7 +240,7 @@ impl<'p> Machine<'p> {
                             if let Some(old) = object.get(&key) {
                                 let old = old.clone();
                                 if machine.equal(&old, &value)? == Some(false)
-                                    && !frame.tainted
+                                    && !machine.tainted
                                     && !unknown
                                 {
                                     return Err(Box::new(EvalError::Conflict {
@@ -256,7 +256,7 @@ impl<'p> Machine<'p> {
             }
             Ok(Flow::More)
         })?;
-        frame.tainted = outside;
+        self.tainted = outside;
         if unknown {
             return Ok(Outcome::Unknown);
         }

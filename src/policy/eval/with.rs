@@ -39,23 +39,23 @@ impl<'p> Machine<'p> {
         }
         let before = std::mem::replace(&mut self.world, world);
         let mut ways: Vec<(Vec<Outcome>, bool)> = Vec::new();
-        let result = self.run(steps, frame, &mut |_, frame| {
-            ways.push((binds.iter().map(|slot| frame.get(*slot)).collect(), frame.tainted));
+        let result = self.run(steps, frame, &mut |machine, frame| {
+            ways.push((binds.iter().map(|slot| frame.get(*slot)).collect(), machine.tainted));
             // Without variables one way is as good as another, but a certain one is better.
-            Ok(if binds.is_empty() && !frame.tainted { Flow::Enough } else { Flow::More })
+            Ok(if binds.is_empty() && !machine.tainted { Flow::Enough } else { Flow::More })
         });
         self.world = before;
         result?;
-        let tainted = frame.tainted;
+        let tainted = self.tainted;
         for (values, unknown) in ways {
             for (slot, value) in binds.iter().zip(values) {
                 frame.set(*slot, value);
             }
-            frame.tainted = tainted | unknown;
+            self.tainted = tainted | unknown;
             if then(self, frame)? == Flow::Enough {
                 return Ok(Flow::Enough);
             }
-            frame.tainted = tainted;
+            self.tainted = tainted;
         }
         Ok(Flow::More)
     }
