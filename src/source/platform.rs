@@ -13,6 +13,10 @@ pub struct Platform {
 
 impl Default for Platform {
     fn default() -> Self {
-        Self { os: "linux".into(), architecture: "amd64".into(), variant: String::new() }
+        Self {
+            os: "linux".into(),
+            architecture: "amd64".into(),
+            variant: String::new(),
+        }
     }
 }
