@@ -38,7 +38,7 @@ use regorus::Value;
 
 pub use json::to_json;
 pub use table::{all, lookup};
-pub use value::{compare, to_rego_text};
+pub use value::{compare, keeps_its_text, to_rego_text};
 
 /// What a builtin is called with and gives: as many arguments as [`Builtin::args`] says, none of
 /// them undefined. `Ok(Value::Undefined)` is what OPA leaves undefined.
