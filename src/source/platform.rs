@@ -13,10 +13,6 @@ pub struct Platform {
 
 impl Default for Platform {
     fn default() -> Self {
-        Self {
-            os: "linux".into(),
-            architecture: "amd64".into(),
-            variant: String::new(),
-        }
+        Self { os: "linux".into(), architecture: "amd64".into(), variant: String::new() }
     }
 }
