@@ -139,8 +139,9 @@ impl Policy {
         {
             return Err((**error).clone());
         }
-        // Whatever it came to, it rests on something that is not known: resolve that first.
-        if !reads.unresolved.is_empty() {
+        // A value that is known is the same whatever the fields say that were read on the way to it.
+        let settled = matches!(came, Ok(Came::Known(_)));
+        if !settled && !reads.unresolved.is_empty() {
             let needs = reads
                 .unresolved
                 .iter()
@@ -148,7 +149,7 @@ impl Policy {
                 .collect();
             return Ok(Evaluated { round: Round::Needs(needs), prints: natives.prints });
         }
-        if let Some(field) = reads.unverifiable {
+        if !settled && let Some(field) = reads.unverifiable {
             let (object, name) = field.path();
             return Err(EvalError::CouldNotVerify {
                 field: format!("input.{object}.{name}"),

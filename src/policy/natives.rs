@@ -53,11 +53,6 @@ impl<'p> Natives<'p> {
         }
     }
 
-    /// Whether the builtin looks into its first argument without needing all of it.
-    pub fn takes_partial(name: &str) -> bool {
-        matches!(name, "pin_image" | "print")
-    }
-
     /// Calls a builtin that needs state. `None` for an argument that is undefined.
     ///
     /// # Errors

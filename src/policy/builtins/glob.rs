@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use regex::Regex;
 use regorus::Value;
 
+use super::BuiltinError;
 use super::value::{Fail, Outcome, arg, string};
 
 /// How many compiled patterns a thread keeps.
@@ -41,29 +42,97 @@ fn delimiters(value: &Value) -> Result<String, Fail> {
 }
 
 pub(super) fn matches(args: &[Value]) -> Outcome {
-    let key = (string(args, 0)?.to_owned(), delimiters(arg(args, 1)?)?);
+    let (pattern, delimiters) = (string(args, 0)?, delimiters(arg(args, 1)?)?);
     let text = string(args, 2)?;
-    let known = COMPILED.with_borrow(|store| store.get(&key).cloned());
-    let regex = match known {
-        Some(known) => known,
-        None => {
-            let regex = Pattern::translate(&key.0, &key.1).and_then(|text| Regex::new(&text).ok());
-            COMPILED.with_borrow_mut(|store| {
-                if store.len() >= KEPT {
-                    store.clear();
-                }
-                store.insert(key, regex.clone());
-            });
-            regex
+    if let Some(what) = unsupported(pattern, &delimiters, text) {
+        return Err(BuiltinError::Unsupported {
+            function: "glob.match",
+            what,
         }
+        .into());
+    }
+    let regex = compiled(pattern, &delimiters)?;
+    let known = overlapping(pattern, &delimiters, text) || nothing_listed(pattern, text);
+    Ok(Value::from(known || regex.is_match(text)))
+}
+
+fn compiled(pattern: &str, delimiters: &str) -> Result<Regex, Fail> {
+    let key = (pattern.to_owned(), delimiters.to_owned());
+    let known = COMPILED.with_borrow(|store| store.get(&key).cloned());
+    let regex = known.unwrap_or_else(|| {
+        let translated = Pattern::translate(pattern, delimiters);
+        let regex = translated.and_then(|text| Regex::new(&text).ok());
+        COMPILED.with_borrow_mut(|store| {
+            if store.len() >= KEPT {
+                store.clear();
+            }
+            store.insert(key, regex.clone());
+        });
+        regex
+    });
+    regex.ok_or(Fail::Undefined)
+}
+
+/// Where Go's library gives answers that its own rules do not: we give none.
+fn unsupported(pattern: &str, delimiters: &str, text: &str) -> Option<&'static str> {
+    let class = pattern
+        .split('[')
+        .skip(1)
+        .filter_map(|rest| rest.split(']').next());
+    if class.into_iter().any(|class| !class.is_ascii()) {
+        return Some("a class of characters beyond ASCII");
+    }
+    if pattern.contains("***") {
+        return Some("three asterisks in a row");
+    }
+    let beside = ["*?", "?*", "??"].iter().any(|two| pattern.contains(two));
+    if beside && delimiters.chars().nth(1).is_some() {
+        return Some("a question mark beside another wildcard, with two delimiters,");
+    }
+    if ['{', '*', '?'].iter().all(|c| pattern.contains(*c)) {
+        return Some("both asterisks and question marks where there are alternatives");
+    }
+    let one = pattern.contains('?') || pattern.contains("[!");
+    if text.is_empty() && one && pattern.contains('{') {
+        return Some("the empty text by alternatives with single characters");
+    }
+    None
+}
+
+/// Go's library lets the text before and the text behind an asterisk overlap, where that is all
+/// the pattern has: `ab**ba` matches `aba`.
+fn overlapping(pattern: &str, delimiters: &str, text: &str) -> bool {
+    let any = if delimiters.is_empty() && !pattern.contains("**") {
+        "*"
+    } else {
+        "**"
     };
-    Ok(Value::from(regex.ok_or(Fail::Undefined)?.is_match(text)))
+    match pattern.split_once(any) {
+        Some((before, behind)) if !format!("{before}{behind}").contains(SPECIAL) => {
+            text.starts_with(before) && text.ends_with(behind)
+        }
+        _ => false,
+    }
+}
+
+const SPECIAL: [char; 7] = ['*', '?', '\\', '[', ']', '{', '}'];
+
+/// To Go's library the empty text is a character that no list has and that is no delimiter, if a
+/// list or a question mark is all there is.
+fn nothing_listed(pattern: &str, text: &str) -> bool {
+    if pattern == "?" && text.is_empty() {
+        return true;
+    }
+    let list = pattern
+        .strip_prefix("[!")
+        .and_then(|rest| rest.strip_suffix(']'));
+    text.is_empty() && list.is_some_and(|list| !list.contains(SPECIAL))
 }
 
 pub(super) fn quote_meta(args: &[Value]) -> Outcome {
     let mut out = String::new();
     for c in string(args, 0)?.chars() {
-        if r"*?\[]{}".contains(c) {
+        if SPECIAL.contains(&c) {
             out.push('\\');
         }
         out.push(c);

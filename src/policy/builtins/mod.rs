@@ -5,6 +5,11 @@
 //! ([`Origin::Context`]). Where OPA leaves an expression undefined, so does each function; an
 //! error ends the evaluation, and is for limits and for answers that we could not make equal.
 
+#![allow(
+    clippy::wildcard_enum_match_arm,
+    reason = "an argument of any other type is undefined, whichever type it is"
+)]
+
 mod collections;
 mod encoding;
 mod glob;
@@ -33,7 +38,7 @@ use regorus::Value;
 
 pub use json::to_json;
 pub use table::{all, lookup};
-pub use value::{compare, to_rego_text};
+pub use value::{compare, keeps_its_text, to_rego_text};
 
 /// What a builtin is called with and gives: as many arguments as [`Builtin::args`] says, none of
 /// them undefined. `Ok(Value::Undefined)` is what OPA leaves undefined.

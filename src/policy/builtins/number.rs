@@ -234,7 +234,7 @@ impl Big {
         if self.is_zero() {
             return Ok(Value::from(0));
         }
-        if self.is_int() && self.trunc().bits() <= PRECISION - 1 {
+        if self.is_int() && self.trunc().bits() < PRECISION {
             return int_value(function, &self.trunc());
         }
         let (digits, point) = self.shortest();

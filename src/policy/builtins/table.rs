@@ -149,8 +149,6 @@ static TABLE: &[Builtin] = &[
     ours!("json.remove", 2, json_edit::remove),
     ours!("json.unmarshal", 1, json::unmarshal),
     builtin("load_json", 1, Origin::Context),
-    builtin("artifact_attestation", 2, Origin::Context),
-    builtin("github_attestation", 2, Origin::Context),
     ours!("lower", 1, strings::lower),
     operator!("lt", ordering std::cmp::Ordering::is_lt),
     operator!("lte", ordering std::cmp::Ordering::is_le),

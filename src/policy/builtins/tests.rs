@@ -8,7 +8,7 @@ use std::sync::LazyLock;
 
 use regorus::{Engine, Value};
 
-use super::{Origin, all, json, lookup, to_json};
+use super::{Origin, all, json, keeps_its_text, lookup, to_json};
 
 fn engine() -> Engine {
     let mut engine = Engine::new();
@@ -115,4 +115,18 @@ fn hostile_arguments_end_in_a_limit() {
 #[test]
 fn versions_that_differ_in_leading_zeros_are_equal() {
     assert_eq!(evaluate(r#"semver.compare("1.0.0-01", "1.0.0-1")"#), "0");
+}
+
+#[test]
+fn literals_that_would_be_printed_otherwise_are_known() {
+    for (literal, keeps) in [
+        ("1", true),
+        ("1.5", true),
+        ("1.0", true),
+        ("1e3", false),
+        ("1.50", false),
+        ("1e-7", false),
+    ] {
+        assert_eq!(keeps_its_text(literal), keeps, "{literal}");
+    }
 }

@@ -222,6 +222,14 @@ pub(super) fn number_text(value: &Value) -> String {
     }
 }
 
+/// Whether a number literal is written as we would write its value. OPA prints a number as its
+/// source has it, `1e3` or `1.50`, and we keep the value only: where such a literal could be
+/// printed, the answer would be another.
+#[must_use]
+pub fn keeps_its_text(literal: &str) -> bool {
+    Value::from_numeric_string(literal).is_ok_and(|value| number_text(&value) == literal)
+}
+
 /// A value as Rego: what OPA prints for it.
 pub fn to_rego_text(value: &Value) -> String {
     let mut out = String::new();

@@ -57,10 +57,24 @@ pub(in crate::policy) fn mark(node: usize, object: &str) -> Value {
     Value::from((node * OBJECTS.len() + kind) as u64)
 }
 
+/// How a field is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Read {
+    /// By a reference that starts with `input`.
+    Direct,
+    /// Through a variable, an argument or a rule.
+    Through,
+}
+
 /// The objects of a node that have fields to resolve.
 pub(in crate::policy) const OBJECTS: [&str; 3] = ["image", "http", "git"];
 
 impl<'p> Machine<'p> {
+    /// Whether what is evaluated rests on something that is not known.
+    fn is_ahead(&self) -> bool {
+        self.tainted || self.speculating
+    }
+
     fn marked(&self, object: &Object) -> Option<(usize, &'static str, &'p LazyNode)> {
         let mark = match object.get(&MARK)? {
             Value::Number(number) => usize::try_from(number.as_u64()?).ok()?,
@@ -71,7 +85,10 @@ impl<'p> Machine<'p> {
     }
 
     /// Asks for a member that the object does not have: whether it is only not known yet.
-    pub(super) fn missing(&mut self, object: &Object, key: &Value) -> bool {
+    ///
+    /// Where the body rests on something unknown already, only what is read from `input` itself is
+    /// asked for ahead; what is read through variables waits until it is sure to matter.
+    pub(super) fn missing(&mut self, object: &Object, key: &Value, read: Read) -> bool {
         if self.lazy.nodes.is_empty() {
             return false;
         }
@@ -79,7 +96,9 @@ impl<'p> Machine<'p> {
         let Value::String(name) = key else { return false };
         let find = |fields: FieldSet| fields.iter().find(|field| field.path() == (kind, &**name));
         if let Some(field) = find(node.unresolved) {
-            self.reads.note(number, FieldSet::of(&[field]));
+            if read == Read::Direct || !self.is_ahead() {
+                self.reads.note(number, FieldSet::of(&[field]));
+            }
             return true;
         }
         if let Some(field) = find(node.unverifiable) {
@@ -103,7 +122,7 @@ impl<'p> Machine<'p> {
         if let Some(field) = unverifiable {
             self.reads.unverifiable.get_or_insert(field);
         }
-        if !unresolved.is_empty() {
+        if !unresolved.is_empty() && !self.is_ahead() {
             self.reads.note(number, FieldSet::of(&unresolved));
         }
         unverifiable.is_some() || !unresolved.is_empty()

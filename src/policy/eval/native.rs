@@ -5,10 +5,32 @@ use regorus::Value;
 use super::super::builtins::{Builtin, Origin};
 use super::super::error::{EvalError, Position};
 use super::super::ir::Term;
-use super::super::natives::Natives;
-use super::lazy::is_composite;
+use super::lazy::{Read, is_composite};
 use super::with::Replaced;
 use super::{Frame, Machine, Outcome, Result};
+
+/// What a builtin looks at of its arguments.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Looks {
+    /// Their type, or nothing: it passes them on.
+    Nowhere,
+    /// Which members they have, not what is in those.
+    AtMembers,
+    /// Everything in them.
+    Through,
+}
+
+/// What a builtin looks at. Everything, for one that is not listed.
+fn looks_at(name: &str) -> Looks {
+    match name {
+        "array.concat" | "array.reverse" | "array.slice" | "is_array" | "is_boolean" | "is_null"
+        | "is_number" | "is_object" | "is_set" | "is_string" | "pin_image" | "type_name" => {
+            Looks::Nowhere
+        }
+        "count" | "object.keys" => Looks::AtMembers,
+        _ => Looks::Through,
+    }
+}
 
 impl<'p> Machine<'p> {
     pub(super) fn builtin(
@@ -45,7 +67,10 @@ impl<'p> Machine<'p> {
         if builtin.name == "print" {
             return self.print(args, position);
         }
-        let partial = Natives::takes_partial(builtin.name);
+        if let Some(outcome) = self.object_get(builtin, args)? {
+            return Ok(outcome);
+        }
+        let looks = looks_at(builtin.name);
         let mut values = Vec::with_capacity(args.len());
         let mut unknown = false;
         for arg in args {
@@ -53,9 +78,12 @@ impl<'p> Machine<'p> {
                 Outcome::Undefined => return Ok(Outcome::Undefined),
                 Outcome::Unknown => unknown = true,
                 Outcome::Known(value) => {
-                    if is_composite(value) && !partial {
-                        unknown |= self.observe(value)?;
-                    }
+                    unknown |= match (looks, value) {
+                        (Looks::Nowhere, _) => false,
+                        (Looks::AtMembers, Value::Object(object)) => self.observe_object(object),
+                        (Looks::AtMembers, _) => false,
+                        (Looks::Through, value) => is_composite(value) && self.observe(value)?,
+                    };
                     if let Value::String(text) = value {
                         self.budget.spend(text.len() as u64 / 64)?;
                     }
@@ -83,6 +111,32 @@ impl<'p> Machine<'p> {
                 message: format!("{}: {why}", builtin.name),
             })),
         }
+    }
+
+    /// `object.get` steps into an object as a reference does.
+    fn object_get(&mut self, builtin: &Builtin, args: &[Outcome]) -> Result<Option<Outcome>> {
+        let ("object.get", [Outcome::Known(object), Outcome::Known(key), default]) =
+            (builtin.name, args)
+        else {
+            return Ok(None);
+        };
+        let Value::Object(_) = object else { return Ok(None) };
+        if is_composite(key) && self.observe(key)? {
+            return Ok(Some(Outcome::Unknown));
+        }
+        let keys = match key {
+            Value::Array(path) => path.iter().cloned().collect(),
+            key => vec![key.clone()],
+        };
+        let mut current = object.clone();
+        for key in keys {
+            match self.step(&current, &key, Read::Through) {
+                Outcome::Known(value) => current = value,
+                Outcome::Unknown => return Ok(Some(Outcome::Unknown)),
+                Outcome::Undefined => return Ok(Some(default.clone())),
+            }
+        }
+        Ok(Some(Outcome::Known(current)))
     }
 
     /// Prints what is known; what is not known yet is printed in a later round.

@@ -5,6 +5,7 @@ use regorus::value::{Object, Set};
 
 use super::super::error::EvalError;
 use super::super::ir::{Clause, Group, GroupId, GroupKind, Output, Rule, Term, Tree};
+use super::body::Match;
 use super::scan::{RED_ZONE, STACK};
 use super::{Flow, Frame, Machine, Outcome, Result};
 
@@ -16,13 +17,10 @@ impl<'p> Machine<'p> {
         }
         let program = self.program;
         let Some(group) = program.groups.get(id as usize) else { return Ok(Outcome::Undefined) };
-        self.budget.enter()?;
-        let outcome = stacker::maybe_grow(RED_ZONE, STACK, || match self.replaced_data(&group.path)
-        {
+        let outcome = self.nested(|machine| match machine.replaced_data(&group.path) {
             Some(replaced) => Ok(replaced),
-            None => self.group_value(group),
+            None => machine.group_value(group),
         })?;
-        self.budget.leave();
         let outcome = self.patched(&group.path, outcome)?;
         if let Some(place) = self.world.cache.get_mut(id as usize) {
             *place = Some(outcome.clone());
@@ -46,41 +44,62 @@ impl<'p> Machine<'p> {
         }
         let program = self.program;
         let Some(group) = program.groups.get(id as usize) else { return Ok(Outcome::Undefined) };
+        self.nested(|machine| machine.complete(group, args))
+    }
+
+    /// Evaluates a rule for the body that is being evaluated.
+    fn nested<T>(&mut self, evaluate: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
         self.budget.enter()?;
-        let outcome = stacker::maybe_grow(RED_ZONE, STACK, || self.complete(group, args))?;
+        let outside = (self.tainted, self.speculating);
+        self.speculating |= self.tainted;
+        self.tainted = false;
+        let result = stacker::maybe_grow(RED_ZONE, STACK, || evaluate(self));
+        (self.tainted, self.speculating) = outside;
         self.budget.leave();
-        Ok(outcome)
+        result
     }
 
     /// One value from all rules of a group, which must agree.
     fn complete(&mut self, group: &'p Group, args: &[Outcome]) -> Result<Outcome> {
         let mut value: Option<Value> = None;
-        let mut unknown = false;
+        let mut maybe = Maybe::default();
         for rule in &group.rules {
             let mut frame = Frame::new(rule.slots);
-            match self.bind_params(rule, args, &mut frame)? {
-                super::body::Match::Yes => {}
-                super::body::Match::No => continue,
-                super::body::Match::Unknown => self.tainted = true,
-            }
-            match self.chain(group, rule, &mut frame)? {
-                Outcome::Undefined => {}
-                Outcome::Unknown => unknown = true,
-                Outcome::Known(found) => match &value {
-                    None => value = Some(found),
-                    Some(known) => {
-                        let known = known.clone();
-                        if self.equal(&known, &found)? == Some(false) {
-                            return Err(conflict(group));
-                        }
+            self.tainted = match self.bind_params(rule, args, &mut frame)? {
+                Match::Yes => false,
+                Match::No => continue,
+                Match::Unknown => true,
+            };
+            let tainted = self.tainted;
+            let found = match self.chain(group, rule, &mut frame)? {
+                Chain::None => continue,
+                Chain::Maybe(these) => {
+                    maybe.join(these);
+                    continue;
+                }
+                Chain::Value(found) if tainted => {
+                    maybe.add(Some(&found));
+                    continue;
+                }
+                Chain::Value(found) => found,
+            };
+            match &value {
+                None => value = Some(found),
+                Some(known) => {
+                    let known = known.clone();
+                    if self.equal(&known, &found)? == Some(false) {
+                        return Err(conflict(group));
                     }
-                },
+                }
             }
         }
-        match (value, unknown) {
-            (Some(value), _) => Ok(Outcome::Known(value)),
-            (None, true) => Ok(Outcome::Unknown),
-            (None, false) => match &group.default {
+        self.tainted = false;
+        match value {
+            // What may hold besides must not be able to give another value.
+            Some(value) if maybe.only(&value) => Ok(Outcome::Known(value)),
+            Some(_) => Ok(Outcome::Unknown),
+            None if maybe.any() => Ok(Outcome::Unknown),
+            None => match &group.default {
                 None => Ok(Outcome::Undefined),
                 Some(default) => self.term(default, &mut Frame::new(group.default_slots)),
             },
@@ -92,34 +111,37 @@ impl<'p> Machine<'p> {
         rule: &'p Rule,
         args: &[Outcome],
         frame: &mut Frame,
-    ) -> Result<super::body::Match> {
-        let mut all = super::body::Match::Yes;
+    ) -> Result<Match> {
+        let mut all = Match::Yes;
         for (pattern, arg) in rule.params.iter().zip(args) {
             let matched = self.matches(pattern, arg, frame)?;
             match (pattern, matched) {
                 // An argument that is not known yet is passed on as such; it taints what reads it.
                 (super::super::ir::Pattern::Any | super::super::ir::Pattern::Bind(_), _)
-                | (_, super::body::Match::Yes) => {}
-                (_, super::body::Match::No) => return Ok(super::body::Match::No),
-                (_, super::body::Match::Unknown) => all = super::body::Match::Unknown,
+                | (_, Match::Yes) => {}
+                (_, Match::No) => return Ok(Match::No),
+                (_, Match::Unknown) => all = Match::Unknown,
             }
         }
         Ok(all)
     }
 
     /// The value of a rule: that of the first body in its chain that holds.
-    fn chain(&mut self, group: &'p Group, rule: &'p Rule, frame: &mut Frame) -> Result<Outcome> {
-        let mut unknown = false;
+    fn chain(&mut self, group: &'p Group, rule: &'p Rule, frame: &mut Frame) -> Result<Chain> {
+        let mut maybe = Maybe::default();
         for clause in &rule.chain {
             match self.clause_value(group, clause, frame)? {
                 Outcome::Undefined => {}
                 // What comes after an `else` counts if this body turns out not to hold.
-                Outcome::Unknown => unknown = true,
-                Outcome::Known(_) if unknown => return Ok(Outcome::Unknown),
-                known => return Ok(known),
+                Outcome::Unknown => maybe.add(clause.constant()),
+                Outcome::Known(value) if maybe.only(&value) => return Ok(Chain::Value(value)),
+                Outcome::Known(value) => {
+                    maybe.add(Some(&value));
+                    return Ok(Chain::Maybe(maybe));
+                }
             }
         }
-        Ok(if unknown { Outcome::Unknown } else { Outcome::Undefined })
+        Ok(if maybe.any() { Chain::Maybe(maybe) } else { Chain::None })
     }
 
     fn clause_value(
@@ -151,8 +173,10 @@ impl<'p> Machine<'p> {
         })?;
         self.tainted = entered;
         Ok(match (value, unknown) {
-            (Some(value), _) => Outcome::Known(value),
-            (None, true) => Outcome::Unknown,
+            (Some(value), false) => Outcome::Known(value),
+            // Another way through may hold; with a constant it gives the same.
+            (Some(value), true) if one => Outcome::Known(value),
+            (Some(_) | None, true) => Outcome::Unknown,
             (None, false) => Outcome::Undefined,
         })
     }
@@ -279,6 +303,55 @@ impl<'p> Machine<'p> {
             }
         }
         Ok(Outcome::Known(object.into_value()))
+    }
+}
+
+/// What the bodies of one rule came to.
+enum Chain {
+    None,
+    Value(Value),
+    /// It may have one of these values, or none.
+    Maybe(Maybe),
+}
+
+/// Values that a rule may turn out to have.
+#[derive(Default)]
+struct Maybe {
+    values: Vec<Value>,
+    /// One of which nothing is known.
+    other: bool,
+}
+
+impl Maybe {
+    fn add(&mut self, value: Option<&Value>) {
+        match value {
+            Some(value) => self.values.push(value.clone()),
+            None => self.other = true,
+        }
+    }
+
+    fn join(&mut self, more: Self) {
+        self.values.extend(more.values);
+        self.other |= more.other;
+    }
+
+    fn any(&self) -> bool {
+        self.other || !self.values.is_empty()
+    }
+
+    /// Whether it can be nothing but this value, if it is anything.
+    fn only(&self, value: &Value) -> bool {
+        !self.other && self.values.iter().all(|known| known == value)
+    }
+}
+
+impl Clause {
+    /// The value that it gives whenever it holds, where that is always the same.
+    fn constant(&self) -> Option<&Value> {
+        match &self.output {
+            Output::Value(Term::Const(value)) => Some(value),
+            Output::Value(_) | Output::Member(_) => None,
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use super::super::error::EvalError;
 use super::super::ir::{
     Arithmetic, Comparison, Comprehension, ComprehensionKind, Membership, Term,
 };
-use super::lazy::is_composite;
+use super::lazy::{Read, is_composite};
 use super::{Flow, Frame, Machine, Outcome, Result, member};
 use crate::policy::builtins::{self, BuiltinError, operators};
 
@@ -81,15 +81,16 @@ impl<'p> Machine<'p> {
                 return Ok(other);
             }
         };
+        let read = if matches!(base, Term::Input) { Read::Direct } else { Read::Through };
         for operand in path {
             let next = match operand {
-                Term::Const(key) => self.step(&current, key),
+                Term::Const(key) => self.step(&current, key, read),
                 operand => match self.term(operand, frame)? {
                     Outcome::Known(key) => {
                         if is_composite(&key) && self.observe(&key)? {
                             return Ok(Outcome::Unknown);
                         }
-                        self.step(&current, &key)
+                        self.step(&current, &key, read)
                     }
                     Outcome::Undefined => return Ok(Outcome::Undefined),
                     Outcome::Unknown => {
@@ -129,7 +130,7 @@ impl<'p> Machine<'p> {
         Ok(())
     }
 
-    fn step(&mut self, value: &Value, key: &Value) -> Outcome {
+    pub(super) fn step(&mut self, value: &Value, key: &Value, read: Read) -> Outcome {
         if *key == super::lazy::MARK
             && let Value::Object(object) = value
             && self.observe_object(object)
@@ -139,7 +140,7 @@ impl<'p> Machine<'p> {
         match member(value, key) {
             Some(found) => Outcome::Known(found.clone()),
             None => match value {
-                Value::Object(object) if self.missing(object, key) => Outcome::Unknown,
+                Value::Object(object) if self.missing(object, key, read) => Outcome::Unknown,
                 _ => Outcome::Undefined,
             },
         }

@@ -170,3 +170,18 @@ fn walk<'a>(expr: &'a Expr, closures: Closures, found: &mut dyn FnMut(&'a str, &
         }
     }
 }
+
+/// Calls `found` with each number literal of a term, those in its calls and closures left out.
+pub(super) fn literals<'a>(expr: &'a Expr, found: &mut dyn FnMut(&'a Span)) {
+    match expr {
+        Expr::Number { span, .. } => found(span),
+        Expr::Array { items, .. } | Expr::Set { items, .. } => {
+            items.iter().for_each(|item| literals(item, found));
+        }
+        Expr::Object { fields, .. } => fields.iter().for_each(|(_, key, value)| {
+            literals(key, found);
+            literals(value, found);
+        }),
+        _ => {}
+    }
+}

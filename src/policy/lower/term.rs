@@ -56,7 +56,8 @@ impl Lowerer<'_> {
                 self.reference(expr, steps)
             }
             Expr::Call { fcn, params, span, .. } => {
-                let args = self.terms_for_call(fcn, params, steps)?;
+                let mut args = self.terms_for_call(fcn, params, steps)?;
+                self.keep_number_texts(fcn, params, &mut args)?;
                 self.call(fcn, args, span, steps)
             }
             Expr::UnaryExpr { span, .. } => Err(self.error(
@@ -246,6 +247,42 @@ impl Lowerer<'_> {
                 Ok(Param::Term(self.term(param, steps)?))
             })
             .collect()
+    }
+
+    /// OPA prints a number literal as it is written, and regorus keeps only its value. `sprintf` takes
+    /// one with an exponent as a string; what cannot be kept otherwise is refused.
+    fn keep_number_texts(
+        &self,
+        fcn: &Expr,
+        params: &[Ref<Expr>],
+        args: &mut [Param],
+    ) -> Result<()> {
+        let name = fcn.span().text();
+        if !matches!(name, "sprintf" | "json.marshal" | "json.marshal_with_options") {
+            return Ok(());
+        }
+        let mut lost = None;
+        for param in params {
+            names::literals(param, &mut |literal| {
+                if !builtins::keeps_its_text(literal.text()) {
+                    lost.get_or_insert(literal);
+                }
+            });
+        }
+        let Some(lost) = lost else { return Ok(()) };
+        if name == "sprintf"
+            && let (Some(Expr::Array { items, .. }), Some(Param::Term(term))) =
+                (params.get(1).map(|param| &**param), args.get_mut(1))
+            && let Some(texts) = exponents_as_texts(items)
+            && let Term::Const(value) = term
+        {
+            *value = texts;
+            return Ok(());
+        }
+        Err(self.error(
+            lost,
+            format!("write the number `{}` out in full: `{name}` would print it otherwise", lost.text()),
+        ))
     }
 
     /// The parameter that the call sets: the one too many, in OPA's older form of `y := f(x)`.
@@ -562,6 +599,29 @@ fn constants(terms: &[Term]) -> Option<Vec<Value>> {
             _ => None,
         })
         .collect()
+}
+
+/// An array of literals in which numbers with an exponent and no point are strings.
+fn exponents_as_texts(items: &[Ref<Expr>]) -> Option<Value> {
+    let values = items
+        .iter()
+        .map(|item| match &**item {
+            Expr::Number { span, value, .. } => {
+                let text = span.text();
+                match (builtins::keeps_its_text(text), text.contains('.')) {
+                    (true, _) => Some(value.clone()),
+                    (false, true) => None,
+                    (false, false) => Some(Value::from(text)),
+                }
+            }
+            Expr::String { value, .. }
+            | Expr::RawString { value, .. }
+            | Expr::Bool { value, .. }
+            | Expr::Null { value, .. } => Some(value.clone()),
+            _ => None,
+        })
+        .collect::<Option<Vec<_>>>()?;
+    Some(Value::from(values))
 }
 
 fn comparison(op: &BoolOp) -> Comparison {
