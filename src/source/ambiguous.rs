@@ -6,6 +6,8 @@
 
 use std::borrow::Cow;
 
+use super::mask;
+
 /// What makes a source ambiguous.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -34,7 +36,9 @@ pub enum Ambiguity {
         part: &'static str,
     },
     /// `%23` or `%3f` in the path of a git repository.
-    #[error("its {part} has an escaped `#` or `?`, which git sources read as the start of a reference or query")]
+    #[error(
+        "its {part} has an escaped `#` or `?`, which git sources read as the start of a reference or query"
+    )]
     EscapedDelimiter {
         /// Which part of the source.
         part: &'static str,
@@ -64,7 +68,9 @@ pub enum Ambiguity {
         part: &'static str,
     },
     /// More than one `@` before the host.
-    #[error("it has more than one `@` before its path; escape the one in the user information as %40")]
+    #[error(
+        "it has more than one `@` before its path; escape the one in the user information as %40"
+    )]
     UserInfo,
     /// A host with an empty label.
     #[error("its host `{host}` has an empty label")]
@@ -81,7 +87,9 @@ pub enum Ambiguity {
         ascii: String,
     },
     /// A reference that git reads as more than a name.
-    #[error("its reference `{reference}` has `{token}`, which git takes for a pattern or an expression; write the name of a branch, tag or commit")]
+    #[error(
+        "its reference `{reference}` has `{token}`, which git takes for a pattern or an expression; write the name of a branch, tag or commit"
+    )]
     ReferenceToken {
         /// The reference.
         reference: String,
@@ -139,7 +147,10 @@ pub(super) fn check_reference(reference: &str) -> Result<(), Ambiguity> {
         .find(|token| reference.contains(token))
         .or_else(|| reference.starts_with('+').then_some("+"));
     match token {
-        Some(token) => Err(Ambiguity::ReferenceToken { reference: reference.into(), token }),
+        Some(token) => Err(Ambiguity::ReferenceToken {
+            reference: reference.into(),
+            token,
+        }),
         None => Ok(()),
     }
 }
@@ -156,7 +167,10 @@ pub(super) fn check_subdir(subdir: &str) -> Result<(), Ambiguity> {
     }
     // A single dot leads nowhere else, and BuildKit drops it before rules see it.
     match plain.split('/').find(|segment| *segment == "..") {
-        Some(segment) => Err(Ambiguity::DotSegment { part: PART, segment: segment.into() }),
+        Some(segment) => Err(Ambiguity::DotSegment {
+            part: PART,
+            segment: mask::part(segment),
+        }),
         None => Ok(()),
     }
 }
@@ -190,7 +204,10 @@ fn check_segments(plain: &str, part: &'static str) -> Result<(), Ambiguity> {
         .split(['/', '\\'])
         .find(|segment| matches!(segment.split(';').next(), Some("." | "..")));
     match segment {
-        Some(segment) => Err(Ambiguity::DotSegment { part, segment: segment.into() }),
+        Some(segment) => Err(Ambiguity::DotSegment {
+            part,
+            segment: mask::part(segment),
+        }),
         None => Ok(()),
     }
 }

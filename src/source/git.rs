@@ -59,7 +59,9 @@ impl GitSource {
 
     /// The commit, where the reference is one.
     pub fn commit(&self) -> Option<&str> {
-        self.reference.as_deref().filter(|reference| is_commit(reference))
+        self.reference
+            .as_deref()
+            .filter(|reference| is_commit(reference))
     }
 }
 
@@ -92,7 +94,11 @@ pub(super) fn parse(op: &SourceOp, rest: &str) -> Result<GitSource, SourceError>
 
 /// `text` with `https://` before it, where it names no transport of its own.
 pub(super) fn with_transport(text: &str) -> String {
-    if has_transport(text) { text.into() } else { format!("https://{text}") }
+    if has_transport(text) {
+        text.into()
+    } else {
+        format!("https://{text}")
+    }
 }
 
 /// The scheme in front of `://`, lower case, where there is one of letters and digits.
@@ -120,7 +126,9 @@ pub(super) fn split_scp(text: &str) -> Option<(&str, &str, &str)> {
     let (host, path) = rest.split_once(':')?;
     let named = |text: &str, more: &[u8]| {
         !text.is_empty()
-            && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || more.contains(&byte))
+            && text
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || more.contains(&byte))
     };
     (named(user, b"-_") && named(host, b"-.")).then_some((user, host, path))
 }
@@ -159,6 +167,10 @@ impl GitUrl {
             Some((path, query)) => (path, Some(query)),
             None => (rest, None),
         };
+        // Where Go cannot read the query, it takes the whole for something else.
+        if query.is_some_and(|query| query.contains(';')) {
+            return Err(UrlError::NotGit.into());
+        }
         check_escapes(query.unwrap_or_default())?;
         for (part, text) in [("user", user), ("path", path)] {
             if text.starts_with('-') {
@@ -193,8 +205,18 @@ fn check_place(host: &str, path: &str) -> Result<(), Problem> {
     let ascii = http::to_ascii(host)?;
     let labels = host.split('.').zip(ascii.split('.'));
     let honest = host.split('.').count() == ascii.split('.').count()
-        && labels.into_iter().all(|(written, meant)| written.is_ascii() || meant.starts_with("xn--"));
-    if honest { Ok(()) } else { Err(Ambiguity::DisguisedHost { host: host.into(), ascii }.into()) }
+        && labels
+            .into_iter()
+            .all(|(written, meant)| written.is_ascii() || meant.starts_with("xn--"));
+    if honest {
+        Ok(())
+    } else {
+        Err(Ambiguity::DisguisedHost {
+            host: host.into(),
+            ascii,
+        }
+        .into())
+    }
 }
 
 /// `reference:directory`, the directory without empty and `.` segments.
@@ -206,12 +228,18 @@ fn split_fragment(fragment: &str) -> Result<(String, String), Ambiguity> {
 /// Checks a directory, and drops its empty and `.` segments as BuildKit does.
 pub(super) fn clean_subdir(subdir: &str) -> Result<String, Ambiguity> {
     ambiguous::check_subdir(subdir)?;
-    let segments = subdir.split('/').filter(|segment| !segment.is_empty() && *segment != ".");
+    let segments = subdir
+        .split('/')
+        .filter(|segment| !segment.is_empty() && *segment != ".");
     Ok(segments.collect::<Vec<_>>().join("/"))
 }
 
 fn parse_checksum(op: &SourceOp) -> Result<Option<String>, SourceError> {
-    let Some(checksum) = op.attrs.get(CHECKSUM).filter(|checksum| !checksum.is_empty()) else {
+    let Some(checksum) = op
+        .attrs
+        .get(CHECKSUM)
+        .filter(|checksum| !checksum.is_empty())
+    else {
         return Ok(None);
     };
     if checksum.bytes().all(|byte| byte.is_ascii_hexdigit()) {

@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 
 use super::git::{self, GitUrl};
 use super::http;
-use super::weburl::{UrlError, check_escapes};
-use super::{SourceError, SourceOp, ambiguous, mask};
+use super::weburl::check_escapes;
+use super::{MAX_LENGTH, SourceError, SourceOp, ambiguous, mask};
 
 /// A git source as it was written, taken apart.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -89,7 +89,9 @@ pub enum GitQueryError {
         second: String,
     },
     /// Something that would be dropped in silence.
-    #[error("`{pair}` has a `;` or a broken percent-escape; expected name=value pairs with & between")]
+    #[error(
+        "`{pair}` has a `;` or a broken percent-escape; expected name=value pairs with & between"
+    )]
     Malformed {
         /// The pair.
         pair: String,
@@ -106,7 +108,12 @@ const KEYS: &str =
 /// # Errors
 /// Where it is one, and is ambiguous or has a query that BuildKit would refuse.
 pub fn parse_git_user(text: &str) -> Result<Option<GitUserSource>, SourceError> {
-    let Some((url, form)) = classify(text)? else { return Ok(None) };
+    if text.len() > MAX_LENGTH {
+        return Err(SourceError::TooLong { length: text.len() });
+    }
+    let Some((url, form)) = classify(text)? else {
+        return Ok(None);
+    };
     let mut source = GitUserSource {
         remote: url.remote,
         host: url.host,
@@ -120,8 +127,14 @@ pub fn parse_git_user(text: &str) -> Result<Option<GitUserSource>, SourceError> 
         fetch_by_commit: None,
         form,
     };
-    let refuse = |source| SourceError::GitQuery { identifier: mask::mask(text), source };
-    let too_many = |source| SourceError::Url { identifier: mask::mask(text), source };
+    let refuse = |source| SourceError::GitQuery {
+        identifier: mask::mask(text),
+        source,
+    };
+    let too_many = |source| SourceError::Url {
+        identifier: mask::mask(text),
+        source,
+    };
     if let Some(query) = url.query.filter(|query| !query.is_empty()) {
         check_pairs(&query).map_err(refuse)?;
         let values = http::parse_query(&query).map_err(too_many)?;
@@ -135,7 +148,10 @@ impl GitUserSource {
     /// The source that the Dockerfile frontend makes of it. The attributes that name secrets and
     /// SSH sockets are the client's, and not set.
     pub fn to_op(&self) -> SourceOp {
-        let segments = self.path.split('/').filter(|part| !part.is_empty() && *part != ".");
+        let segments = self
+            .path
+            .split('/')
+            .filter(|part| !part.is_empty() && *part != ".");
         let path = segments.collect::<Vec<_>>().join("/");
         let mut identifier = format!("git://{}/{path}", self.host);
         if self.reference.is_some() || self.subdir.is_some() {
@@ -155,15 +171,27 @@ impl GitUserSource {
             ("git.mtime", self.mtime.clone()),
             ("git.fetchbycommit", on(self.fetch_by_commit, true)),
         ];
-        let attrs = attrs.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
-        SourceOp { identifier, attrs: attrs.collect() }
+        let attrs = attrs
+            .into_iter()
+            .filter_map(|(name, value)| Some((name.to_owned(), value?)));
+        SourceOp {
+            identifier,
+            attrs: attrs.collect(),
+        }
     }
 
     fn load(&mut self, values: BTreeMap<String, Vec<String>>) -> Result<(), GitQueryError> {
         let (mut tag, mut branch) = (None, None);
         for (name, values) in values {
-            let [value] = values.as_slice() else { return Err(GitQueryError::Repeated { name }) };
-            let flag = matches!(name.as_str(), "submodules" | "keep-git-dir" | "fetch-by-commit");
+            let [value] = values.as_slice() else {
+                return Err(GitQueryError::Repeated {
+                    name: mask::part(&name),
+                });
+            };
+            let flag = matches!(
+                name.as_str(),
+                "submodules" | "keep-git-dir" | "fetch-by-commit"
+            );
             let known = KEYS.split(", ").any(|key| key == name);
             if known && !flag && value.is_empty() {
                 return Err(GitQueryError::NoValue { name });
@@ -174,7 +202,7 @@ impl GitUserSource {
                 "tag" => tag = Some(qualify("refs/tags/", value)),
                 "branch" => branch = Some(qualify("refs/heads/", value)),
                 "subdir" => set("subdirectory", &mut self.subdir, value)?,
-                // BuildKit takes whichever of the two it comes to last.
+                // BuildKit takes whichever of the two it comes to last: they must agree.
                 "checksum" | "commit" => set("checksum", &mut self.checksum, value)?,
                 "keep-git-dir" => self.keep_git_dir = Some(parse_bool("keep-git-dir", &value)?),
                 "submodules" => self.submodules = Some(parse_bool("submodules", &value)?),
@@ -186,9 +214,17 @@ impl GitUserSource {
                 }
                 "mtime" => {
                     let expected = "checkout or commit";
-                    return Err(GitQueryError::Value { name: "mtime", value, expected });
+                    return Err(GitQueryError::Value {
+                        name: "mtime",
+                        value: mask::part(&value),
+                        expected,
+                    });
                 }
-                _ => return Err(GitQueryError::Unknown { name }),
+                _ => {
+                    return Err(GitQueryError::Unknown {
+                        name: mask::part(&name),
+                    });
+                }
             }
         }
         for reference in [tag, branch].into_iter().flatten() {
@@ -234,27 +270,37 @@ fn path_of(text: &str) -> String {
     let rest = text.split_once("://").map_or("", |(_, rest)| rest);
     let rest = rest.split(['?', '#']).next().unwrap_or_default();
     let path = rest.split_once('/').map_or("", |(_, path)| path);
-    percent_encoding::percent_decode_str(path).decode_utf8_lossy().into_owned()
+    percent_encoding::percent_decode_str(path)
+        .decode_utf8_lossy()
+        .into_owned()
 }
 
 /// Go drops such pairs in silence; here they are an error.
 fn check_pairs(query: &str) -> Result<(), GitQueryError> {
     let broken = |pair: &&str| pair.contains(';') || check_escapes(pair).is_err();
     match query.split('&').find(broken) {
-        Some(pair) => Err(GitQueryError::Malformed { pair: mask::part(pair) }),
+        Some(pair) => Err(GitQueryError::Malformed {
+            pair: mask::part(pair),
+        }),
         None => Ok(()),
     }
 }
 
 fn qualify(prefix: &str, name: String) -> String {
-    if name.starts_with(prefix) { name } else { format!("{prefix}{name}") }
+    if name.starts_with(prefix) {
+        name
+    } else {
+        format!("{prefix}{name}")
+    }
 }
 
 fn set(what: &'static str, slot: &mut Option<String>, value: String) -> Result<(), GitQueryError> {
     match slot.as_ref() {
-        Some(first) if *first != value => {
-            Err(GitQueryError::Conflict { what, first: first.clone(), second: value })
-        }
+        Some(first) if *first != value => Err(GitQueryError::Conflict {
+            what,
+            first: mask::part(first),
+            second: mask::part(&value),
+        }),
         Some(_) | None => {
             *slot = Some(value);
             Ok(())
@@ -267,7 +313,11 @@ fn parse_bool(name: &'static str, value: &str) -> Result<bool, GitQueryError> {
     match value {
         "" | "1" | "t" | "T" | "TRUE" | "true" | "True" => Ok(true),
         "0" | "f" | "F" | "FALSE" | "false" | "False" => Ok(false),
-        other => Err(GitQueryError::Value { name, value: other.into(), expected: "true or false" }),
+        other => Err(GitQueryError::Value {
+            name,
+            value: mask::part(other),
+            expected: "true or false",
+        }),
     }
 }
 

@@ -9,8 +9,18 @@ const MASK: &str = "***";
 
 /// Words in the name of a query parameter that make its value a secret.
 const SECRET_WORDS: [&str; 12] = [
-    "token", "secret", "passw", "pwd", "signature", "credential", "apikey", "api_key", "api-key",
-    "auth", "session", "jwt",
+    "token",
+    "secret",
+    "passw",
+    "pwd",
+    "signature",
+    "credential",
+    "apikey",
+    "api_key",
+    "api-key",
+    "auth",
+    "session",
+    "jwt",
 ];
 
 /// Names of query parameters whose value is a secret.
@@ -32,11 +42,12 @@ pub fn mask(text: &str) -> String {
             rest = &rest[secret..];
         }
     }
-    if masked.is_empty() && !is_reference_at_digest(rest) {
-        if let Some(secret) = secret_length(rest, false, false) {
-            masked.push_str(MASK);
-            rest = &rest[secret..];
-        }
+    if masked.is_empty()
+        && !is_reference_at_digest(rest)
+        && let Some(secret) = secret_length(rest, false, false)
+    {
+        masked.push_str(MASK);
+        rest = &rest[secret..];
     }
     masked.push_str(rest);
     visible(&mask_query(&masked)).into_owned()
@@ -59,14 +70,24 @@ fn secret_length(rest: &str, names_image: bool, over_ssh: bool) -> Option<usize>
         // `user:p/w@host`: a password with an unescaped slash.
         let (_, port) = authority.split_once(':')?;
         let plain = port.bytes().all(|byte| byte.is_ascii_digit()) || authority.starts_with('[');
-        return if plain || names_image { None } else { rest.rfind('@') };
+        return if plain || names_image {
+            None
+        } else {
+            rest.rfind('@')
+        };
     };
     let (user, host) = (&authority[..at], &authority[at + 1..]);
-    let digest = host.split_once(':').is_some_and(|(algorithm, _)| algorithm.starts_with("sha"));
+    let digest = host
+        .split_once(':')
+        .is_some_and(|(algorithm, _)| algorithm.starts_with("sha"));
     // `git@host:path` and `ssh://git@host` name a user whose secret is elsewhere.
-    let scp = host.contains(':') && user != "" && !host.ends_with(':');
+    let scp = host.contains(':') && !user.is_empty() && !host.ends_with(':');
     let bare_user = !user.contains(':') && (over_ssh || (scp && !has_port(host)));
-    if bare_user || (names_image && digest) { None } else { Some(at) }
+    if bare_user || (names_image && digest) {
+        None
+    } else {
+        Some(at)
+    }
 }
 
 fn has_port(host: &str) -> bool {
@@ -76,23 +97,37 @@ fn has_port(host: &str) -> bool {
 
 /// `alpine@sha256:…`, or `alpine:3@sha256:…`, without a scheme.
 fn is_reference_at_digest(text: &str) -> bool {
-    text.rsplit_once('@').is_some_and(|(_, digest)| digest.starts_with("sha"))
+    text.rsplit_once('@')
+        .is_some_and(|(_, digest)| digest.starts_with("sha"))
 }
 
 fn mask_query(text: &str) -> Cow<'_, str> {
-    let Some(start) = text.find('?') else { return Cow::Borrowed(text) };
+    let Some(start) = text.find('?') else {
+        return Cow::Borrowed(text);
+    };
     let end = text[start..].find('#').map_or(text.len(), |at| start + at);
     let pairs: Vec<Cow<'_, str>> = text[start + 1..end].split('&').map(mask_pair).collect();
-    Cow::Owned(format!("{}?{}{}", &text[..start], pairs.join("&"), &text[end..]))
+    Cow::Owned(format!(
+        "{}?{}{}",
+        &text[..start],
+        pairs.join("&"),
+        &text[end..]
+    ))
 }
 
 fn mask_pair(pair: &str) -> Cow<'_, str> {
-    let Some((name, _)) = pair.split_once('=') else { return Cow::Borrowed(pair) };
+    let Some((name, _)) = pair.split_once('=') else {
+        return Cow::Borrowed(pair);
+    };
     let decoded = percent_encoding::percent_decode_str(name).decode_utf8_lossy();
     let lower = decoded.to_ascii_lowercase();
     let secret = SECRET_NAMES.contains(&lower.as_str())
         || SECRET_WORDS.iter().any(|word| lower.contains(word));
-    if secret { Cow::Owned(format!("{name}={MASK}")) } else { Cow::Borrowed(pair) }
+    if secret {
+        Cow::Owned(format!("{name}={MASK}"))
+    } else {
+        Cow::Borrowed(pair)
+    }
 }
 
 /// Control characters as `\n`, `\u{1b}`: a source must not write lines of its own into a log.
@@ -101,7 +136,11 @@ fn visible(text: &str) -> Cow<'_, str> {
         return Cow::Borrowed(text);
     }
     let escape = |char: char| {
-        if char.is_control() { char.escape_default().collect() } else { String::from(char) }
+        if char.is_control() {
+            char.escape_default().collect()
+        } else {
+            String::from(char)
+        }
     };
     Cow::Owned(text.chars().map(escape).collect())
 }
@@ -125,16 +164,37 @@ mod tests {
             ("git://user:pw@a.b/c.git#main", "git://***@a.b/c.git#main"),
             ("user:pw@a.b/c.git", "***@a.b/c.git"),
             ("git@github.com:a/b.git", "git@github.com:a/b.git"),
-            ("git://git@github.com:a/b.git", "git://git@github.com:a/b.git"),
-            ("ssh://git@github.com/a/b.git", "ssh://git@github.com/a/b.git"),
-            ("ssh://git:pw@github.com/a/b.git", "ssh://***@github.com/a/b.git"),
-            ("https://token@github.com:443/a", "https://***@github.com:443/a"),
+            (
+                "git://git@github.com:a/b.git",
+                "git://git@github.com:a/b.git",
+            ),
+            (
+                "ssh://git@github.com/a/b.git",
+                "ssh://git@github.com/a/b.git",
+            ),
+            (
+                "ssh://git:pw@github.com/a/b.git",
+                "ssh://***@github.com/a/b.git",
+            ),
+            (
+                "https://token@github.com:443/a",
+                "https://***@github.com:443/a",
+            ),
             ("docker-image://a@sha256:00", "docker-image://a@sha256:00"),
-            ("docker-image://a.b/c:1@sha256:00", "docker-image://a.b/c:1@sha256:00"),
+            (
+                "docker-image://a.b/c:1@sha256:00",
+                "docker-image://a.b/c:1@sha256:00",
+            ),
             ("docker-image://user:pw@a.b/c", "docker-image://***@a.b/c"),
             ("alpine:3@sha256:00", "alpine:3@sha256:00"),
-            ("https://a/b?x=1&access_token=t#f", "https://a/b?x=1&access_token=***#f"),
-            ("https://a/b?X-Amz-Signature=0&y", "https://a/b?X-Amz-Signature=***&y"),
+            (
+                "https://a/b?x=1&access_token=t#f",
+                "https://a/b?x=1&access_token=***#f",
+            ),
+            (
+                "https://a/b?X-Amz-Signature=0&y",
+                "https://a/b?X-Amz-Signature=***&y",
+            ),
             ("https://a/b?%74oken=t", "https://a/b?%74oken=***"),
             ("local://a\nb\u{1b}", "local://a\\nb\\u{1b}"),
         ] {
@@ -150,7 +210,8 @@ mod tests {
         ) {
             let text = format!("{scheme}://{user}:hunter2@host.example/{path}");
             prop_assert!(!mask(&text).contains("hunter2"));
-            prop_assert!(!mask(&format!("git://{text}")).contains("hunter2"));
+            let nested = mask(&format!("git://{text}"));
+            prop_assert!(!nested.contains("hunter2"));
         }
 
         #[test]

@@ -4,6 +4,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use super::mask;
+
 /// A normalised platform.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Platform {
@@ -55,15 +57,51 @@ pub enum PlatformError {
 
 /// What a lone word is taken for, as an operating system.
 const KNOWN_OS: [&str; 17] = [
-    "aix", "android", "darwin", "dragonfly", "freebsd", "hurd", "illumos", "ios", "js", "linux",
-    "nacl", "netbsd", "openbsd", "plan9", "solaris", "windows", "zos",
+    "aix",
+    "android",
+    "darwin",
+    "dragonfly",
+    "freebsd",
+    "hurd",
+    "illumos",
+    "ios",
+    "js",
+    "linux",
+    "nacl",
+    "netbsd",
+    "openbsd",
+    "plan9",
+    "solaris",
+    "windows",
+    "zos",
 ];
 
 /// What a lone word is taken for, as an architecture.
 const KNOWN_ARCH: [&str; 24] = [
-    "386", "amd64", "amd64p32", "arm", "arm64", "arm64be", "armbe", "loong64", "mips", "mips64",
-    "mips64le", "mips64p32", "mips64p32le", "mipsle", "ppc", "ppc64", "ppc64le", "riscv",
-    "riscv64", "s390", "s390x", "sparc", "sparc64", "wasm",
+    "386",
+    "amd64",
+    "amd64p32",
+    "arm",
+    "arm64",
+    "arm64be",
+    "armbe",
+    "loong64",
+    "mips",
+    "mips64",
+    "mips64le",
+    "mips64p32",
+    "mips64p32le",
+    "mipsle",
+    "ppc",
+    "ppc64",
+    "ppc64le",
+    "riscv",
+    "riscv64",
+    "s390",
+    "s390x",
+    "sparc",
+    "sparc64",
+    "wasm",
 ];
 
 impl Platform {
@@ -73,22 +111,33 @@ impl Platform {
     /// When it is not `os[/arch[/variant]]`, or a lone word that is no known name.
     pub fn parse(text: &str) -> Result<Self, PlatformError> {
         if text.contains('*') {
-            return Err(PlatformError::Wildcard { platform: text.into() });
+            return Err(PlatformError::Wildcard {
+                platform: mask::part(text),
+            });
         }
         let mut parts: Vec<&str> = text.splitn(4, '/').collect();
         if let Some(os) = parts.first_mut() {
             *os = without_version(os);
         }
-        let bad = parts.iter().enumerate().find(|(at, part)| !is_name(part, *at == 0));
+        let bad = parts
+            .iter()
+            .enumerate()
+            .find(|(at, part)| !is_name(part, *at == 0));
         if let Some((_, part)) = bad {
-            return Err(PlatformError::Part { platform: text.into(), part: (*part).into() });
+            return Err(PlatformError::Part {
+                platform: mask::part(text),
+                part: mask::part(part),
+            });
         }
         match parts.as_slice() {
-            [word] => Self::from_word(word)
-                .ok_or_else(|| PlatformError::Unknown { platform: text.into() }),
+            [word] => Self::from_word(word).ok_or_else(|| PlatformError::Unknown {
+                platform: mask::part(text),
+            }),
             [os, architecture] => Ok(Self::from_parts(os, architecture, "")),
             [os, architecture, variant] => Ok(Self::from_parts(os, architecture, variant)),
-            _ => Err(PlatformError::TooManyParts { platform: text.into() }),
+            _ => Err(PlatformError::TooManyParts {
+                platform: mask::part(text),
+            }),
         }
     }
 
@@ -99,7 +148,11 @@ impl Platform {
             return Self::default();
         }
         let (architecture, variant) = normalise_architecture(architecture, variant);
-        Self { os: normalise_os(os), architecture, variant }
+        Self {
+            os: normalise_os(os),
+            architecture,
+            variant,
+        }
     }
 
     /// A lone word names a system or an architecture; the other half is the default's.
@@ -110,15 +163,21 @@ impl Platform {
             return Some(Self { os, ..default });
         }
         let (architecture, variant) = normalise_architecture(word, "");
-        KNOWN_ARCH
-            .contains(&architecture.as_str())
-            .then_some(Self { os: default.os, architecture, variant })
+        KNOWN_ARCH.contains(&architecture.as_str()).then_some(Self {
+            os: default.os,
+            architecture,
+            variant,
+        })
     }
 }
 
 impl Default for Platform {
     fn default() -> Self {
-        Self { os: "linux".into(), architecture: "amd64".into(), variant: String::new() }
+        Self {
+            os: "linux".into(),
+            architecture: "amd64".into(),
+            variant: String::new(),
+        }
     }
 }
 
@@ -154,9 +213,7 @@ fn without_version(os: &str) -> &str {
 fn is_name(part: &str, is_os: bool) -> bool {
     !part.is_empty()
         && part.bytes().all(|byte| {
-            byte.is_ascii_alphanumeric()
-                || matches!(byte, b'_' | b'-')
-                || (byte == b'.' && !is_os)
+            byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-') || (byte == b'.' && !is_os)
         })
 }
 
@@ -268,14 +325,20 @@ mod tests {
         check("linux/", &part("linux/", ""));
         check("linux/amd 64", &part("linux/amd 64", "amd 64"));
         check("linux/é", &part("linux/é", "é"));
-        check("windows(1 0)/amd64", &part("windows(1 0)/amd64", "windows(1 0)"));
+        check(
+            "windows(1 0)/amd64",
+            &part("windows(1 0)/amd64", "windows(1 0)"),
+        );
         check("linux/amd64(1)", &part("linux/amd64(1)", "amd64(1)"));
     }
 
     #[test]
     fn takes_the_parts_of_the_wire() {
         let check = |parts: [&str; 3], expected: &str| {
-            assert_eq!(Platform::from_parts(parts[0], parts[1], parts[2]).to_string(), expected);
+            assert_eq!(
+                Platform::from_parts(parts[0], parts[1], parts[2]).to_string(),
+                expected
+            );
         };
         check(["", "", ""], "linux/amd64");
         check(["Linux", "x86_64", ""], "linux/amd64");
