@@ -16,9 +16,7 @@ use url::Url;
 
 use super::digest::{self, Hasher};
 use super::transport::{Body, Outgoing, Transport, authority, failed, shown};
-use crate::meta::{
-    ChecksumAlgorithm, ChecksumResponse, HttpMeta, HttpRequest, ResolveError,
-};
+use crate::meta::{ChecksumAlgorithm, ChecksumResponse, HttpMeta, HttpRequest, ResolveError};
 use crate::source::HttpSource;
 
 /// BuildKit's limit for the suffix of a checksum request.
@@ -48,7 +46,11 @@ enum FileError {
 impl Files {
     /// Files over `transport`, of at most `limit` bytes.
     pub(crate) fn new(transport: Arc<Transport>, limit: u64) -> Self {
-        Self { transport, limit, seen: Mutex::default() }
+        Self {
+            transport,
+            limit,
+            seen: Mutex::default(),
+        }
     }
 
     /// What `request` asks for of the file that `source` names.
@@ -74,7 +76,10 @@ impl Files {
             });
         }
         let assisted = request.checksum.as_ref();
-        if let Some(length) = assisted.map(|asked| asked.suffix.len()).filter(|n| *n > MAX_SUFFIX) {
+        if let Some(length) = assisted
+            .map(|asked| asked.suffix.len())
+            .filter(|n| *n > MAX_SUFFIX)
+        {
             return Err(failed(&what, FileError::Suffix(length)));
         }
         let declared = source.declared_checksum.as_deref();
@@ -132,7 +137,10 @@ impl Files {
         let filename = filename(&url, attrs, answer.response.headers());
         let expected = declared.and_then(digest::algorithm);
         let mut sum = Hasher::new(expected.unwrap_or(ChecksumAlgorithm::Sha256));
-        let mut assist = request.checksum.as_ref().map(|asked| Hasher::new(asked.algorithm));
+        let mut assist = request
+            .checksum
+            .as_ref()
+            .map(|asked| Hasher::new(asked.algorithm));
         answer
             .stream(what, self.limit, |piece| {
                 sum.update(piece);
@@ -149,11 +157,22 @@ impl Files {
                 actual: checksum,
             });
         }
-        let checksum_response = request.checksum.as_ref().zip(assist).map(|(asked, mut hasher)| {
-            hasher.update(&asked.suffix);
-            ChecksumResponse { digest: hasher.finish(), suffix: asked.suffix.clone() }
-        });
-        Ok(HttpMeta { checksum, filename, checksum_response })
+        let checksum_response = request
+            .checksum
+            .as_ref()
+            .zip(assist)
+            .map(|(asked, mut hasher)| {
+                hasher.update(&asked.suffix);
+                ChecksumResponse {
+                    digest: hasher.finish(),
+                    suffix: asked.suffix.clone(),
+                }
+            });
+        Ok(HttpMeta {
+            checksum,
+            filename,
+            checksum_response,
+        })
     }
 
     /// Refuses a file that is another one than when it was first read.
@@ -182,7 +201,9 @@ impl Files {
 fn headers(attrs: &BTreeMap<String, String>) -> Result<HeaderMap, FileError> {
     let mut headers = HeaderMap::new();
     for (attr, value) in attrs {
-        let Some(name) = attr.strip_prefix("http.header.") else { continue };
+        let Some(name) = attr.strip_prefix("http.header.") else {
+            continue;
+        };
         let bad = || FileError::Header(attr.clone());
         let name: HeaderName = name.parse().map_err(|_| bad())?;
         if name == ACCEPT || name == USER_AGENT {
@@ -214,7 +235,10 @@ fn disposition(headers: &HeaderMap) -> Option<String> {
                 let (charset, encoded) = value.split_once('\'')?;
                 let (_language, encoded) = encoded.split_once('\'')?;
                 if charset.eq_ignore_ascii_case("utf-8") {
-                    return percent_decode_str(encoded).decode_utf8().ok().map(Into::into);
+                    return percent_decode_str(encoded)
+                        .decode_utf8()
+                        .ok()
+                        .map(Into::into);
                 }
             }
             "filename" => plain = Some(value),

@@ -60,7 +60,11 @@ enum GitError {
     #[error("the repository answered with `{0}` instead of an object's hash")]
     NoHash(String),
     #[error("{reference} was {before}, and is {after} by now: try again")]
-    Moved { reference: String, before: String, after: String },
+    Moved {
+        reference: String,
+        before: String,
+        after: String,
+    },
     #[error("{hash} is a {kind}, not a commit or an annotated tag")]
     Kind { hash: String, kind: String },
 }
@@ -79,7 +83,10 @@ impl Repositories {
     /// Repositories on this machine's disk as well, for tests.
     #[cfg(test)]
     pub(crate) fn with_files(limit: u64) -> Self {
-        Self { transports: Transports::NetworkAndFiles, ..Self::new(limit) }
+        Self {
+            transports: Transports::NetworkAndFiles,
+            ..Self::new(limit)
+        }
     }
 
     /// What `request` asks for of `source`.
@@ -101,12 +108,16 @@ impl Repositories {
             });
         }
         wanted.check().map_err(|error| failed(&what, error))?;
-        let resolved =
-            self.resolved.get(wanted.clone(), self.look_up(&what, &wanted)).await?;
+        let resolved = self
+            .resolved
+            .get(wanted.clone(), self.look_up(&what, &wanted))
+            .await?;
         if !request.objects {
             return Ok(resolved);
         }
-        self.fetched.get(wanted.clone(), self.objects(&what, &wanted, resolved)).await
+        self.fetched
+            .get(wanted.clone(), self.objects(&what, &wanted, resolved))
+            .await
     }
 
     async fn look_up(&self, what: &str, wanted: &Wanted) -> Result<GitMeta, ResolveError> {
@@ -115,7 +126,11 @@ impl Repositories {
             if !hash.starts_with(&wanted.checksum) {
                 return Err(mismatch(what, wanted, &hash));
             }
-            return Ok(GitMeta { checksum: hash.clone(), reference: hash, ..GitMeta::default() });
+            return Ok(GitMeta {
+                checksum: hash.clone(),
+                reference: hash,
+                ..GitMeta::default()
+            });
         }
         if wanted.by_commit {
             return wanted.declared().map_err(|error| failed(what, error));
@@ -133,7 +148,9 @@ impl Repositories {
             return Err(failed(what, GitError::Reference(reference)));
         }
         let peeled = format!("{reference}^{{}}");
-        let listed = git.run(&["ls-remote", "--", &wanted.remote, &reference, &peeled]).await?;
+        let listed = git
+            .run(&["ls-remote", "--", &wanted.remote, &reference, &peeled])
+            .await?;
         let found = refs::choose(&listed, &reference)
             .ok_or_else(|| ResolveError::NotFound { what: what.into() })?;
         if !is_hash(&found.hash) {
@@ -161,9 +178,20 @@ impl Repositories {
         mut meta: GitMeta,
     ) -> Result<GitMeta, ResolveError> {
         let git = self.git(what, wanted)?;
-        let format = if meta.checksum.len() == 64 { "sha256" } else { "sha1" };
-        git.run(&["init", "--quiet", "--bare", &format!("--object-format={format}")]).await?;
-        git.run(&["remote", "add", "--", "origin", &wanted.remote]).await?;
+        let format = if meta.checksum.len() == 64 {
+            "sha256"
+        } else {
+            "sha1"
+        };
+        git.run(&[
+            "init",
+            "--quiet",
+            "--bare",
+            &format!("--object-format={format}"),
+        ])
+        .await?;
+        git.run(&["remote", "add", "--", "origin", &wanted.remote])
+            .await?;
         self.fetch(&git, what, &meta).await?;
         let kind = git.line(&["cat-file", "-t", &meta.checksum]).await?;
         let commit = match kind.as_str() {
@@ -173,8 +201,9 @@ impl Repositories {
             }
             "tag" => {
                 let peeled = format!("{}^{{commit}}", meta.checksum);
-                meta.commit_checksum =
-                    git.line(&["rev-parse", "--verify", "--end-of-options", &peeled]).await?;
+                meta.commit_checksum = git
+                    .line(&["rev-parse", "--verify", "--end-of-options", &peeled])
+                    .await?;
                 let tag = git.run(&["cat-file", "tag", &meta.checksum]).await?;
                 meta.tag_object = Some(Bytes::from(tag));
                 meta.commit_checksum.clone()
@@ -194,8 +223,13 @@ impl Repositories {
 
     /// Fetches what `meta` resolved to, and makes sure that it still is that.
     async fn fetch(&self, git: &Git<'_>, what: &str, meta: &GitMeta) -> Result<(), ResolveError> {
-        const SHALLOW: [&str; 5] =
-            ["fetch", "--quiet", "--no-recurse-submodules", "--depth=1", "--filter=tree:0"];
+        const SHALLOW: [&str; 5] = [
+            "fetch",
+            "--quiet",
+            "--no-recurse-submodules",
+            "--depth=1",
+            "--filter=tree:0",
+        ];
         let by_hash = !meta.reference.starts_with("refs/");
         let refspec = if by_hash {
             meta.checksum.clone()
@@ -209,7 +243,12 @@ impl Repositories {
             // branch or tag, and all of those are fetched, within the same limits.
             if let Err(ResolveError::Failed { .. } | ResolveError::NotFound { .. }) = fetched {
                 let (heads, tags) = ("+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*");
-                let all = ["fetch", "--quiet", "--no-recurse-submodules", "--filter=tree:0"];
+                let all = [
+                    "fetch",
+                    "--quiet",
+                    "--no-recurse-submodules",
+                    "--filter=tree:0",
+                ];
                 let all = [&all[..], &["--no-tags", "--", "origin", heads, tags]].concat();
                 git.run(&all).await?;
             } else {
@@ -218,12 +257,21 @@ impl Repositories {
             return Ok(());
         }
         fetched?;
-        let after = git.line(&["rev-parse", "--verify", "--end-of-options", TARGET]).await?;
+        let after = git
+            .line(&["rev-parse", "--verify", "--end-of-options", TARGET])
+            .await?;
         if after == meta.checksum {
             return Ok(());
         }
         let (reference, before) = (meta.reference.clone(), meta.checksum.clone());
-        Err(failed(what, GitError::Moved { reference, before, after }))
+        Err(failed(
+            what,
+            GitError::Moved {
+                reference,
+                before,
+                after,
+            },
+        ))
     }
 
     fn git<'a>(&self, what: &'a str, wanted: &Wanted) -> Result<Git<'a>, ResolveError> {
@@ -236,7 +284,10 @@ impl Wanted {
     fn of(source: &GitSource, attrs: &BTreeMap<String, String>) -> Self {
         let is_set = |name: &str| attrs.get(name).is_some_and(|value| value == "true");
         Self {
-            remote: source.full_url.clone().unwrap_or_else(|| source.remote.clone()),
+            remote: source
+                .full_url
+                .clone()
+                .unwrap_or_else(|| source.remote.clone()),
             reference: source.reference.clone().unwrap_or_default(),
             checksum: source.declared_checksum.clone().unwrap_or_default(),
             known_hosts: attrs.get("git.knownsshhosts").cloned().unwrap_or_default(),
@@ -260,7 +311,11 @@ impl Wanted {
         if self.remote.is_empty() || hostile(&self.remote) || self.remote.contains("::") {
             return Err(GitError::Remote(refs::masked(&self.remote)));
         }
-        if hostile(&self.reference) || self.reference.contains([' ', '^', ':', '~', '?', '*', '[', '\\']) {
+        if hostile(&self.reference)
+            || self
+                .reference
+                .contains([' ', '^', ':', '~', '?', '*', '[', '\\'])
+        {
             return Err(GitError::Reference(self.reference.clone()));
         }
         if !self.checksum.bytes().all(|byte| byte.is_ascii_hexdigit()) {
@@ -279,7 +334,11 @@ impl Wanted {
             full if full.starts_with("refs/") => full.to_owned(),
             short => format!("refs/heads/{short}"),
         };
-        Ok(GitMeta { checksum: self.checksum.clone(), reference, ..GitMeta::default() })
+        Ok(GitMeta {
+            checksum: self.checksum.clone(),
+            reference,
+            ..GitMeta::default()
+        })
     }
 }
 

@@ -91,7 +91,10 @@ impl Scratch {
                 Err(error) => return Err(error),
             }
         };
-        let mut scratch = Self { path, known_hosts: None };
+        let mut scratch = Self {
+            path,
+            known_hosts: None,
+        };
         if !known_hosts.is_empty() {
             let file = scratch.path.join("known_hosts");
             std::fs::write(&file, known_hosts)?;
@@ -115,13 +118,13 @@ impl Drop for Scratch {
 
 impl<'a> Git<'a> {
     /// Git for resolving `what`, which may take `limit` bytes of disk.
-    pub(super) fn new(
-        what: &'a str,
-        scratch: Scratch,
-        transports: Transports,
-        limit: u64,
-    ) -> Self {
-        Self { what, scratch, transports, limit }
+    pub(super) fn new(what: &'a str, scratch: Scratch, transports: Transports, limit: u64) -> Self {
+        Self {
+            what,
+            scratch,
+            transports,
+            limit,
+        }
     }
 
     /// Runs git and returns what it wrote.
@@ -133,13 +136,19 @@ impl<'a> Git<'a> {
             .command(arguments)
             .spawn()
             .map_err(|error| failed(self.what, ProcessError::Spawn(error)))?;
-        let too_large = |limit| ResolveError::TooLarge { what: self.what.into(), limit };
+        let too_large = |limit| ResolveError::TooLarge {
+            what: self.what.into(),
+            limit,
+        };
         let ended = tokio::select! {
             ended = tokio::time::timeout(TIME, collect(child)) => ended,
             () = outgrown(&self.scratch.path, self.limit) => return Err(too_large(self.limit)),
         };
         let ended = ended
-            .map_err(|_| ResolveError::Timeout { what: self.what.into(), after: TIME })?
+            .map_err(|_| ResolveError::Timeout {
+                what: self.what.into(),
+                after: TIME,
+            })?
             .map_err(|error| failed(self.what, ProcessError::Read(error)))?;
         if ended.output.len() as u64 > MAX_OUTPUT {
             return Err(too_large(MAX_OUTPUT));
@@ -205,7 +214,8 @@ impl<'a> Git<'a> {
 
     /// Ssh that asks nothing and trusts no unknown host.
     fn ssh(&self) -> String {
-        let ssh = "ssh -F /dev/null -o BatchMode=yes -o StrictHostKeyChecking=yes -o ConnectTimeout=10";
+        let ssh =
+            "ssh -F /dev/null -o BatchMode=yes -o StrictHostKeyChecking=yes -o ConnectTimeout=10";
         match &self.scratch.known_hosts {
             // The path is ours, and holds nothing that a shell would read.
             Some(path) => format!("{ssh} -o UserKnownHostsFile='{}'", path.display()),
@@ -247,20 +257,32 @@ fn passed_on() -> impl Iterator<Item = (&'static str, OsString)> {
 /// Reads both ends at once, so that neither can block the other, and waits.
 async fn collect(mut child: Child) -> io::Result<Ended> {
     let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
-    let (output, complaint) =
-        tokio::try_join!(capped(stdout, MAX_OUTPUT + 1), capped(stderr, MAX_COMPLAINT))?;
+    let (output, complaint) = tokio::try_join!(
+        capped(stdout, MAX_OUTPUT + 1),
+        capped(stderr, MAX_COMPLAINT)
+    )?;
     if output.len() as u64 > MAX_OUTPUT {
         child.kill().await?;
-        return Ok(Ended { success: false, output, complaint });
+        return Ok(Ended {
+            success: false,
+            output,
+            complaint,
+        });
     }
     let success = child.wait().await?.success();
-    Ok(Ended { success, output, complaint })
+    Ok(Ended {
+        success,
+        output,
+        complaint,
+    })
 }
 
 /// The first `limit` bytes; the rest is read and dropped, unless it is one byte too many already.
 async fn capped(stream: Option<impl AsyncRead + Unpin>, limit: u64) -> io::Result<Vec<u8>> {
     let mut kept = Vec::new();
-    let Some(stream) = stream else { return Ok(kept) };
+    let Some(stream) = stream else {
+        return Ok(kept);
+    };
     let mut limited = stream.take(limit);
     limited.read_to_end(&mut kept).await?;
     if kept.len() as u64 > MAX_OUTPUT {
@@ -283,7 +305,9 @@ async fn outgrown(folder: &Path, limit: u64) {
 /// Bytes in the files below `folder`. Files come and go while git works, so what cannot be read
 /// counts as nothing.
 fn size(folder: &Path) -> u64 {
-    let Ok(entries) = std::fs::read_dir(folder) else { return 0 };
+    let Ok(entries) = std::fs::read_dir(folder) else {
+        return 0;
+    };
     entries
         .flatten()
         .map(|entry| match entry.metadata() {
@@ -299,5 +323,8 @@ fn complaint(stderr: &[u8], scratch: &Path) -> String {
     let text = String::from_utf8_lossy(stderr).replace(&scratch.display().to_string(), "");
     let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
     let said = lines.collect::<Vec<_>>().join("; ");
-    said.chars().map(|c| if c.is_control() { ' ' } else { c }).take(1000).collect()
+    said.chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .take(1000)
+        .collect()
 }
