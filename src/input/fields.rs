@@ -105,9 +105,7 @@ pub struct FieldSet(u32);
 impl FieldSet {
     /// The set of `fields`.
     pub fn of(fields: &[Field]) -> Self {
-        fields
-            .iter()
-            .fold(Self::default(), |set, field| set.with(*field))
+        fields.iter().fold(Self::default(), |set, field| set.with(*field))
     }
 
     /// This set and `field`.
@@ -141,8 +139,6 @@ impl FieldSet {
 
     /// Its fields, in order.
     pub fn iter(self) -> impl Iterator<Item = Field> {
-        Field::ALL
-            .into_iter()
-            .filter(move |field| self.contains(*field))
+        Field::ALL.into_iter().filter(move |field| self.contains(*field))
     }
 }

@@ -112,10 +112,7 @@ impl Fixtures {
     /// # Errors
     /// When it is not of that form.
     pub fn from_case_metadata(metadata: &serde_json::Value) -> Result<Self, FixtureError> {
-        let case: CaseMetadata = match metadata {
-            serde_json::Value::Null => CaseMetadata::default(),
-            value => CaseMetadata::deserialize(value)?,
-        };
+        let case = Option::<CaseMetadata>::deserialize(metadata)?.unwrap_or_default();
         Ok(Self {
             image: case.image.map(image).transpose()?,
             git: case.git.map(git).transpose()?,

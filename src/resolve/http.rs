@@ -22,12 +22,24 @@ use crate::source::HttpSource;
 /// BuildKit's limit for the suffix of a checksum request.
 const MAX_SUFFIX: usize = 4 * 1024;
 
+/// A URL and the attributes that change what it answers.
+type Place = (String, BTreeMap<String, String>);
+
+/// One file to be read.
+struct Fetch<'a> {
+    what: &'a str,
+    url: Url,
+    attrs: &'a BTreeMap<String, String>,
+    request: &'a HttpRequest,
+    declared: Option<&'a str>,
+}
+
 /// Files by URL.
 pub(crate) struct Files {
     transport: Arc<Transport>,
     limit: u64,
     /// What each URL held when it was first read: it may not change while a decision is made.
-    seen: Mutex<HashMap<(String, BTreeMap<String, String>), String>>,
+    seen: Mutex<HashMap<Place, String>>,
 }
 
 /// A URL that no request can be made of.
@@ -96,7 +108,15 @@ impl Files {
                 });
             }
         }
-        let mut meta = self.fetch(&what, url, attrs, request, declared).await?;
+        let mut meta = self
+            .fetch(Fetch {
+                what: &what,
+                url,
+                attrs,
+                request,
+                declared,
+            })
+            .await?;
         if let Some(checksum) = declared {
             meta.checksum = checksum.into();
         }
@@ -104,14 +124,14 @@ impl Files {
         Ok(meta)
     }
 
-    async fn fetch(
-        &self,
-        what: &str,
-        url: Url,
-        attrs: &BTreeMap<String, String>,
-        request: &HttpRequest,
-        declared: Option<&str>,
-    ) -> Result<HttpMeta, ResolveError> {
+    async fn fetch(&self, fetch: Fetch<'_>) -> Result<HttpMeta, ResolveError> {
+        let Fetch {
+            what,
+            url,
+            attrs,
+            request,
+            declared,
+        } = fetch;
         let outgoing = Outgoing {
             what,
             url: url.clone(),

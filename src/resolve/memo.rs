@@ -45,7 +45,7 @@ impl<K: Eq + Hash, V: Clone> Memo<K, V> {
         let outcome = cell
             .get_or_init(|| async { fetch.await.map_err(Arc::new) })
             .await;
-        outcome.as_ref().map(Clone::clone).map_err(replay)
+        outcome.clone().map_err(|error| replay(&error))
     }
 }
 
@@ -111,9 +111,10 @@ struct Shared(Arc<ResolveError>);
 
 impl Shared {
     fn cause(&self) -> &(dyn Error + 'static) {
-        match &*self.0 {
-            ResolveError::Failed { source, .. } => &**source,
-            other => other,
+        if let ResolveError::Failed { source, .. } = &*self.0 {
+            &**source
+        } else {
+            &*self.0
         }
     }
 }

@@ -367,7 +367,8 @@ mod tests {
 
     #[test]
     fn challenges_are_read_as_rfc_7235_has_them() {
-        let cases: &[(&str, &[(&str, &[(&str, &str)])])] = &[
+        type Expected = &'static [(&'static str, &'static [(&'static str, &'static str)])];
+        let cases: &[(&str, Expected)] = &[
             ("Basic realm=\"x\"", &[("basic", &[("realm", "x")])]),
             (
                 "Bearer realm=\"https://a/t\",service=\"s\", scope=\"repository:a/b:pull,push\"",

@@ -176,7 +176,7 @@ impl Contents {
         let (what, digest) = (what.as_str(), descriptor.digest.as_str());
         let fetch = self.anywhere(repository, |endpoint| async move {
             let algorithm = verifiable(what, digest)?;
-            let answer = self.get(what, &endpoint, "blobs", digest, None).await?;
+            let answer = self.get(what, &endpoint, "blobs", digest).await?;
             let bytes = answer.bytes(what, limit).await?;
             verified(what, algorithm, digest, &bytes)?;
             Ok(bytes)
@@ -243,10 +243,7 @@ impl Contents {
         } else {
             None
         };
-        let accept = Some(media_type::ACCEPT);
-        let answer = self
-            .get(what, &endpoint, "manifests", reference, accept)
-            .await?;
+        let answer = self.get(what, &endpoint, "manifests", reference).await?;
         let header = |name| {
             let value = answer.response.headers().get(name);
             value
@@ -286,9 +283,7 @@ impl Contents {
         reference: &str,
     ) -> Result<Arc<Index>, ResolveError> {
         let what = &format!("the referrers of {}", repository.what(reference));
-        let answer = self
-            .get(what, endpoint, kind, reference, Some(media_type::OCI_INDEX))
-            .await?;
+        let answer = self.get(what, endpoint, kind, reference).await?;
         let bytes = answer.bytes(what, self.sizes.manifest).await?;
         let index = document::read_referrers(&bytes).map_err(|error| failed(what, error))?;
         Ok(Arc::new(index))
@@ -301,7 +296,6 @@ impl Contents {
         endpoint: &Endpoint,
         kind: &str,
         reference: &str,
-        accept: Option<&'static str>,
     ) -> Result<Answer, ResolveError> {
         let path = format!("{kind}/{reference}");
         // `./` keeps the colon of a digest from being read as a scheme.
@@ -313,8 +307,8 @@ impl Contents {
             url.query_pairs_mut().append_pair("ns", namespace);
         }
         let mut headers = HeaderMap::new();
-        if let Some(accept) = accept {
-            headers.insert(ACCEPT, HeaderValue::from_static(accept));
+        if kind != "blobs" {
+            headers.insert(ACCEPT, HeaderValue::from_static(media_type::ACCEPT));
         }
         let request = Outgoing {
             what,

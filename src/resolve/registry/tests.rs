@@ -706,11 +706,14 @@ async fn credentials_never_reach_where_a_redirect_leads() {
     let cdn = Server::start(move |asked, _| cdn_store.get(asked)).await;
     let cdn_host = cdn.host.clone();
     let inner = guarded(store);
-    let server = Server::start(move |asked, number| match inner(asked, number) {
-        Reply::Full(200, ..) if asked.target.contains("/blobs/") => {
+    let server = Server::start(move |asked, number| {
+        let reply = inner(asked, number);
+        let found = matches!(reply, Reply::Full(200, ..));
+        if found && asked.target.contains("/blobs/") {
             Reply::redirect(&format!("http://{cdn_host}{}", asked.target))
+        } else {
+            reply
         }
-        reply => reply,
     })
     .await;
     let config = r#"{"auths":{"HOST":{"auth":"dXNlcjpwYXNz"}}}"#.replace("HOST", &server.host);
