@@ -192,7 +192,7 @@ impl Repositories {
         .await?;
         git.run(&["remote", "add", "--", "origin", &wanted.remote])
             .await?;
-        self.fetch(&git, what, &meta).await?;
+        self.fetch(&git, what, wanted, &meta).await?;
         let kind = git.line(&["cat-file", "-t", &meta.checksum]).await?;
         let commit = match kind.as_str() {
             "commit" => {
@@ -222,7 +222,13 @@ impl Repositories {
     }
 
     /// Fetches what `meta` resolved to, and makes sure that it still is that.
-    async fn fetch(&self, git: &Git<'_>, what: &str, meta: &GitMeta) -> Result<(), ResolveError> {
+    async fn fetch(
+        &self,
+        git: &Git<'_>,
+        what: &str,
+        wanted: &Wanted,
+        meta: &GitMeta,
+    ) -> Result<(), ResolveError> {
         const SHALLOW: [&str; 5] = [
             "fetch",
             "--quiet",
@@ -230,7 +236,7 @@ impl Repositories {
             "--depth=1",
             "--filter=tree:0",
         ];
-        let by_hash = !meta.reference.starts_with("refs/");
+        let by_hash = wanted.by_commit || !meta.reference.starts_with("refs/");
         let refspec = if by_hash {
             meta.checksum.clone()
         } else {

@@ -365,7 +365,7 @@ mod tests {
             (
                 OCI_MANIFEST,
                 r#"{"config":{"digest":"x","size":-1}}"#,
-                "the manifest is not JSON of the expected form: invalid value: integer `-1`, expected u64 at line 1 column 34",
+                "the manifest is not JSON of the expected form: invalid value: integer `-1`, expected u64 at line 1 column 33",
             ),
         ];
         for (content_type, body, expected) in cases {
