@@ -16,20 +16,30 @@ use url::Url;
 
 use super::digest::{self, Hasher};
 use super::transport::{Body, Outgoing, Transport, authority, failed, shown};
-use crate::meta::{
-    ChecksumAlgorithm, ChecksumResponse, HttpMeta, HttpRequest, ResolveError,
-};
+use crate::meta::{ChecksumAlgorithm, ChecksumResponse, HttpMeta, HttpRequest, ResolveError};
 use crate::source::HttpSource;
 
 /// BuildKit's limit for the suffix of a checksum request.
 const MAX_SUFFIX: usize = 4 * 1024;
+
+/// A URL and the attributes that change what it answers.
+type Place = (String, BTreeMap<String, String>);
+
+/// One file to be read.
+struct Fetch<'a> {
+    what: &'a str,
+    url: Url,
+    attrs: &'a BTreeMap<String, String>,
+    request: &'a HttpRequest,
+    declared: Option<&'a str>,
+}
 
 /// Files by URL.
 pub(crate) struct Files {
     transport: Arc<Transport>,
     limit: u64,
     /// What each URL held when it was first read: it may not change while a decision is made.
-    seen: Mutex<HashMap<(String, BTreeMap<String, String>), String>>,
+    seen: Mutex<HashMap<Place, String>>,
 }
 
 /// A URL that no request can be made of.
@@ -48,7 +58,11 @@ enum FileError {
 impl Files {
     /// Files over `transport`, of at most `limit` bytes.
     pub(crate) fn new(transport: Arc<Transport>, limit: u64) -> Self {
-        Self { transport, limit, seen: Mutex::default() }
+        Self {
+            transport,
+            limit,
+            seen: Mutex::default(),
+        }
     }
 
     /// What `request` asks for of the file that `source` names.
@@ -74,7 +88,10 @@ impl Files {
             });
         }
         let assisted = request.checksum.as_ref();
-        if let Some(length) = assisted.map(|asked| asked.suffix.len()).filter(|n| *n > MAX_SUFFIX) {
+        if let Some(length) = assisted
+            .map(|asked| asked.suffix.len())
+            .filter(|n| *n > MAX_SUFFIX)
+        {
             return Err(failed(&what, FileError::Suffix(length)));
         }
         let declared = source.declared_checksum.as_deref();
@@ -91,7 +108,15 @@ impl Files {
                 });
             }
         }
-        let mut meta = self.fetch(&what, url, attrs, request, declared).await?;
+        let mut meta = self
+            .fetch(Fetch {
+                what: &what,
+                url,
+                attrs,
+                request,
+                declared,
+            })
+            .await?;
         if let Some(checksum) = declared {
             meta.checksum = checksum.into();
         }
@@ -99,14 +124,14 @@ impl Files {
         Ok(meta)
     }
 
-    async fn fetch(
-        &self,
-        what: &str,
-        url: Url,
-        attrs: &BTreeMap<String, String>,
-        request: &HttpRequest,
-        declared: Option<&str>,
-    ) -> Result<HttpMeta, ResolveError> {
+    async fn fetch(&self, fetch: Fetch<'_>) -> Result<HttpMeta, ResolveError> {
+        let Fetch {
+            what,
+            url,
+            attrs,
+            request,
+            declared,
+        } = fetch;
         let outgoing = Outgoing {
             what,
             url: url.clone(),
@@ -132,7 +157,10 @@ impl Files {
         let filename = filename(&url, attrs, answer.response.headers());
         let expected = declared.and_then(digest::algorithm);
         let mut sum = Hasher::new(expected.unwrap_or(ChecksumAlgorithm::Sha256));
-        let mut assist = request.checksum.as_ref().map(|asked| Hasher::new(asked.algorithm));
+        let mut assist = request
+            .checksum
+            .as_ref()
+            .map(|asked| Hasher::new(asked.algorithm));
         answer
             .stream(what, self.limit, |piece| {
                 sum.update(piece);
@@ -149,11 +177,22 @@ impl Files {
                 actual: checksum,
             });
         }
-        let checksum_response = request.checksum.as_ref().zip(assist).map(|(asked, mut hasher)| {
-            hasher.update(&asked.suffix);
-            ChecksumResponse { digest: hasher.finish(), suffix: asked.suffix.clone() }
-        });
-        Ok(HttpMeta { checksum, filename, checksum_response })
+        let checksum_response = request
+            .checksum
+            .as_ref()
+            .zip(assist)
+            .map(|(asked, mut hasher)| {
+                hasher.update(&asked.suffix);
+                ChecksumResponse {
+                    digest: hasher.finish(),
+                    suffix: asked.suffix.clone(),
+                }
+            });
+        Ok(HttpMeta {
+            checksum,
+            filename,
+            checksum_response,
+        })
     }
 
     /// Refuses a file that is another one than when it was first read.
@@ -182,7 +221,9 @@ impl Files {
 fn headers(attrs: &BTreeMap<String, String>) -> Result<HeaderMap, FileError> {
     let mut headers = HeaderMap::new();
     for (attr, value) in attrs {
-        let Some(name) = attr.strip_prefix("http.header.") else { continue };
+        let Some(name) = attr.strip_prefix("http.header.") else {
+            continue;
+        };
         let bad = || FileError::Header(attr.clone());
         let name: HeaderName = name.parse().map_err(|_| bad())?;
         if name == ACCEPT || name == USER_AGENT {
@@ -214,7 +255,10 @@ fn disposition(headers: &HeaderMap) -> Option<String> {
                 let (charset, encoded) = value.split_once('\'')?;
                 let (_language, encoded) = encoded.split_once('\'')?;
                 if charset.eq_ignore_ascii_case("utf-8") {
-                    return percent_decode_str(encoded).decode_utf8().ok().map(Into::into);
+                    return percent_decode_str(encoded)
+                        .decode_utf8()
+                        .ok()
+                        .map(Into::into);
                 }
             }
             "filename" => plain = Some(value),

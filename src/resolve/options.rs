@@ -124,5 +124,9 @@ fn host_platform() -> Platform {
         "powerpc64" => ("ppc64le", ""),
         other => (other, ""),
     };
-    Platform { os: "linux".into(), architecture: architecture.into(), variant: variant.into() }
+    Platform {
+        os: "linux".into(),
+        architecture: architecture.into(),
+        variant: variant.into(),
+    }
 }

@@ -74,7 +74,11 @@ enum AuthError {
 impl Access {
     /// Access with `credentials`.
     pub(crate) fn new(transport: Arc<Transport>, credentials: Credentials) -> Self {
-        Self { transport, credentials, granted: Mutex::default() }
+        Self {
+            transport,
+            credentials,
+            granted: Mutex::default(),
+        }
     }
 
     /// Sends a request to `realm`, and again with a token where the registry wants one.
@@ -86,15 +90,22 @@ impl Access {
         realm: &Realm,
         mut request: Outgoing<'_>,
     ) -> Result<Answer, ResolveError> {
-        let key = (request.url.origin().ascii_serialization(), realm.repository.clone());
+        let key = (
+            request.url.origin().ascii_serialization(),
+            realm.repository.clone(),
+        );
         request.authorization = self.granted().get(&key).cloned();
         let mut answer = self.transport.send(&request).await?;
         if answer.response.status() == StatusCode::UNAUTHORIZED {
             let challenges = challenges(answer.response.headers());
             // The challenge of a redirect's target is not the registry's.
             if answer.response.url().origin() != request.url.origin() {
-                return Err(self.refusal(realm, request.what, "a redirect led to where nobody is \
-                     logged in"));
+                return Err(self.refusal(
+                    realm,
+                    request.what,
+                    "a redirect led to where nobody is \
+                     logged in",
+                ));
             }
             let value = self.authorize(realm, &request, &challenges).await?;
             request.authorization = Some(value.clone());
@@ -105,7 +116,9 @@ impl Access {
         }
         match answer.response.status() {
             status if status.is_success() => Ok(answer),
-            StatusCode::NOT_FOUND => Err(ResolveError::NotFound { what: request.what.into() }),
+            StatusCode::NOT_FOUND => Err(ResolveError::NotFound {
+                what: request.what.into(),
+            }),
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
                 let advice = login_advice(&realm.host);
                 Err(self.refusal(realm, request.what, &advice))
@@ -134,15 +147,23 @@ impl Access {
         challenges: &[Challenge],
     ) -> Result<HeaderValue, ResolveError> {
         let what = request.what;
-        let credential =
-            self.credentials.of(&realm.host).await.map_err(|error| failed(what, error))?;
-        if let Some(bearer) = challenges.iter().find(|challenge| challenge.scheme == "bearer") {
+        let credential = self
+            .credentials
+            .of(&realm.host)
+            .await
+            .map_err(|error| failed(what, error))?;
+        if let Some(bearer) = challenges
+            .iter()
+            .find(|challenge| challenge.scheme == "bearer")
+        {
             if let Some(Credential::RegistryToken(token)) = &credential {
                 return header(&format!("Bearer {token}")).map_err(|error| failed(what, error));
             }
             return self.token(realm, request, bearer, credential).await;
         }
-        let basic = challenges.iter().any(|challenge| challenge.scheme == "basic");
+        let basic = challenges
+            .iter()
+            .any(|challenge| challenge.scheme == "basic");
         match credential {
             Some(Credential::Basic { user, password }) if basic => {
                 basic_header(&user, &password).map_err(|error| failed(what, error))
@@ -166,7 +187,10 @@ impl Access {
     ) -> Result<HeaderValue, ResolveError> {
         let what = request.what;
         let url = token_server(&request.url, challenge).map_err(|error| failed(what, error))?;
-        let service = challenge.parameters.get("service").map_or("", String::as_str);
+        let service = challenge
+            .parameters
+            .get("service")
+            .map_or("", String::as_str);
         let scope = format!("repository:{}:pull", realm.repository);
         let host = authority(&url);
         let answer = match &credential {
@@ -178,7 +202,9 @@ impl Access {
                     ("scope", scope.as_str()),
                     ("refresh_token", token.as_str()),
                 ];
-                self.transport.send(&bare(what, url, Body::Form(&form))).await?
+                self.transport
+                    .send(&bare(what, url, Body::Form(&form)))
+                    .await?
             }
             other => {
                 let mut url = url;
@@ -188,7 +214,8 @@ impl Access {
                 url.query_pairs_mut().append_pair("scope", &scope);
                 let mut get = bare(what, url, Body::Get);
                 if let Some(Credential::Basic { user, password }) = other {
-                    let value = basic_header(user, password).map_err(|error| failed(what, error))?;
+                    let value =
+                        basic_header(user, password).map_err(|error| failed(what, error))?;
                     get.authorization = Some(value);
                 }
                 self.transport.send(&get).await?
@@ -197,12 +224,18 @@ impl Access {
         let status = answer.response.status();
         if status.is_client_error() {
             let (host, advice) = (host, login_advice(&realm.host));
-            return Err(ResolveError::Unauthorized { what: what.into(), host, advice });
+            return Err(ResolveError::Unauthorized {
+                what: what.into(),
+                host,
+                advice,
+            });
         }
         if !status.is_success() {
             return Err(answer.unexpected(what));
         }
-        let body = answer.bytes(&format!("the token for {what}"), MAX_TOKEN_ANSWER).await?;
+        let body = answer
+            .bytes(&format!("the token for {what}"), MAX_TOKEN_ANSWER)
+            .await?;
         let parsed: TokenAnswer =
             serde_json::from_slice(&body).map_err(|error| failed(what, AuthError::Json(error)))?;
         parsed
@@ -218,7 +251,10 @@ impl Access {
 /// The challenges of an answer, in order.
 pub(crate) fn challenges(headers: &HeaderMap) -> Vec<Challenge> {
     let values = headers.get_all(WWW_AUTHENTICATE).iter();
-    values.filter_map(|value| value.to_str().ok()).flat_map(parse_challenges).collect()
+    values
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(parse_challenges)
+        .collect()
 }
 
 /// Parses `scheme name=value, name="value", scheme …` (RFC 7235); stops at what it cannot read.
@@ -235,13 +271,19 @@ fn parse_challenges(value: &str) -> Vec<Challenge> {
         match (trimmed.strip_prefix('='), found.last_mut()) {
             (Some(after), Some(challenge)) => {
                 let (value, after) = parameter(after.trim_start());
-                challenge.parameters.entry(word.to_ascii_lowercase()).or_insert(value);
+                challenge
+                    .parameters
+                    .entry(word.to_ascii_lowercase())
+                    .or_insert(value);
                 rest = after;
             }
             (Some(_), None) => break,
             (None, _) => {
                 let scheme = word.to_ascii_lowercase();
-                found.push(Challenge { scheme, parameters: HashMap::new() });
+                found.push(Challenge {
+                    scheme,
+                    parameters: HashMap::new(),
+                });
                 rest = trimmed;
             }
         }
@@ -275,8 +317,14 @@ fn parameter(text: &str) -> (String, &str) {
 
 /// The token server that a registry names: over HTTPS, or on loopback for a registry there.
 fn token_server(registry: &Url, challenge: &Challenge) -> Result<Url, AuthError> {
-    let text = challenge.parameters.get("realm").cloned().unwrap_or_default();
-    let Ok(url) = Url::parse(&text) else { return Err(AuthError::Realm(text)) };
+    let text = challenge
+        .parameters
+        .get("realm")
+        .cloned()
+        .unwrap_or_default();
+    let Ok(url) = Url::parse(&text) else {
+        return Err(AuthError::Realm(text));
+    };
     match url.scheme() {
         "https" => Ok(url),
         "http" if registry.scheme() == "http" && is_loopback(&url) => Ok(url),
@@ -286,7 +334,13 @@ fn token_server(registry: &Url, challenge: &Challenge) -> Result<Url, AuthError>
 }
 
 fn bare<'a>(what: &'a str, url: Url, body: Body<'a>) -> Outgoing<'a> {
-    Outgoing { what, url, headers: HeaderMap::new(), authorization: None, body }
+    Outgoing {
+        what,
+        url,
+        headers: HeaderMap::new(),
+        authorization: None,
+        body,
+    }
 }
 
 fn header(value: &str) -> Result<HeaderValue, AuthError> {
@@ -294,7 +348,10 @@ fn header(value: &str) -> Result<HeaderValue, AuthError> {
 }
 
 fn basic_header(user: &str, password: &str) -> Result<HeaderValue, AuthError> {
-    header(&format!("Basic {}", STANDARD.encode(format!("{user}:{password}"))))
+    header(&format!(
+        "Basic {}",
+        STANDARD.encode(format!("{user}:{password}"))
+    ))
 }
 
 fn login_advice(host: &str) -> String {
@@ -310,19 +367,36 @@ mod tests {
 
     #[test]
     fn challenges_are_read_as_rfc_7235_has_them() {
-        let cases: &[(&str, &[(&str, &[(&str, &str)])])] = &[
+        type Expected = &'static [(&'static str, &'static [(&'static str, &'static str)])];
+        let cases: &[(&str, Expected)] = &[
             ("Basic realm=\"x\"", &[("basic", &[("realm", "x")])]),
             (
                 "Bearer realm=\"https://a/t\",service=\"s\", scope=\"repository:a/b:pull,push\"",
                 &[(
                     "bearer",
-                    &[("realm", "https://a/t"), ("service", "s"), ("scope", "repository:a/b:pull,push")],
+                    &[
+                        ("realm", "https://a/t"),
+                        ("service", "s"),
+                        ("scope", "repository:a/b:pull,push"),
+                    ],
                 )],
             ),
-            ("Negotiate, BEARER Realm=x", &[("negotiate", &[]), ("bearer", &[("realm", "x")])]),
-            ("Bearer realm=\"a\\\"b\"", &[("bearer", &[("realm", "a\"b")])]),
-            ("Bearer realm=\"unclosed", &[("bearer", &[("realm", "unclosed")])]),
-            ("Bearer realm=one,realm=two", &[("bearer", &[("realm", "one")])]),
+            (
+                "Negotiate, BEARER Realm=x",
+                &[("negotiate", &[]), ("bearer", &[("realm", "x")])],
+            ),
+            (
+                "Bearer realm=\"a\\\"b\"",
+                &[("bearer", &[("realm", "a\"b")])],
+            ),
+            (
+                "Bearer realm=\"unclosed",
+                &[("bearer", &[("realm", "unclosed")])],
+            ),
+            (
+                "Bearer realm=one,realm=two",
+                &[("bearer", &[("realm", "one")])],
+            ),
             ("=", &[]),
             ("realm=x", &[]),
             ("", &[]),
@@ -362,7 +436,11 @@ mod tests {
                 "file:///etc/passwd",
                 Err("the registry names a token server that is no URL: \"file:///etc/passwd\""),
             ),
-            ("https://r.example", "", Err("the registry names a token server that is no URL: \"\"")),
+            (
+                "https://r.example",
+                "",
+                Err("the registry names a token server that is no URL: \"\""),
+            ),
         ];
         for (registry, realm, expected) in cases {
             let challenge = Challenge {

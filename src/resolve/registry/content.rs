@@ -50,11 +50,19 @@ enum ContentError {
     #[error("`{0}` is no digest of a kind that can be verified")]
     Digest(String),
     #[error("{digest} should have {expected} bytes, and has {actual}")]
-    Size { digest: String, expected: u64, actual: u64 },
+    Size {
+        digest: String,
+        expected: u64,
+        actual: u64,
+    },
     #[error("{0:?} makes no URL: {1}")]
     Url(String, url::ParseError),
     #[error("{digest} should be {expected}, and is {actual}")]
-    MediaType { digest: String, expected: String, actual: String },
+    MediaType {
+        digest: String,
+        expected: String,
+        actual: String,
+    },
     #[error("the mirror {0} cannot be used as a base of URLs")]
     Mirror(String),
 }
@@ -79,7 +87,9 @@ impl Contents {
         reference: &str,
     ) -> Result<Arc<Document>, ResolveError> {
         let key = repository.key(reference);
-        let fetch = self.anywhere(repository, |endpoint| self.fetch_document(repository, endpoint, reference));
+        let fetch = self.anywhere(repository, |endpoint| {
+            self.fetch_document(repository, endpoint, reference)
+        });
         self.documents.get(key, fetch).await
     }
 
@@ -121,7 +131,8 @@ impl Contents {
         repository: &Repository,
         descriptor: &Descriptor,
     ) -> Result<Bytes, ResolveError> {
-        self.blob(repository, descriptor, self.sizes.attestation).await
+        self.blob(repository, descriptor, self.sizes.attestation)
+            .await
     }
 
     /// What refers to the manifest `digest`: the referrers API, or else the tag that stands in for
@@ -132,15 +143,22 @@ impl Contents {
         digest: &str,
     ) -> Result<Arc<Index>, ResolveError> {
         let fetch = self.anywhere(repository, |endpoint| async move {
-            match self.fetch_referrers(repository, endpoint, "referrers", digest).await {
+            match self
+                .fetch_referrers(repository, &endpoint, "referrers", digest)
+                .await
+            {
                 Err(ResolveError::NotFound { .. }) => {}
                 other => return other,
             }
             let tag = digest.replacen(':', "-", 1);
-            match self.fetch_referrers(repository, endpoint, "manifests", &tag).await {
-                Err(ResolveError::NotFound { .. }) => {
-                    Ok(Arc::new(Index { manifests: Vec::new(), annotations: [].into() }))
-                }
+            match self
+                .fetch_referrers(repository, &endpoint, "manifests", &tag)
+                .await
+            {
+                Err(ResolveError::NotFound { .. }) => Ok(Arc::new(Index {
+                    manifests: Vec::new(),
+                    annotations: [].into(),
+                })),
                 other => other,
             }
         });
@@ -158,7 +176,7 @@ impl Contents {
         let (what, digest) = (what.as_str(), descriptor.digest.as_str());
         let fetch = self.anywhere(repository, |endpoint| async move {
             let algorithm = verifiable(what, digest)?;
-            let answer = self.get(what, endpoint, "blobs", digest, None).await?;
+            let answer = self.get(what, &endpoint, "blobs", digest).await?;
             let bytes = answer.bytes(what, limit).await?;
             verified(what, algorithm, digest, &bytes)?;
             Ok(bytes)
@@ -201,8 +219,15 @@ impl Contents {
         };
         let plain = self.plain_http.contains(&repository.host) || is_loopback(&parse("http")?);
         let base = parse(if plain { "http" } else { "https" })?;
-        let realm = Realm { host: repository.host.clone(), repository: repository.path.clone() };
-        Ok(Endpoint { base, realm, namespace: None })
+        let realm = Realm {
+            host: repository.host.clone(),
+            repository: repository.path.clone(),
+        };
+        Ok(Endpoint {
+            base,
+            realm,
+            namespace: None,
+        })
     }
 
     async fn fetch_document(
@@ -213,12 +238,18 @@ impl Contents {
     ) -> Result<Arc<Document>, ResolveError> {
         let what = &repository.what(reference);
         let by_digest = reference.contains(':');
-        let expected = if by_digest { Some(verifiable(what, reference)?) } else { None };
-        let accept = Some(media_type::ACCEPT);
-        let answer = self.get(what, endpoint, "manifests", reference, accept).await?;
+        let expected = if by_digest {
+            Some(verifiable(what, reference)?)
+        } else {
+            None
+        };
+        let answer = self.get(what, &endpoint, "manifests", reference).await?;
         let header = |name| {
             let value = answer.response.headers().get(name);
-            value.and_then(|value: &HeaderValue| value.to_str().ok()).unwrap_or("").to_owned()
+            value
+                .and_then(|value: &HeaderValue| value.to_str().ok())
+                .unwrap_or("")
+                .to_owned()
         };
         let content_type = header(CONTENT_TYPE);
         let claimed = header(http::HeaderName::from_static("docker-content-digest"));
@@ -236,19 +267,23 @@ impl Contents {
         };
         let (media_type, content) =
             document::read(&content_type, &bytes).map_err(|error| failed(what, error))?;
-        Ok(Arc::new(Document { digest, media_type, bytes, content }))
+        Ok(Arc::new(Document {
+            digest,
+            media_type,
+            bytes,
+            content,
+        }))
     }
 
     async fn fetch_referrers(
         &self,
         repository: &Repository,
-        endpoint: Arc<Endpoint>,
+        endpoint: &Endpoint,
         kind: &str,
         reference: &str,
     ) -> Result<Arc<Index>, ResolveError> {
         let what = &format!("the referrers of {}", repository.what(reference));
-        let answer =
-            self.get(what, endpoint, kind, reference, Some(media_type::OCI_INDEX)).await?;
+        let answer = self.get(what, endpoint, kind, reference).await?;
         let bytes = answer.bytes(what, self.sizes.manifest).await?;
         let index = document::read_referrers(&bytes).map_err(|error| failed(what, error))?;
         Ok(Arc::new(index))
@@ -258,10 +293,9 @@ impl Contents {
     async fn get(
         &self,
         what: &str,
-        endpoint: Arc<Endpoint>,
+        endpoint: &Endpoint,
         kind: &str,
         reference: &str,
-        accept: Option<&'static str>,
     ) -> Result<Answer, ResolveError> {
         let path = format!("{kind}/{reference}");
         // `./` keeps the colon of a digest from being read as a scheme.
@@ -273,10 +307,16 @@ impl Contents {
             url.query_pairs_mut().append_pair("ns", namespace);
         }
         let mut headers = HeaderMap::new();
-        if let Some(accept) = accept {
-            headers.insert(ACCEPT, HeaderValue::from_static(accept));
+        if kind != "blobs" {
+            headers.insert(ACCEPT, HeaderValue::from_static(media_type::ACCEPT));
         }
-        let request = Outgoing { what, url, headers, authorization: None, body: Body::Get };
+        let request = Outgoing {
+            what,
+            url,
+            headers,
+            authorization: None,
+            body: Body::Get,
+        };
         self.access.send(&endpoint.realm, request).await
     }
 }
@@ -296,7 +336,9 @@ impl Repository {
 /// A repository on a mirror. As in BuildKit, a path of the mirror's URL stands before the name.
 fn mirrored(repository: &Repository, mirror: &Url) -> Result<Endpoint, ResolveError> {
     let unusable = || failed(&repository.host, ContentError::Mirror(shown(mirror)));
-    let host = mirror.host_str().filter(|_| matches!(mirror.scheme(), "http" | "https"));
+    let host = mirror
+        .host_str()
+        .filter(|_| matches!(mirror.scheme(), "http" | "https"));
     let host = host.ok_or_else(unusable)?;
     let host = match mirror.port() {
         Some(port) => format!("{host}:{port}"),
@@ -307,9 +349,18 @@ fn mirrored(repository: &Repository, mirror: &Url) -> Result<Endpoint, ResolveEr
         "" | "v2" => repository.path.clone(),
         prefix => format!("{}/{}", prefix.trim_start_matches("v2/"), repository.path),
     };
-    let base = mirror.join(&format!("/v2/{path}/")).map_err(|_| unusable())?;
-    let realm = Realm { host, repository: path };
-    Ok(Endpoint { base, realm, namespace: Some(repository.host.clone()) })
+    let base = mirror
+        .join(&format!("/v2/{path}/"))
+        .map_err(|_| unusable())?;
+    let realm = Realm {
+        host,
+        repository: path,
+    };
+    Ok(Endpoint {
+        base,
+        realm,
+        namespace: Some(repository.host.clone()),
+    })
 }
 
 fn verifiable(what: &str, digest: &str) -> Result<ChecksumAlgorithm, ResolveError> {
@@ -326,14 +377,21 @@ fn verified(
     if actual == expected {
         return Ok(());
     }
-    Err(ResolveError::DigestMismatch { what: what.into(), expected: expected.into(), actual })
+    Err(ResolveError::DigestMismatch {
+        what: what.into(),
+        expected: expected.into(),
+        actual,
+    })
 }
 
 fn within(what: &str, descriptor: &Descriptor, limit: u64) -> Result<(), ResolveError> {
     if descriptor.size <= limit {
         return Ok(());
     }
-    Err(ResolveError::TooLarge { what: what.into(), limit })
+    Err(ResolveError::TooLarge {
+        what: what.into(),
+        limit,
+    })
 }
 
 fn right_size(what: &str, descriptor: &Descriptor, actual: usize) -> Result<(), ResolveError> {
@@ -342,7 +400,14 @@ fn right_size(what: &str, descriptor: &Descriptor, actual: usize) -> Result<(), 
         return Ok(());
     }
     let digest = descriptor.digest.clone();
-    Err(failed(what, ContentError::Size { digest, expected, actual }))
+    Err(failed(
+        what,
+        ContentError::Size {
+            digest,
+            expected,
+            actual,
+        },
+    ))
 }
 
 /// Whether `document` is an index or one image.

@@ -16,8 +16,7 @@ pub(crate) mod media_type {
     pub(crate) const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
     pub(crate) const DOCKER_LIST: &str =
         "application/vnd.docker.distribution.manifest.list.v2+json";
-    pub(crate) const DOCKER_MANIFEST: &str =
-        "application/vnd.docker.distribution.manifest.v2+json";
+    pub(crate) const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
     pub(crate) const OCI_CONFIG: &str = "application/vnd.oci.image.config.v1+json";
     pub(crate) const DOCKER_CONFIG: &str = "application/vnd.docker.container.image.v1+json";
     /// All that is accepted under `manifests/`.
@@ -100,6 +99,8 @@ pub(crate) struct DescribedPlatform {
 pub(crate) enum DocumentError {
     #[error("the manifest is not JSON of the expected form: {0}")]
     Json(#[from] serde_json::Error),
+    #[error("the manifest is not a JSON object")]
+    NoObject,
     #[error("the manifest has both {0} and {1}, and could be read as an image or as an index")]
     Ambiguous(&'static str, &'static str),
     #[error("the manifest has the field {found:?}, which others read as {meant:?}")]
@@ -110,13 +111,20 @@ pub(crate) enum DocumentError {
     Shape(String),
     #[error("the registry answered with {0}, which is no image manifest")]
     NoManifest(String),
-    #[error("the manifest is of Docker's schema 1, which is no longer supported: push the image again")]
+    #[error(
+        "the manifest is of Docker's schema 1, which is no longer supported: push the image again"
+    )]
     Schema1,
 }
 
 /// Reads a document that came as `content_type`.
 pub(crate) fn read(content_type: &str, bytes: &[u8]) -> Result<(String, Content), DocumentError> {
-    let content_type = content_type.split(';').next().unwrap_or("").trim().to_ascii_lowercase();
+    let content_type = content_type
+        .split(';')
+        .next()
+        .unwrap_or("")
+        .trim()
+        .to_ascii_lowercase();
     if content_type.starts_with("application/vnd.docker.distribution.manifest.v1+") {
         return Err(DocumentError::Schema1);
     }
@@ -124,13 +132,20 @@ pub(crate) fn read(content_type: &str, bytes: &[u8]) -> Result<(String, Content)
         return Err(DocumentError::NoManifest(content_type));
     }
     let value: Value = serde_json::from_slice(bytes)?;
+    // serde would take a list for a struct; nobody else does.
+    if !value.is_object() {
+        return Err(DocumentError::NoObject);
+    }
     unambiguous(&value)?;
     let said = match value.get("mediaType") {
         Some(Value::String(said)) => said.as_str(),
         _ => "",
     };
     if !said.is_empty() && is_manifest_type(&content_type) && said != content_type {
-        return Err(DocumentError::MediaTypes { said: said.into(), came: content_type });
+        return Err(DocumentError::MediaTypes {
+            said: said.into(),
+            came: content_type,
+        });
     }
     let has = |field: &str| value.get(field).is_some_and(|found| !found.is_null());
     for image_field in ["config", "layers"] {
@@ -139,8 +154,11 @@ pub(crate) fn read(content_type: &str, bytes: &[u8]) -> Result<(String, Content)
         }
     }
     let is_index = has("manifests");
-    let by_shape =
-        if is_index { media_type::DOCKER_LIST } else { media_type::DOCKER_MANIFEST };
+    let by_shape = if is_index {
+        media_type::DOCKER_LIST
+    } else {
+        media_type::DOCKER_MANIFEST
+    };
     let media_type = match (said, content_type.as_str()) {
         ("", came) if is_manifest_type(came) => came,
         // BuildKit takes a document that says nothing of itself for Docker's kind.
@@ -168,7 +186,10 @@ pub(crate) fn read_referrers(bytes: &[u8]) -> Result<Index, DocumentError> {
 
 /// Whether `media_type` is that of one image's manifest.
 pub(crate) fn is_image_manifest(media_type: &str) -> bool {
-    matches!(media_type, media_type::OCI_MANIFEST | media_type::DOCKER_MANIFEST)
+    matches!(
+        media_type,
+        media_type::OCI_MANIFEST | media_type::DOCKER_MANIFEST
+    )
 }
 
 /// Whether `media_type` is that of an index.
@@ -191,8 +212,20 @@ fn is_plausible(content_type: &str) -> bool {
 
 /// The fields whose meaning matters here.
 const FIELDS: [&str; 14] = [
-    "schemaVersion", "mediaType", "config", "layers", "manifests", "digest", "size", "platform",
-    "annotations", "os", "architecture", "variant", "artifactType", "os.features",
+    "schemaVersion",
+    "mediaType",
+    "config",
+    "layers",
+    "manifests",
+    "digest",
+    "size",
+    "platform",
+    "annotations",
+    "os",
+    "architecture",
+    "variant",
+    "artifactType",
+    "os.features",
 ];
 
 /// Refuses fields that only some readers take for one of [`FIELDS`].
@@ -204,7 +237,10 @@ fn unambiguous(value: &Value) -> Result<(), DocumentError> {
                 let meant = FIELDS.into_iter().find(|field| fold(field) == folded);
                 match meant {
                     Some(meant) if meant != name => {
-                        return Err(DocumentError::Folded { found: name.clone(), meant });
+                        return Err(DocumentError::Folded {
+                            found: name.clone(),
+                            meant,
+                        });
                     }
                     // Annotations are free text, and case matters in a map's keys to everybody.
                     Some("annotations") => {}
@@ -259,8 +295,16 @@ mod tests {
         let cases = [
             (OCI_INDEX, r#"{"manifests":[DESC]}"#, OCI_INDEX),
             (OCI_INDEX, r#"{"manifests":[]}"#, OCI_INDEX),
-            (OCI_MANIFEST, r#"{"config":DESC,"layers":null}"#, OCI_MANIFEST),
-            ("application/json; charset=utf-8", r#"{"config":DESC,"layers":[]}"#, DOCKER_MANIFEST),
+            (
+                OCI_MANIFEST,
+                r#"{"config":DESC,"layers":null}"#,
+                OCI_MANIFEST,
+            ),
+            (
+                "application/json; charset=utf-8",
+                r#"{"config":DESC,"layers":[]}"#,
+                DOCKER_MANIFEST,
+            ),
             ("", r#"{"manifests":[DESC]}"#, DOCKER_LIST),
             (
                 OCI_MANIFEST,
@@ -295,9 +339,13 @@ mod tests {
             (
                 OCI_MANIFEST,
                 r#"{"config":DESC,"config":DESC,"layers":[]}"#,
-                "the manifest is not JSON of the expected form: duplicate field `config` at line 1 column 203",
+                "the manifest is not JSON of the expected form: duplicate field `config` at line 1 column 112",
             ),
-            ("text/html", "<html>", "the registry answered with text/html, which is no image manifest"),
+            (
+                "text/html",
+                "<html>",
+                "the registry answered with text/html, which is no image manifest",
+            ),
             (
                 "application/vnd.docker.distribution.manifest.v1+prettyjws",
                 "{}",
@@ -308,6 +356,7 @@ mod tests {
                 r#"{"mediaType":"application/vnd.x","config":DESC}"#,
                 "the registry answered with application/vnd.x, which is no image manifest",
             ),
+            (OCI_MANIFEST, "[{},[]]", "the manifest is not a JSON object"),
             (
                 OCI_MANIFEST,
                 "nonsense",
@@ -316,7 +365,7 @@ mod tests {
             (
                 OCI_MANIFEST,
                 r#"{"config":{"digest":"x","size":-1}}"#,
-                "the manifest is not JSON of the expected form: invalid value: integer `-1`, expected u64 at line 1 column 34",
+                "the manifest is not JSON of the expected form: invalid value: integer `-1`, expected u64 at line 1 column 33",
             ),
         ];
         for (content_type, body, expected) in cases {

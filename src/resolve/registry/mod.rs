@@ -25,9 +25,7 @@ use self::auth::Access;
 use self::content::{Contents, Repository, index_of};
 pub use self::credentials::CredentialError;
 use self::credentials::Credentials;
-use self::document::{
-    Content, DescribedPlatform, Descriptor, Document, Manifest, media_type,
-};
+use self::document::{Content, DescribedPlatform, Descriptor, Document, Manifest, media_type};
 use self::platform::{Nesting, accepts, candidates};
 use super::options::Options;
 use super::transport::{Transport, failed};
@@ -47,8 +45,11 @@ pub(crate) struct Registries {
 /// An image that is none for us.
 #[derive(Debug, thiserror::Error)]
 enum ImageError {
-    #[error("it has no image for the platform {wanted}{}", offered(.offered))]
-    NoPlatform { wanted: String, offered: Vec<String> },
+    #[error("it has no image for the platform {wanted}{}", list(.offered))]
+    NoPlatform {
+        wanted: String,
+        offered: Vec<String>,
+    },
     #[error("indexes are nested more than {MAX_NESTING} deep")]
     Nested,
     #[error("it is no container image: its config is of type {0:?}")]
@@ -70,7 +71,9 @@ impl Registries {
     ) -> Result<Self, CredentialError> {
         let credentials = Credentials::load(options.docker_config.as_ref())?;
         let access = Access::new(transport, credentials);
-        Ok(Self { contents: Contents::new(access, options) })
+        Ok(Self {
+            contents: Contents::new(access, options),
+        })
     }
 
     /// What `request` asks for of `image`. A reference with a digest is not fetched for its digest.
@@ -83,7 +86,10 @@ impl Registries {
         platform: &Platform,
         request: ImageRequest,
     ) -> Result<ImageMeta, ResolveError> {
-        let repository = Repository { host: image.host.clone(), path: image.path.clone() };
+        let repository = Repository {
+            host: image.host.clone(),
+            path: image.path.clone(),
+        };
         let reference = match (&image.digest, &image.tag) {
             (Some(digest), _) => digest.as_str(),
             (None, Some(tag)) => tag.as_str(),
@@ -92,13 +98,24 @@ impl Registries {
                 return Err(failed(&what, ImageError::NoReference));
             }
         };
-        if let (Some(digest), ImageRequest { config: false, attestations: false }) =
-            (&image.digest, request)
+        if let (
+            Some(digest),
+            ImageRequest {
+                config: false,
+                attestations: false,
+            },
+        ) = (&image.digest, request)
         {
-            return Ok(ImageMeta { digest: Some(digest.clone()), ..ImageMeta::default() });
+            return Ok(ImageMeta {
+                digest: Some(digest.clone()),
+                ..ImageMeta::default()
+            });
         }
         let root = self.contents.document(&repository, reference).await?;
-        let mut meta = ImageMeta { digest: Some(root.digest.clone()), ..ImageMeta::default() };
+        let mut meta = ImageMeta {
+            digest: Some(root.digest.clone()),
+            ..ImageMeta::default()
+        };
         if request.config {
             meta.config = Some(self.config(&repository, &root, platform).await?);
         }
@@ -114,14 +131,17 @@ impl Registries {
         root: &Arc<Document>,
         platform: &Platform,
     ) -> Result<Bytes, ResolveError> {
-        let (document, _) = self.image(repository, root, platform, Nesting::Follow).await?;
+        let (document, _) = self
+            .image(repository, root, platform, Nesting::Follow)
+            .await?;
         match &document.content {
             Content::Manifest(manifest) => {
                 self.config_of(repository, &document.digest, manifest).await
             }
-            Content::Index(_) => {
-                Err(failed(&repository.what(&document.digest), ImageError::Nested))
-            }
+            Content::Index(_) => Err(failed(
+                &repository.what(&document.digest),
+                ImageError::Nested,
+            )),
         }
     }
 
@@ -155,13 +175,18 @@ impl Registries {
         let mut document = Arc::clone(root);
         let mut via = None;
         for _ in 0..=MAX_NESTING {
-            let Some(index) = index_of(&document) else { return Ok((document, via)) };
+            let Some(index) = index_of(&document) else {
+                return Ok((document, via));
+            };
             let found = candidates(&index.manifests, platform, nesting);
-            let chosen = self.choose(repository, &found, platform).await?.ok_or_else(|| {
-                let offered = index.manifests.iter().filter_map(offer).collect();
-                let wanted = text(platform);
-                failed(&what, ImageError::NoPlatform { wanted, offered })
-            })?;
+            let chosen = self
+                .choose(repository, &found, platform)
+                .await?
+                .ok_or_else(|| {
+                    let offered = index.manifests.iter().filter_map(offer).collect();
+                    let wanted = text(platform);
+                    failed(&what, ImageError::NoPlatform { wanted, offered })
+                })?;
             via = Some(chosen.clone());
             document = self.contents.described(repository, chosen).await?;
         }
@@ -180,13 +205,16 @@ impl Registries {
                 return Ok(Some(candidate));
             }
             let document = self.contents.described(repository, candidate).await?;
-            let Content::Manifest(manifest) = &document.content else { return Ok(Some(candidate)) };
-            let config = self.config_of(repository, &document.digest, manifest).await?;
+            let Content::Manifest(manifest) = &document.content else {
+                return Ok(Some(candidate));
+            };
+            let config = self
+                .config_of(repository, &document.digest, manifest)
+                .await?;
             let what = repository.what(&document.digest);
-            let found = DescribedPlatform::deserialize(&mut serde_json::Deserializer::from_slice(
-                &config,
-            ))
-            .map_err(|error| failed(&what, ImageError::Config(error)))?;
+            let found =
+                DescribedPlatform::deserialize(&mut serde_json::Deserializer::from_slice(&config))
+                    .map_err(|error| failed(&what, ImageError::Config(error)))?;
             if accepts(platform, &found) {
                 return Ok(Some(candidate));
             }
@@ -197,8 +225,15 @@ impl Registries {
 
 /// The platform that a descriptor offers, for people.
 fn offer(descriptor: &Descriptor) -> Option<String> {
-    let platform = descriptor.platform.as_ref().filter(|platform| platform.os != "unknown")?;
-    Some(joined(&platform.os, &platform.architecture, &platform.variant))
+    let platform = descriptor
+        .platform
+        .as_ref()
+        .filter(|platform| platform.os != "unknown")?;
+    Some(joined(
+        &platform.os,
+        &platform.architecture,
+        &platform.variant,
+    ))
 }
 
 fn text(platform: &Platform) -> String {
@@ -207,16 +242,25 @@ fn text(platform: &Platform) -> String {
 
 fn joined(os: &str, architecture: &str, variant: &str) -> String {
     let parts = [os, architecture, variant];
-    parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("/")
+    parts
+        .into_iter()
+        .filter(|part| !part.is_empty())
+        .collect::<Vec<_>>()
+        .join("/")
 }
 
-fn offered(platforms: &[String]) -> String {
+fn list(platforms: &[String]) -> String {
     const SHOWN: usize = 8;
     if platforms.is_empty() {
         return String::new();
     }
     let more = if platforms.len() > SHOWN { ", …" } else { "" };
-    let shown = platforms.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(", ");
+    let shown = platforms
+        .iter()
+        .take(SHOWN)
+        .cloned()
+        .collect::<Vec<_>>()
+        .join(", ");
     format!(" (it has {shown}{more})")
 }
 

@@ -37,7 +37,10 @@ pub(crate) fn candidates<'a>(
         })
         .collect();
     found.sort_by_key(|(rank, _)| *rank);
-    found.into_iter().map(|(_, descriptor)| descriptor).collect()
+    found
+        .into_iter()
+        .map(|(_, descriptor)| descriptor)
+        .collect()
 }
 
 /// Whether an image of platform `found` runs where `wanted` is.
@@ -47,10 +50,14 @@ pub(crate) fn accepts(wanted: &Platform, found: &DescribedPlatform) -> bool {
 
 /// Attestations stand in an index as manifests of the platform `unknown/unknown`.
 fn is_attestation(descriptor: &Descriptor) -> bool {
-    descriptor.annotations.get(REFERENCE_TYPE).is_some_and(|kind| kind == ATTESTATION_MANIFEST)
-        || descriptor.platform.as_ref().is_some_and(|platform| {
-            platform.os == "unknown" || platform.architecture == "unknown"
-        })
+    descriptor
+        .annotations
+        .get(REFERENCE_TYPE)
+        .is_some_and(|kind| kind == ATTESTATION_MANIFEST)
+        || descriptor
+            .platform
+            .as_ref()
+            .is_some_and(|platform| platform.os == "unknown" || platform.architecture == "unknown")
 }
 
 fn rank(order: &[Platform], found: &DescribedPlatform) -> Option<usize> {
@@ -65,13 +72,13 @@ fn rank(order: &[Platform], found: &DescribedPlatform) -> Option<usize> {
 /// What runs on `wanted`, the best first.
 fn acceptable(wanted: &Platform) -> Vec<Platform> {
     let wanted = normalize(&wanted.os, &wanted.architecture, &wanted.variant);
-    let of = |architecture: &str, variant: String| {
-        normalize(&wanted.os, architecture, &variant)
-    };
+    let of = |architecture: &str, variant: String| normalize(&wanted.os, architecture, &variant);
     match wanted.architecture.as_str() {
         "amd64" => {
             let version = version(&wanted.variant).unwrap_or(1);
-            let lower = (1..version).rev().map(|version| of("amd64", format!("v{version}")));
+            let lower = (1..version)
+                .rev()
+                .map(|version| of("amd64", format!("v{version}")));
             let mut order = vec![wanted.clone()];
             order.extend(lower);
             order.push(of("386", String::new()));
@@ -80,11 +87,17 @@ fn acceptable(wanted: &Platform) -> Vec<Platform> {
         "arm" => {
             let lower = version(&wanted.variant).unwrap_or(0);
             let mut order = vec![wanted.clone()];
-            order.extend((5..lower).rev().map(|version| of("arm", format!("v{version}"))));
+            order.extend(
+                (5..lower)
+                    .rev()
+                    .map(|version| of("arm", format!("v{version}"))),
+            );
             order
         }
         "arm64" => {
-            let Some(levels) = arm64_levels(&wanted.variant) else { return vec![wanted] };
+            let Some(levels) = arm64_levels(&wanted.variant) else {
+                return vec![wanted];
+            };
             let mut order: Vec<Platform> = levels
                 .into_iter()
                 .flat_map(|(major, highest)| (0..=highest).rev().map(move |minor| (major, minor)))
@@ -93,7 +106,11 @@ fn acceptable(wanted: &Platform) -> Vec<Platform> {
                     minor => of("arm64", format!("v{major}.{minor}")),
                 })
                 .collect();
-            order.extend((5..=8).rev().map(|version| of("arm", format!("v{version}"))));
+            order.extend(
+                (5..=8)
+                    .rev()
+                    .map(|version| of("arm", format!("v{version}"))),
+            );
             order
         }
         _ => vec![wanted],
@@ -102,7 +119,11 @@ fn acceptable(wanted: &Platform) -> Vec<Platform> {
 
 /// The levels of the 64-bit Arm architecture that run on `variant`: major version, highest minor.
 fn arm64_levels(variant: &str) -> Option<Vec<(u32, u32)>> {
-    let text = if variant.is_empty() { "8" } else { variant.strip_prefix('v')? };
+    let text = if variant.is_empty() {
+        "8"
+    } else {
+        variant.strip_prefix('v')?
+    };
     let (major, minor) = match text.split_once('.') {
         Some((major, minor)) => (major.parse().ok()?, minor.parse().ok()?),
         None => (text.parse::<u32>().ok()?, 0u32),
@@ -116,7 +137,11 @@ fn arm64_levels(variant: &str) -> Option<Vec<(u32, u32)>> {
 
 /// The number of `v7`.
 fn version(variant: &str) -> Option<u32> {
-    variant.strip_prefix('v')?.parse().ok().filter(|version| *version <= 64)
+    variant
+        .strip_prefix('v')?
+        .parse()
+        .ok()
+        .filter(|version| *version <= 64)
 }
 
 /// containerd's `platforms.Normalize`.
@@ -141,10 +166,18 @@ fn normalize(os: &str, architecture: &str, variant: &str) -> Platform {
         ("arm", "8") => ("arm", "v8"),
         (other, variant) => {
             let (architecture, variant) = (other.to_owned(), variant.to_owned());
-            return Platform { os, architecture, variant };
+            return Platform {
+                os,
+                architecture,
+                variant,
+            };
         }
     };
-    Platform { os, architecture: architecture.into(), variant: variant.into() }
+    Platform {
+        os,
+        architecture: architecture.into(),
+        variant: variant.into(),
+    }
 }
 
 #[cfg(test)]
@@ -160,8 +193,12 @@ mod tests {
 
     fn descriptor(text: &str) -> Descriptor {
         let (os, architecture, variant) = platform(text);
-        let described =
-            DescribedPlatform { os, architecture, variant, os_features: Vec::new() };
+        let described = DescribedPlatform {
+            os,
+            architecture,
+            variant,
+            os_features: Vec::new(),
+        };
         Descriptor {
             media_type: OCI_MANIFEST.into(),
             digest: text.into(),
@@ -175,18 +212,50 @@ mod tests {
     #[test]
     fn the_best_of_an_index_comes_first() {
         let cases: &[(&str, &[&str], &[&str])] = &[
-            ("linux/amd64", &["linux/arm64", "linux/amd64"], &["linux/amd64"]),
-            ("linux/amd64", &["linux/386", "linux/amd64"], &["linux/amd64", "linux/386"]),
-            ("linux/amd64/v3", &["linux/amd64", "linux/amd64/v2"], &["linux/amd64/v2", "linux/amd64"]),
+            (
+                "linux/amd64",
+                &["linux/arm64", "linux/amd64"],
+                &["linux/amd64"],
+            ),
+            (
+                "linux/amd64",
+                &["linux/386", "linux/amd64"],
+                &["linux/amd64", "linux/386"],
+            ),
+            (
+                "linux/amd64/v3",
+                &["linux/amd64", "linux/amd64/v2"],
+                &["linux/amd64/v2", "linux/amd64"],
+            ),
             ("linux/amd64", &["linux/amd64/v2"], &[]),
             ("linux/arm64", &["linux/arm64/v8"], &["linux/arm64/v8"]),
-            ("linux/arm64/v8", &["linux/arm64", "linux/arm/v7"], &["linux/arm64", "linux/arm/v7"]),
-            ("linux/arm64", &["linux/arm/v6", "linux/arm/v7"], &["linux/arm/v7", "linux/arm/v6"]),
-            ("linux/arm64/v9", &["linux/arm64/v8.6", "linux/arm64/v8.5", "linux/arm64"], &["linux/arm64/v8.5", "linux/arm64"]),
+            (
+                "linux/arm64/v8",
+                &["linux/arm64", "linux/arm/v7"],
+                &["linux/arm64", "linux/arm/v7"],
+            ),
+            (
+                "linux/arm64",
+                &["linux/arm/v6", "linux/arm/v7"],
+                &["linux/arm/v7", "linux/arm/v6"],
+            ),
+            (
+                "linux/arm64/v9",
+                &["linux/arm64/v8.6", "linux/arm64/v8.5", "linux/arm64"],
+                &["linux/arm64/v8.5", "linux/arm64"],
+            ),
             ("linux/arm64", &["linux/arm64/v9"], &[]),
-            ("linux/arm/v7", &["linux/arm/v6", "linux/arm"], &["linux/arm", "linux/arm/v6"]),
+            (
+                "linux/arm/v7",
+                &["linux/arm/v6", "linux/arm"],
+                &["linux/arm", "linux/arm/v6"],
+            ),
             ("linux/arm/v6", &["linux/arm/v7"], &[]),
-            ("linux/s390x", &["linux/s390x", "linux/ppc64le"], &["linux/s390x"]),
+            (
+                "linux/s390x",
+                &["linux/s390x", "linux/ppc64le"],
+                &["linux/s390x"],
+            ),
             ("windows/amd64", &["linux/amd64"], &[]),
             ("linux/amd64", &["", "linux/amd64"], &["linux/amd64", ""]),
             ("linux/aarch64", &["Linux/ARM64"], &["Linux/ARM64"]),
@@ -194,7 +263,11 @@ mod tests {
         ];
         for (wanted, index, expected) in cases {
             let (os, architecture, variant) = platform(wanted);
-            let wanted = Platform { os, architecture, variant };
+            let wanted = Platform {
+                os,
+                architecture,
+                variant,
+            };
             let index: Vec<Descriptor> = index.iter().map(|text| descriptor(text)).collect();
             let found: Vec<&str> = candidates(&index, &wanted, Nesting::Follow)
                 .iter()
