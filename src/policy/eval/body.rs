@@ -4,7 +4,7 @@ use regorus::Value;
 
 use super::super::ir::{Pattern, Step};
 use super::term::is_true;
-use super::{Flow, Frame, Machine, Outcome, Result};
+use super::{Around, Flow, Frame, Machine, Outcome, Result};
 
 /// What is done each time a body holds.
 pub(super) type Continue<'c, 'p> =
@@ -97,7 +97,7 @@ impl<'p> Machine<'p> {
 
     /// Whether there is a way in which the steps hold.
     pub(super) fn holds(&mut self, steps: &'p [Step], frame: &mut Frame) -> Result<Holds> {
-        let outside = std::mem::replace(&mut self.tainted, false);
+        let outside = self.go_inside();
         let mut holds = Holds::No;
         self.run(steps, frame, &mut |machine, _| {
             if machine.tainted {
@@ -108,8 +108,24 @@ impl<'p> Machine<'p> {
                 Ok(Flow::Enough)
             }
         })?;
-        self.tainted = outside;
+        self.come_outside(outside);
         Ok(holds)
+    }
+
+    /// Goes into a body of its own: whether that holds does not rest on what is unknown here, but
+    /// whether it matters does.
+    pub(super) fn go_inside(&mut self) -> (bool, Around) {
+        let outside = (self.tainted, self.around);
+        if self.tainted {
+            self.around = self.around.max(Around::Ahead);
+        }
+        self.tainted = false;
+        outside
+    }
+
+    /// Comes out of it again.
+    pub(super) fn come_outside(&mut self, outside: (bool, Around)) {
+        (self.tainted, self.around) = outside;
     }
 
     fn every(&mut self, step: &'p Step, frame: &mut Frame) -> Result<Holds> {

@@ -7,7 +7,7 @@
 use regorus::Value;
 use regorus::value::Object;
 
-use super::{Machine, Result};
+use super::{Around, Machine, Result};
 use crate::input::{Field, FieldSet};
 use crate::meta::NodePath;
 
@@ -70,9 +70,13 @@ pub(super) enum Read {
 pub(in crate::policy) const OBJECTS: [&str; 3] = ["image", "http", "git"];
 
 impl<'p> Machine<'p> {
-    /// Whether what is evaluated rests on something that is not known.
-    fn is_ahead(&self) -> bool {
-        self.tainted || self.speculating
+    /// Whether a field that is read so here is to be resolved for it.
+    fn asks(&self, read: Read) -> bool {
+        match (self.around, self.tainted) {
+            (Around::Certain, false) => true,
+            (Around::Certain, true) | (Around::Ahead, _) => read == Read::Direct,
+            (Around::Otherwise, _) => false,
+        }
     }
 
     fn marked(&self, object: &Object) -> Option<(usize, &'static str, &'p LazyNode)> {
@@ -96,7 +100,7 @@ impl<'p> Machine<'p> {
         let Value::String(name) = key else { return false };
         let find = |fields: FieldSet| fields.iter().find(|field| field.path() == (kind, &**name));
         if let Some(field) = find(node.unresolved) {
-            if read == Read::Direct || !self.is_ahead() {
+            if self.asks(read) {
                 self.reads.note(number, FieldSet::of(&[field]));
             }
             return true;
@@ -122,7 +126,7 @@ impl<'p> Machine<'p> {
         if let Some(field) = unverifiable {
             self.reads.unverifiable.get_or_insert(field);
         }
-        if !unresolved.is_empty() && !self.is_ahead() {
+        if !unresolved.is_empty() && self.asks(Read::Through) {
             self.reads.note(number, FieldSet::of(&unresolved));
         }
         unverifiable.is_some() || !unresolved.is_empty()

@@ -88,8 +88,19 @@ pub(super) struct Machine<'p> {
     trace: Option<Trace>,
     /// Something that this way through the current body rests on is unknown.
     tainted: bool,
-    /// The current rule is evaluated for a body that rests on something unknown.
-    speculating: bool,
+    /// How far the bodies around the current one, and the rules around those, are certain.
+    around: Around,
+}
+
+/// Whether what is evaluated is evaluated for sure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Around {
+    /// It is, once everything is resolved.
+    Certain,
+    /// Only if something unknown holds: what `input` itself lacks is asked for ahead.
+    Ahead,
+    /// Only if something unknown does not hold: nothing is asked for ahead.
+    Otherwise,
 }
 
 impl<'p> Machine<'p> {
@@ -115,7 +126,7 @@ impl<'p> Machine<'p> {
             natives,
             trace: None,
             tainted: false,
-            speculating: false,
+            around: Around::Certain,
         }
     }
 

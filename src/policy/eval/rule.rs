@@ -7,7 +7,7 @@ use super::super::error::EvalError;
 use super::super::ir::{Clause, Group, GroupId, GroupKind, Output, Rule, Term, Tree};
 use super::body::Match;
 use super::scan::{RED_ZONE, STACK};
-use super::{Flow, Frame, Machine, Outcome, Result};
+use super::{Around, Flow, Frame, Machine, Outcome, Result};
 
 impl<'p> Machine<'p> {
     /// The value of a group, evaluated once in each world.
@@ -50,11 +50,9 @@ impl<'p> Machine<'p> {
     /// Evaluates a rule for the body that is being evaluated.
     fn nested<T>(&mut self, evaluate: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
         self.budget.enter()?;
-        let outside = (self.tainted, self.speculating);
-        self.speculating |= self.tainted;
-        self.tainted = false;
+        let outside = self.go_inside();
         let result = stacker::maybe_grow(RED_ZONE, STACK, || evaluate(self));
-        (self.tainted, self.speculating) = outside;
+        self.come_outside(outside);
         self.budget.leave();
         result
     }
@@ -128,8 +126,18 @@ impl<'p> Machine<'p> {
 
     /// The value of a rule: that of the first body in its chain that holds.
     fn chain(&mut self, group: &'p Group, rule: &'p Rule, frame: &mut Frame) -> Result<Chain> {
+        let around = self.around;
+        let chain = self.clauses(group, rule, frame);
+        self.around = around;
+        chain
+    }
+
+    fn clauses(&mut self, group: &'p Group, rule: &'p Rule, frame: &mut Frame) -> Result<Chain> {
         let mut maybe = Maybe::default();
         for clause in &rule.chain {
+            if maybe.any() {
+                self.around = Around::Otherwise;
+            }
             match self.clause_value(group, clause, frame)? {
                 Outcome::Undefined => {}
                 // What comes after an `else` counts if this body turns out not to hold.

@@ -205,7 +205,7 @@ impl<'p> Machine<'p> {
         comprehension: &'p Comprehension,
         frame: &mut Frame,
     ) -> Result<Outcome> {
-        let outside = std::mem::replace(&mut self.tainted, false);
+        let outside = self.go_inside();
         let mut unknown = false;
         let mut array = Array::default();
         let mut set = std::collections::BTreeSet::new();
@@ -257,7 +257,7 @@ impl<'p> Machine<'p> {
             }
             Ok(Flow::More)
         })?;
-        self.tainted = outside;
+        self.come_outside(outside);
         if unknown {
             return Ok(Outcome::Unknown);
         }
