@@ -170,6 +170,15 @@ pub struct Known {
 }
 
 impl Known {
+    /// Notes what was resolved of the source at `path`. It replaces what was known of it before.
+    pub fn insert(&mut self, path: NodePath, meta: SourceMeta) {
+        if path.is_empty() {
+            self.root = meta;
+        } else {
+            self.materials.insert(path, meta);
+        }
+    }
+
     /// What is known of the source at `path`; `None` where nothing was resolved of it.
     pub fn get(&self, path: &[usize]) -> Option<&SourceMeta> {
         if path.is_empty() {

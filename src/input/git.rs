@@ -73,10 +73,10 @@ fn named(source: &GitSource) -> Git {
         git.commit_checksum = commit.into();
         git.reference = commit.into();
     }
-    if let Some(reference) = source.reference.as_deref() {
-        if name_reference(&mut git, reference) {
-            git.reference = reference.into();
-        }
+    if let Some(reference) = source.reference.as_deref()
+        && name_reference(&mut git, reference)
+    {
+        git.reference = reference.into();
     }
     git
 }

@@ -163,7 +163,7 @@ fn a_signed_tag_signs_what_stands_before_its_signature() {
         .unwrap();
     let text = String::from_utf8(PGP_TAG.to_vec()).unwrap();
     let at = text.find("-----BEGIN").unwrap();
-    assert_eq!(object.signed_payload(), text[..at].as_bytes());
+    assert_eq!(object.signed_payload(), &text.as_bytes()[..at]);
     assert_eq!(object.signature().unwrap(), text[at..]);
     assert_eq!(object.message(), "signed tag\n\nbody");
 }

@@ -7,7 +7,8 @@ use serde::Deserialize;
 
 use super::error::EvalError;
 use super::eval::{Lazy, LazyNode, MARK, OBJECTS, mark};
-use crate::input::{Input, NodePath};
+use crate::input::Input;
+use crate::meta::NodePath;
 
 /// The value of an input, and its nodes that have fields to resolve.
 ///

@@ -36,7 +36,8 @@ pub use self::suite::{Coverage, FileCoverage, TestOutcome, TestResult, TestSuite
 use self::eval::{Machine, Outcome as Came};
 use self::ir::{GroupId, Program};
 use self::natives::{JsonCache, Natives};
-use crate::input::{FieldSet, Input, NodePath};
+use crate::input::{FieldSet, Input};
+use crate::meta::NodePath;
 
 /// A policy, ready to decide. Cheap to share between threads.
 #[derive(Debug)]

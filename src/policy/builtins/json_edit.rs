@@ -21,7 +21,9 @@ fn path(value: &Value) -> Result<Path, Fail> {
         Value::String(text) if text.is_empty() => Ok(Path::new()),
         Value::String(text) => {
             let segments = text.trim_start_matches('/').split('/');
-            Ok(segments.map(|part| Value::from(part.replace("~1", "/").replace("~0", "~"))).collect())
+            Ok(segments
+                .map(|part| Value::from(part.replace("~1", "/").replace("~0", "~")))
+                .collect())
         }
         Value::Array(items) => Ok(items.to_vec()),
         _ => Err(Fail::Undefined),
@@ -44,7 +46,10 @@ fn insert(node: &mut BTreeMap<Value, Tree>, path: &[Value]) {
         node.insert(key.clone(), Tree::Leaf);
         return;
     }
-    match node.entry(key.clone()).or_insert_with(|| Tree::Node(BTreeMap::new())) {
+    match node
+        .entry(key.clone())
+        .or_insert_with(|| Tree::Node(BTreeMap::new()))
+    {
         Tree::Leaf => {}
         Tree::Node(below) => insert(below, rest),
     }
@@ -63,13 +68,17 @@ fn filtered(value: &Value, tree: &Tree) -> Value {
     match value {
         Value::Object(object) => {
             let kept = object.iter().filter_map(|(key, value)| {
-                wanted.get(key).map(|tree| (key.clone(), filtered(value, tree)))
+                wanted
+                    .get(key)
+                    .map(|tree| (key.clone(), filtered(value, tree)))
             });
             kept.collect::<Object>().into_value()
         }
         Value::Array(items) => {
             let kept = items.iter().enumerate().filter_map(|(at, item)| {
-                wanted.get(&Value::from(at.to_string())).map(|tree| filtered(item, tree))
+                wanted
+                    .get(&Value::from(at.to_string()))
+                    .map(|tree| filtered(item, tree))
             });
             Value::from(kept.collect::<Vec<_>>())
         }
@@ -103,13 +112,16 @@ fn removed(value: &Value, tree: Option<&Tree>) -> Option<Value> {
             kept.collect::<Object>().into_value()
         }
         Value::Array(items) => {
-            let kept = items.iter().enumerate().filter_map(|(at, item)| {
-                removed(item, unwanted.get(&Value::from(at.to_string())))
-            });
+            let kept = items
+                .iter()
+                .enumerate()
+                .filter_map(|(at, item)| removed(item, unwanted.get(&Value::from(at.to_string()))));
             Value::from(kept.collect::<Vec<_>>())
         }
         Value::Set(items) => {
-            let kept = items.iter().filter_map(|item| removed(item, unwanted.get(item)));
+            let kept = items
+                .iter()
+                .filter_map(|item| removed(item, unwanted.get(item)));
             kept.collect::<Set>().into_value()
         }
         _ => value.clone(),
@@ -212,7 +224,11 @@ fn take(document: Option<Value>, path: &[Value]) -> Result<Option<Value>, Fail> 
         }
         Value::Set(items) => {
             let mut items = (**items).clone();
-            if items.remove(last) { Ok(items.into_value()) } else { Err(Fail::Undefined) }
+            if items.remove(last) {
+                Ok(items.into_value())
+            } else {
+                Err(Fail::Undefined)
+            }
         }
         Value::Array(items) => {
             let at = index(items, last).filter(|at| *at < items.len());

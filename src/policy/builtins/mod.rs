@@ -7,18 +7,24 @@
 
 mod collections;
 mod encoding;
+mod glob;
 mod json;
 mod json_edit;
 mod number;
 mod numbers;
 mod objects;
 pub mod operators;
+mod regex;
+mod regex_go;
 mod semver;
 mod sprintf;
 mod strings;
 mod table;
 #[cfg(test)]
 mod tests;
+mod time;
+mod time_layout;
+mod time_parse;
 mod units;
 mod uuid;
 mod value;

@@ -5,8 +5,8 @@ use std::sync::LazyLock;
 
 use super::value::settle;
 use super::{
-    Builtin, BuiltinError, Origin, collections, encoding, json, json_edit, numbers, objects,
-    operators, semver, sprintf, strings, units, uuid,
+    Builtin, BuiltinError, Origin, collections, encoding, glob, json, json_edit, numbers, objects,
+    operators, regex, semver, sprintf, strings, time, units, uuid,
 };
 use regorus::Value;
 
@@ -24,7 +24,12 @@ pub fn all() -> impl Iterator<Item = &'static Builtin> {
 }
 
 const fn builtin(name: &'static str, args: u8, origin: Origin) -> Builtin {
-    Builtin { name, min_args: args, max_args: args, origin }
+    Builtin {
+        name,
+        min_args: args,
+        max_args: args,
+        origin,
+    }
 }
 
 macro_rules! ours {
@@ -38,9 +43,15 @@ macro_rules! operator {
         builtin($name, 2, Origin::Ours(|args| binary(args, $function)))
     };
     ($name:literal, ordering $holds:path) => {
-        builtin($name, 2, Origin::Ours(|args| binary(args, |a, b| {
-            Ok(Value::from($holds(operators::compare(a, b))))
-        })))
+        builtin(
+            $name,
+            2,
+            Origin::Ours(|args| {
+                binary(args, |a, b| {
+                    Ok(Value::from($holds(operators::compare(a, b))))
+                })
+            }),
+        )
     };
 }
 
@@ -62,21 +73,32 @@ const CAST: &str = "deprecated, and no part of Rego v1: test with is_string and 
 const CHANCE: &str = "a decision must not depend on chance";
 const INTERNAL: &str = "made by the compiler only: use the `in` operator or print";
 
+const YAML: &str = "YAML 1.1 is not read and written here: use JSON";
+
 static TABLE: &[Builtin] = &[
     ours!("abs", 1, numbers::abs),
     refused("all", 1, "deprecated, and no part of Rego v1: use `every`"),
     operator!("and", operators::and),
-    refused("any", 1, "deprecated, and no part of Rego v1: use `some … in`"),
+    refused(
+        "any",
+        1,
+        "deprecated, and no part of Rego v1: use `some … in`",
+    ),
     ours!("array.concat", 2, collections::concat),
     ours!("array.flatten", 1, collections::flatten),
     ours!("array.reverse", 1, collections::reverse),
     ours!("array.slice", 3, collections::slice),
+    builtin("artifact_attestation", 2, Origin::Context),
     ours!("base64.decode", 1, encoding::base64_decode),
     ours!("base64.encode", 1, encoding::base64_encode),
     ours!("base64.is_valid", 1, encoding::base64_is_valid),
     ours!("base64url.decode", 1, encoding::base64url_decode),
     ours!("base64url.encode", 1, encoding::base64url_encode),
-    ours!("base64url.encode_no_pad", 1, encoding::base64url_encode_no_pad),
+    ours!(
+        "base64url.encode_no_pad",
+        1,
+        encoding::base64url_encode_no_pad
+    ),
     ours!("bits.and", 2, numbers::bits_and),
     ours!("bits.lsh", 2, numbers::bits_lsh),
     ours!("bits.negate", 1, numbers::bits_negate),
@@ -98,6 +120,9 @@ static TABLE: &[Builtin] = &[
     operator!("equal", ordering std::cmp::Ordering::is_eq),
     ours!("floor", 1, numbers::floor),
     ours!("format_int", 2, numbers::format_int),
+    builtin("github_attestation", 2, Origin::Context),
+    ours!("glob.match", 3, glob::matches),
+    ours!("glob.quote_meta", 1, glob::quote_meta),
     operator!("gt", ordering std::cmp::Ordering::is_gt),
     operator!("gte", ordering std::cmp::Ordering::is_ge),
     ours!("hex.decode", 1, encoding::hex_decode),
@@ -146,16 +171,45 @@ static TABLE: &[Builtin] = &[
     operator!("or", operators::or),
     builtin("pin_image", 2, Origin::Context),
     operator!("plus", operators::add),
-    Builtin { name: "print", min_args: 0, max_args: u8::MAX, origin: Origin::Context },
+    Builtin {
+        name: "print",
+        min_args: 0,
+        max_args: u8::MAX,
+        origin: Origin::Context,
+    },
     ours!("product", 1, numbers::product),
     refused("rand.intn", 2, CHANCE),
-    refused("re_match", 2, "deprecated, and no part of Rego v1: use regex.match"),
+    refused(
+        "re_match",
+        2,
+        "deprecated, and no part of Rego v1: use regex.match",
+    ),
+    ours!(
+        "regex.find_all_string_submatch_n",
+        3,
+        regex::find_all_string_submatch_n
+    ),
+    ours!("regex.find_n", 3, regex::find_n),
+    refused(
+        "regex.globs_match",
+        2,
+        "two patterns cannot be intersected here: use glob.match",
+    ),
+    ours!("regex.is_valid", 1, regex::is_valid),
+    ours!("regex.match", 2, regex::matches),
+    ours!("regex.replace", 3, regex::replace),
+    ours!("regex.split", 2, regex::split),
+    ours!("regex.template_match", 4, regex::template_match),
     operator!("rem", operators::rem),
     ours!("replace", 3, strings::replace),
     ours!("round", 1, numbers::round),
     ours!("semver.compare", 2, semver::compare),
     ours!("semver.is_valid", 1, semver::is_valid),
-    refused("set_diff", 2, "deprecated, and no part of Rego v1: use `a - b`"),
+    refused(
+        "set_diff",
+        2,
+        "deprecated, and no part of Rego v1: use `a - b`",
+    ),
     ours!("sort", 1, collections::sort),
     ours!("split", 2, strings::split),
     ours!("sprintf", 2, sprintf::sprintf),
@@ -163,12 +217,25 @@ static TABLE: &[Builtin] = &[
     ours!("strings.any_prefix_match", 2, strings::any_prefix_match),
     ours!("strings.any_suffix_match", 2, strings::any_suffix_match),
     ours!("strings.count", 2, strings::count),
-    refused("strings.render_template", 2, "Go's templates are not known here: use sprintf"),
+    refused(
+        "strings.render_template",
+        2,
+        "Go's templates are not known here: use sprintf",
+    ),
     ours!("strings.replace_n", 2, strings::replace_n),
     ours!("strings.reverse", 1, strings::reverse),
     ours!("substring", 3, strings::substring),
     ours!("sum", 1, numbers::sum),
+    ours!("time.add_date", 4, time::add_date),
+    ours!("time.clock", 1, time::clock),
+    ours!("time.date", 1, time::date),
+    ours!("time.diff", 2, time::diff),
+    ours!("time.format", 1, time::format),
     builtin("time.now_ns", 0, Origin::Context),
+    ours!("time.parse_duration_ns", 1, time::parse_duration_ns),
+    ours!("time.parse_ns", 2, time::parse_ns),
+    ours!("time.parse_rfc3339_ns", 1, time::parse_rfc3339_ns),
+    ours!("time.weekday", 1, time::weekday),
     ours!("to_number", 1, numbers::to_number),
     ours!("trim", 2, strings::trim),
     ours!("trim_left", 2, strings::trim_left),
@@ -182,11 +249,22 @@ static TABLE: &[Builtin] = &[
     ours!("units.parse_bytes", 1, units::parse_bytes),
     ours!("upper", 1, strings::upper),
     ours!("urlquery.decode", 1, encoding::urlquery_decode),
-    ours!("urlquery.decode_object", 1, encoding::urlquery_decode_object),
+    ours!(
+        "urlquery.decode_object",
+        1,
+        encoding::urlquery_decode_object
+    ),
     ours!("urlquery.encode", 1, encoding::urlquery_encode),
-    ours!("urlquery.encode_object", 1, encoding::urlquery_encode_object),
+    ours!(
+        "urlquery.encode_object",
+        1,
+        encoding::urlquery_encode_object
+    ),
     ours!("uuid.parse", 1, uuid::parse),
     refused("uuid.rfc4122", 1, CHANCE),
     builtin("verify_git_signature", 2, Origin::Context),
-    builtin("verify_http_pgp_signature", 2, Origin::Context),
+    builtin("verify_http_pgp_signature", 3, Origin::Context),
+    refused("yaml.is_valid", 1, YAML),
+    refused("yaml.marshal", 1, YAML),
+    refused("yaml.unmarshal", 1, YAML),
 ];

@@ -8,7 +8,8 @@ use regorus::Value;
 use regorus::value::Object;
 
 use super::{Machine, Result};
-use crate::input::{Field, FieldSet, NodePath};
+use crate::input::{Field, FieldSet};
+use crate::meta::NodePath;
 
 /// The key of the mark. JSON objects have strings for keys, so no input has it.
 pub(in crate::policy) const MARK: Value = Value::Null;

@@ -10,14 +10,21 @@ pub(super) fn text(spec: Spec, value: f64, verb: char) -> Option<Result<String, 
     let text = match verb {
         'v' | 'g' => general(magnitude, precision(None), 'e'),
         'G' => general(magnitude, precision(None), 'E'),
-        'f' | 'F' => format!("{:.*}", precision(Some(6)).unwrap_or(6), magnitude),
+        'f' | 'F' => fixed(magnitude, precision(Some(6)).unwrap_or(6)),
         'e' => scientific(magnitude, precision(Some(6)), 'e'),
         'E' => scientific(magnitude, precision(Some(6)), 'E'),
         'b' | 'x' | 'X' => return Some(Err(unprintable_float())),
         _ => return None,
     };
-    let text = if spec.sharp { sharp(spec, text, verb) } else { text };
-    Some(Ok(format!("{}{text}", if value.is_sign_negative() { '-' } else { '+' })))
+    let text = if spec.sharp {
+        sharp(spec, text, verb)
+    } else {
+        text
+    };
+    Some(Ok(format!(
+        "{}{text}",
+        if value.is_sign_negative() { '-' } else { '+' }
+    )))
 }
 
 fn unprintable_float() -> Fail {
@@ -30,14 +37,26 @@ fn unprintable_float() -> Fail {
     }
 }
 
+/// More decimal places than any float has digits; what follows is zeros.
+const ALL_DIGITS: usize = 1100;
+
+fn fixed(value: f64, precision: usize) -> String {
+    let zeros = "0".repeat(precision.saturating_sub(ALL_DIGITS));
+    format!("{value:.*}{zeros}", precision.min(ALL_DIGITS))
+}
+
 /// The digits and the exponent of the first one.
 fn digits(value: f64, precision: Option<usize>) -> (String, i32) {
     let text = match precision {
-        Some(precision) => format!("{value:.precision$e}"),
+        Some(precision) => format!("{value:.*e}", precision.min(ALL_DIGITS)),
         None => format!("{value:e}"),
     };
     let (digits, exponent) = text.split_once('e').unwrap_or((&text, "0"));
-    (digits.replace('.', ""), exponent.parse().unwrap_or(0))
+    let zeros = precision.map_or(0, |precision| precision.saturating_sub(ALL_DIGITS));
+    (
+        digits.replace('.', "") + &"0".repeat(zeros),
+        exponent.parse().unwrap_or(0),
+    )
 }
 
 fn scientific(value: f64, precision: Option<usize>, e: char) -> String {
@@ -49,7 +68,10 @@ fn written(digits: &str, exponent: i32, e: char) -> String {
     let (first, rest) = digits.split_at(1.min(digits.len()));
     let point = if rest.is_empty() { "" } else { "." };
     let sign = if exponent < 0 { '-' } else { '+' };
-    format!("{first}{point}{rest}{e}{sign}{:02}", exponent.unsigned_abs())
+    format!(
+        "{first}{point}{rest}{e}{sign}{:02}",
+        exponent.unsigned_abs()
+    )
 }
 
 /// `%g`: the exponent decides between the two forms, and trailing zeros are left away.
@@ -64,7 +86,11 @@ fn general(value: f64, precision: Option<usize>, e: char) -> String {
         Some(wanted) => {
             let count = kept.len() as i32;
             let wanted = wanted as i32;
-            if wanted > count && count >= point { count } else { wanted }
+            if wanted > count && count >= point {
+                count
+            } else {
+                wanted
+            }
         }
     };
     if exponent < -4 || exponent >= threshold {
@@ -89,14 +115,20 @@ fn positional(digits: &str, point: i32) -> String {
 /// The `#` flag: always a point, and for `%g` the trailing zeros as well.
 fn sharp(spec: Spec, text: String, verb: char) -> String {
     let (mut number, tail) = match text.find(['e', 'E']) {
-        Some(at) => (text.get(..at).unwrap_or_default().to_owned(), text.get(at..)),
+        Some(at) => (
+            text.get(..at).unwrap_or_default().to_owned(),
+            text.get(at..),
+        ),
         None => (text.clone(), None),
     };
     let mut missing = match verb {
         'v' | 'g' | 'G' => spec.precision.map_or(6, |precision| precision as i64),
         _ => 0,
     };
-    let significant = number.chars().filter(char::is_ascii_digit).skip_while(|c| *c == '0');
+    let significant = number
+        .chars()
+        .filter(char::is_ascii_digit)
+        .skip_while(|c| *c == '0');
     missing -= significant.count() as i64;
     if !number.contains('.') {
         if number == "0" {
@@ -112,7 +144,7 @@ fn sharp(spec: Spec, text: String, verb: char) -> String {
 pub(super) fn pad(out: &mut Out, spec: Spec, signed: &str) -> Result<(), Fail> {
     let (sign, digits) = signed.split_at(1);
     let sign = match sign {
-        "+" if spec.plus || spec.plus_v => "+",
+        "+" if spec.plus => "+",
         "+" if spec.space => " ",
         "+" => "",
         other => other,

@@ -1,0 +1,241 @@
+//! Runs conformance cases through the production path: `conformance DIR` decides every case of
+#![allow(clippy::print_stdout, clippy::print_stderr, missing_docs)]
+//! every `*.json` in DIR, prints a line for each that differs, and sums up.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context, bail};
+use buildgate::check::{CheckError, Checked, Outcome, Question, decide};
+use buildgate::input::Env;
+use buildgate::meta::MetaRequest;
+use buildgate::policy::{Policy, PolicyFiles};
+use buildgate::resolve::Fixtures;
+use buildgate::source::{Platform, SourceOp};
+use serde::Deserialize;
+
+/// One case, as `conformance/README.md` has it.
+#[derive(Deserialize)]
+struct Case {
+    name: String,
+    policies: Vec<String>,
+    files: BTreeMap<String, String>,
+    #[serde(default)]
+    env: Option<CaseEnv>,
+    #[serde(default)]
+    platform: Option<String>,
+    source: CaseSource,
+    #[serde(default)]
+    metadata: serde_json::Value,
+    expect: Expected,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct CaseEnv {
+    args: BTreeMap<String, Option<String>>,
+    labels: BTreeMap<String, String>,
+    filename: String,
+    target: String,
+    caps_request: bool,
+}
+
+#[derive(Deserialize, PartialEq, Debug)]
+struct CaseSource {
+    identifier: String,
+    #[serde(default)]
+    attrs: BTreeMap<String, String>,
+}
+
+#[derive(Deserialize)]
+struct Expected {
+    action: Actions,
+    #[serde(default)]
+    deny_messages: Option<Vec<String>>,
+    #[serde(default)]
+    update: Option<CaseSource>,
+    #[serde(default)]
+    requests: Option<Vec<String>>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Actions {
+    One(String),
+    Several(Vec<String>),
+}
+
+fn main() -> ExitCode {
+    let Some(folder) = std::env::args_os().nth(1) else {
+        eprintln!("usage: conformance DIR");
+        return ExitCode::from(2);
+    };
+    match run(Path::new(&folder)) {
+        Ok((passed, failed)) => {
+            println!("conformance: {passed} passed, {failed} failed");
+            if failed == 0 { ExitCode::SUCCESS } else { ExitCode::from(1) }
+        }
+        Err(error) => {
+            eprintln!("conformance: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn run(folder: &Path) -> anyhow::Result<(usize, usize)> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let mut files: Vec<PathBuf> = std::fs::read_dir(folder)
+        .with_context(|| format!("cannot read {}", folder.display()))?
+        .map(|entry| entry.map(|entry| entry.path()))
+        .collect::<Result<_, _>>()?;
+    files.retain(|path| path.extension().is_some_and(|extension| extension == "json"));
+    files.sort();
+    if files.is_empty() {
+        bail!("{} holds no *.json", folder.display());
+    }
+    let (mut passed, mut failed) = (0, 0);
+    for file in files {
+        let text = std::fs::read_to_string(&file)?;
+        let cases: Vec<Case> = serde_json::from_str(&text)
+            .with_context(|| format!("{} is not a list of cases", file.display()))?;
+        for case in cases {
+            let differences = runtime.block_on(differences(&case))?;
+            if differences.is_empty() {
+                passed += 1;
+            } else {
+                failed += 1;
+                let name = file.file_name().unwrap_or_default().to_string_lossy();
+                println!("{name}: {}: {}", case.name, differences.join("; "));
+            }
+        }
+    }
+    Ok((passed, failed))
+}
+
+/// What a case came to.
+struct Answer {
+    action: &'static str,
+    messages: Vec<String>,
+    update: Option<SourceOp>,
+    error: Option<String>,
+}
+
+async fn differences(case: &Case) -> anyhow::Result<Vec<String>> {
+    let fixtures = Fixtures::from_case_metadata(&case.metadata)
+        .with_context(|| format!("case {}", case.name))?;
+    let answer = match load_and_decide(case, &fixtures).await {
+        Ok(checked) => answer(checked),
+        Err(error) => {
+            Answer { action: "ERROR", messages: Vec::new(), update: None, error: Some(error) }
+        }
+    };
+    Ok(compare(&case.expect, &answer, &fixtures.requests()))
+}
+
+async fn load_and_decide(case: &Case, fixtures: &Fixtures) -> Result<Checked, String> {
+    let files = case
+        .files
+        .iter()
+        .map(|(path, text)| (path.clone(), text.clone().into_bytes().into()))
+        .collect();
+    let policy = Policy::load(&case.name, PolicyFiles::memory(files), &case.policies)
+        .map_err(|error| error.to_string())?;
+    let platform = match &case.platform {
+        None => Platform::default(),
+        Some(text) => Platform::parse(text).map_err(|error| error.to_string())?,
+    };
+    let env = case.env.as_ref().map_or_else(Env::default, |env| Env {
+        args: env.args.clone(),
+        labels: env.labels.clone(),
+        filename: env.filename.clone(),
+        target: env.target.clone(),
+        caps_request: env.caps_request,
+        ..Env::default()
+    });
+    let op = SourceOp {
+        identifier: case.source.identifier.clone(),
+        attrs: case.source.attrs.clone(),
+    };
+    let question = Question { op, platform, env };
+    decide(&[policy], &question, fixtures).await.map_err(|error: CheckError| error.to_string())
+}
+
+fn answer(checked: Checked) -> Answer {
+    match checked.outcome {
+        Outcome::Allowed(_) => {
+            Answer { action: "ALLOW", messages: Vec::new(), update: None, error: None }
+        }
+        Outcome::Denied(denied) => {
+            Answer { action: "DENY", messages: denied.messages, update: None, error: None }
+        }
+        Outcome::Converted(op) => {
+            Answer { action: "CONVERT", messages: Vec::new(), update: Some(op), error: None }
+        }
+    }
+}
+
+fn compare(expected: &Expected, got: &Answer, requests: &[MetaRequest]) -> Vec<String> {
+    let mut differences = Vec::new();
+    let actions = match &expected.action {
+        Actions::One(action) => std::slice::from_ref(action),
+        Actions::Several(actions) => actions,
+    };
+    if !actions.iter().any(|action| action == got.action) {
+        let why = got.error.as_deref().unwrap_or_default();
+        differences.push(format!("{} where {} is expected {why}", got.action, actions.join(" or ")));
+        return differences;
+    }
+    let or_error = actions.iter().any(|action| action == "ERROR");
+    if let (Some(messages), "DENY", false) = (&expected.deny_messages, got.action, or_error)
+        && messages != &got.messages
+    {
+        differences.push(format!("messages {:?}, expected {messages:?}", got.messages));
+    }
+    if let (Some(update), "CONVERT") = (&expected.update, got.action) {
+        let got = got.update.as_ref().map(|op| CaseSource {
+            identifier: op.identifier.clone(),
+            attrs: op.attrs.clone(),
+        });
+        if got.as_ref() != Some(update) {
+            differences.push(format!("update {got:?}, expected {update:?}"));
+        }
+    }
+    if let Some(expected) = &expected.requests {
+        let got: Vec<String> = requests.iter().map(words).collect();
+        let allowed: BTreeSet<&str> =
+            expected.iter().flat_map(|request| request.split('+')).collect();
+        let extra = got.iter().flat_map(|request| request.split('+')).any(|it| !allowed.contains(it));
+        if got.len() > expected.len() || extra {
+            differences.push(format!("requests {got:?}, expected {expected:?}"));
+        }
+    }
+    differences
+}
+
+/// A request in the words of the cases.
+fn words(request: &MetaRequest) -> String {
+    let mut words = Vec::new();
+    if let Some(image) = request.image {
+        words.push("image");
+        if image.config {
+            words.push("config");
+        }
+        if image.attestations {
+            words.push("attestations");
+        }
+    }
+    if let Some(git) = request.git {
+        words.push("git");
+        if git.objects {
+            words.push("objects");
+        }
+    }
+    if let Some(http) = &request.http {
+        words.push("http");
+        if http.checksum.is_some() {
+            words.push("checksum-assist");
+        }
+    }
+    words.join("+")
+}

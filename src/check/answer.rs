@@ -1,0 +1,162 @@
+//! What a check comes to.
+
+use crate::input::{Input, InputError};
+use crate::meta::{Known, MetaRequest, ResolveError};
+use crate::policy::EvalError;
+use crate::source::{DigestError, Source, SourceError, SourceOp};
+
+/// The answer about a source.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Every policy allows it.
+    Allowed(Allowed),
+    /// A policy refuses it.
+    Denied(Denied),
+    /// The policies allow another source in its place, which is judged next.
+    Converted(SourceOp),
+}
+
+/// Every policy allows the source.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Allowed {
+    /// The content that was judged, where it was looked at. A door must make the daemon fetch
+    /// this and nothing else.
+    pub pin: Option<Pin>,
+}
+
+/// A policy refuses the source.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Denied {
+    /// Which policy.
+    pub policy: String,
+    /// Its own messages, verbatim; empty where it gives none.
+    pub messages: Vec<String>,
+}
+
+/// The content that a decision rests on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Pin {
+    /// Digest of an image.
+    Image(String),
+    /// Commit or tag object of a repository.
+    Git(String),
+    /// SHA-256 of a file.
+    Http(String),
+}
+
+impl Pin {
+    /// What was resolved of the source itself, if anything was.
+    pub(super) fn of(source: &Source, known: &Known) -> Option<Self> {
+        match source {
+            Source::Image(_) => known
+                .root
+                .image
+                .as_ref()
+                .and_then(|image| image.digest.clone())
+                .map(Self::Image),
+            Source::Git(_) => known.root.git.as_ref().map(|git| Self::Git(git.checksum.clone())),
+            Source::Http(_) => {
+                known.root.http.as_ref().map(|http| Self::Http(http.checksum.clone()))
+            }
+            Source::Local(_) | Source::OciLayout(_) | Source::Blob(_) => None,
+        }
+    }
+}
+
+/// A source judged to the end.
+#[derive(Clone, Debug)]
+pub struct Checked {
+    /// The source that was judged last.
+    pub op: SourceOp,
+    /// The answer.
+    pub outcome: Outcome,
+    /// The document that rules read in the last round.
+    pub input: Input,
+    /// Warnings of the policies.
+    pub warnings: Vec<String>,
+    /// What rules printed in the last round.
+    pub prints: Vec<String>,
+    /// What was resolved.
+    pub fetched: Fetched,
+    /// The source that it was converted from.
+    pub converted_from: Option<SourceOp>,
+}
+
+/// What was resolved for a decision, round by round.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Fetched {
+    rounds: Vec<Vec<MetaRequest>>,
+}
+
+impl Fetched {
+    /// The rounds in order, each with what it asked for at once.
+    pub fn rounds(&self) -> &[Vec<MetaRequest>] {
+        &self.rounds
+    }
+
+    pub(super) fn contains(&self, request: &MetaRequest) -> bool {
+        self.rounds.iter().flatten().any(|known| known == request)
+    }
+
+    pub(super) fn push(&mut self, round: Vec<MetaRequest>) {
+        self.rounds.push(round);
+    }
+}
+
+/// A source that could not be judged. It is refused.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CheckError {
+    /// Nothing says that anything is allowed.
+    #[error("there is no policy, so nothing is allowed; name one with --policy")]
+    NoPolicy,
+    /// It is no source, or means different things to different readers.
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    /// What was resolved of it may not be believed.
+    #[error(transparent)]
+    Input(#[from] InputError),
+    /// A policy came to no decision.
+    #[error("{source}")]
+    Policy {
+        /// Which policy.
+        policy: String,
+        /// Why.
+        source: EvalError,
+        /// The document that rules read.
+        input: Box<Input>,
+    },
+    /// Metadata that a rule needs could not be had.
+    #[error(transparent)]
+    Resolve(#[from] ResolveError),
+    /// A field that rules read and that nothing resolves.
+    #[error("{fields} could not be verified: nothing resolves it for this source")]
+    Unresolvable {
+        /// The fields, as rules write them.
+        fields: String,
+    },
+    /// Metadata was asked for, and the answer did not hold it.
+    #[error("metadata of {} was asked for and not returned: it could not be verified", request.source)]
+    NotAnswered {
+        /// What was asked for.
+        request: Box<MetaRequest>,
+    },
+    /// Too many rounds.
+    #[error("no decision after {limit} rounds of resolving metadata")]
+    Rounds {
+        /// The limit.
+        limit: usize,
+    },
+    /// Too many conversions.
+    #[error("the source was converted {limit} times, and each time into another one")]
+    Conversions {
+        /// The limit.
+        limit: usize,
+    },
+    /// `pin_image` with something that is no digest.
+    #[error("pin_image: {0}")]
+    Pin(#[source] DigestError),
+    /// Policies that pin to different digests, or something that is no image.
+    #[error("the policies pin the source to different digests, or it is no image")]
+    Pins,
+}
