@@ -102,7 +102,7 @@ impl Shared {
 
 impl fmt::Display for Shared {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.cause().fmt(f)
+        fmt::Display::fmt(self.cause(), f)
     }
 }
 

@@ -356,7 +356,7 @@ fn is_redirect(status: StatusCode) -> bool {
 }
 
 /// Where a redirect leads, or why it is not followed.
-fn target(from: &Url, headers: &HeaderMap) -> Result<Url, RedirectProblem> {
+pub(crate) fn target(from: &Url, headers: &HeaderMap) -> Result<Url, RedirectProblem> {
     let Some(location) = headers.get(LOCATION) else {
         return Err(RedirectProblem::Target(String::new()));
     };

@@ -132,12 +132,12 @@ impl Contents {
         digest: &str,
     ) -> Result<Arc<Index>, ResolveError> {
         let fetch = self.anywhere(repository, |endpoint| async move {
-            match self.fetch_referrers(repository, endpoint, "referrers", digest).await {
+            match self.fetch_referrers(repository, &endpoint, "referrers", digest).await {
                 Err(ResolveError::NotFound { .. }) => {}
                 other => return other,
             }
             let tag = digest.replacen(':', "-", 1);
-            match self.fetch_referrers(repository, endpoint, "manifests", &tag).await {
+            match self.fetch_referrers(repository, &endpoint, "manifests", &tag).await {
                 Err(ResolveError::NotFound { .. }) => {
                     Ok(Arc::new(Index { manifests: Vec::new(), annotations: [].into() }))
                 }
@@ -158,7 +158,7 @@ impl Contents {
         let (what, digest) = (what.as_str(), descriptor.digest.as_str());
         let fetch = self.anywhere(repository, |endpoint| async move {
             let algorithm = verifiable(what, digest)?;
-            let answer = self.get(what, endpoint, "blobs", digest, None).await?;
+            let answer = self.get(what, &endpoint, "blobs", digest, None).await?;
             let bytes = answer.bytes(what, limit).await?;
             verified(what, algorithm, digest, &bytes)?;
             Ok(bytes)
@@ -215,7 +215,7 @@ impl Contents {
         let by_digest = reference.contains(':');
         let expected = if by_digest { Some(verifiable(what, reference)?) } else { None };
         let accept = Some(media_type::ACCEPT);
-        let answer = self.get(what, endpoint, "manifests", reference, accept).await?;
+        let answer = self.get(what, &endpoint, "manifests", reference, accept).await?;
         let header = |name| {
             let value = answer.response.headers().get(name);
             value.and_then(|value: &HeaderValue| value.to_str().ok()).unwrap_or("").to_owned()
@@ -242,7 +242,7 @@ impl Contents {
     async fn fetch_referrers(
         &self,
         repository: &Repository,
-        endpoint: Arc<Endpoint>,
+        endpoint: &Endpoint,
         kind: &str,
         reference: &str,
     ) -> Result<Arc<Index>, ResolveError> {
@@ -258,7 +258,7 @@ impl Contents {
     async fn get(
         &self,
         what: &str,
-        endpoint: Arc<Endpoint>,
+        endpoint: &Endpoint,
         kind: &str,
         reference: &str,
         accept: Option<&'static str>,

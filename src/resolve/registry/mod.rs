@@ -47,7 +47,7 @@ pub(crate) struct Registries {
 /// An image that is none for us.
 #[derive(Debug, thiserror::Error)]
 enum ImageError {
-    #[error("it has no image for the platform {wanted}{}", offered(.offered))]
+    #[error("it has no image for the platform {wanted}{}", list(.offered))]
     NoPlatform { wanted: String, offered: Vec<String> },
     #[error("indexes are nested more than {MAX_NESTING} deep")]
     Nested,
@@ -210,7 +210,7 @@ fn joined(os: &str, architecture: &str, variant: &str) -> String {
     parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("/")
 }
 
-fn offered(platforms: &[String]) -> String {
+fn list(platforms: &[String]) -> String {
     const SHOWN: usize = 8;
     if platforms.is_empty() {
         return String::new();
