@@ -3,13 +3,8 @@
 use std::error::Error;
 
 /// The files whose services or details we speak; what they import comes along.
-const ROOTS: [&str; 5] = [
-    "control.proto",
-    "errdefs.proto",
-    "gateway.proto",
-    "health.proto",
-    "policysession.proto",
-];
+const ROOTS: [&str; 5] =
+    ["control.proto", "errdefs.proto", "gateway.proto", "health.proto", "policysession.proto"];
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=proto");

@@ -181,10 +181,8 @@ async fn load_and_decide(case: &Case, fixtures: &Fixtures) -> Result<Checked, St
         caps_request: env.caps_request,
         ..Env::default()
     });
-    let op = SourceOp {
-        identifier: case.source.identifier.clone(),
-        attrs: case.source.attrs.clone(),
-    };
+    let op =
+        SourceOp { identifier: case.source.identifier.clone(), attrs: case.source.attrs.clone() };
     let question = Question { op, platform, env };
     decide(&[policy], &question, fixtures).await.map_err(|error: CheckError| error.to_string())
 }
@@ -211,7 +209,11 @@ fn compare(expected: &Expected, got: &Answer) -> Vec<String> {
     };
     if !actions.iter().any(|action| action == got.action) {
         let why = got.error.as_deref().unwrap_or_default();
-        differences.push(format!("{} where {} is expected {why}", got.action, actions.join(" or ")));
+        differences.push(format!(
+            "{} where {} is expected {why}",
+            got.action,
+            actions.join(" or ")
+        ));
         return differences;
     }
     let or_error = actions.iter().any(|action| action == "ERROR");
@@ -221,10 +223,10 @@ fn compare(expected: &Expected, got: &Answer) -> Vec<String> {
         differences.push(format!("messages {:?}, expected {messages:?}", got.messages));
     }
     if let (Some(update), "CONVERT") = (&expected.update, got.action) {
-        let got = got.update.as_ref().map(|op| CaseSource {
-            identifier: op.identifier.clone(),
-            attrs: op.attrs.clone(),
-        });
+        let got = got
+            .update
+            .as_ref()
+            .map(|op| CaseSource { identifier: op.identifier.clone(), attrs: op.attrs.clone() });
         if got.as_ref() != Some(update) {
             differences.push(format!("update {got:?}, expected {update:?}"));
         }

@@ -9,36 +9,11 @@ async fn registry_serves_what_buildkit_pushed() {
     let world = need!(peers::world());
     let table = [
         ("base:1", "manifest", "", 0),
-        (
-            "app:plain",
-            "application/vnd.oci.image.manifest.v1+json",
-            "",
-            0,
-        ),
-        (
-            "app:docker",
-            "application/vnd.docker.distribution.manifest.v2+json",
-            "",
-            0,
-        ),
-        (
-            "app:attested",
-            "application/vnd.oci.image.index.v1+json",
-            "linux/amd64",
-            1,
-        ),
-        (
-            "app:slsa02",
-            "application/vnd.oci.image.index.v1+json",
-            "linux/amd64",
-            1,
-        ),
-        (
-            "app:multi",
-            "application/vnd.oci.image.index.v1+json",
-            "linux/amd64 linux/arm64",
-            0,
-        ),
+        ("app:plain", "application/vnd.oci.image.manifest.v1+json", "", 0),
+        ("app:docker", "application/vnd.docker.distribution.manifest.v2+json", "", 0),
+        ("app:attested", "application/vnd.oci.image.index.v1+json", "linux/amd64", 1),
+        ("app:slsa02", "application/vnd.oci.image.index.v1+json", "linux/amd64", 1),
+        ("app:multi", "application/vnd.oci.image.index.v1+json", "linux/amd64 linux/arm64", 0),
         (
             "app:multi-attested",
             "application/vnd.oci.image.index.v1+json",
@@ -50,18 +25,12 @@ async fn registry_serves_what_buildkit_pushed() {
         let manifest = manifest(world, name).await;
         let got = manifest["mediaType"].as_str().unwrap();
         assert!(got.contains(media_type), "{name} is a {got}");
-        let entries = manifest["manifests"]
-            .as_array()
-            .cloned()
-            .unwrap_or_default();
+        let entries = manifest["manifests"].as_array().cloned().unwrap_or_default();
         let (attesting, images): (Vec<Value>, Vec<Value>) =
             entries.into_iter().partition(|entry| {
                 entry["annotations"]["vnd.docker.reference.type"] == "attestation-manifest"
             });
-        let names: Vec<String> = images
-            .iter()
-            .map(|entry| platform(&entry["platform"]))
-            .collect();
+        let names: Vec<String> = images.iter().map(|entry| platform(&entry["platform"])).collect();
         assert_eq!(names.join(" "), platforms, "platforms of {name}");
         assert_eq!(attesting.len(), attestations, "attestations of {name}");
     }
@@ -79,10 +48,7 @@ async fn provenance_is_of_the_version_asked_for() {
         let attestation = index["manifests"][1]["digest"].as_str().unwrap();
         let repository = name.split(':').next().unwrap();
         let layers = &manifest(world, &format!("{repository}@{attestation}")).await["layers"];
-        assert_eq!(
-            layers[0]["annotations"]["in-toto.io/predicate-type"],
-            predicate
-        );
+        assert_eq!(layers[0]["annotations"]["in-toto.io/predicate-type"], predicate);
     }
 }
 
@@ -114,43 +80,26 @@ fn git_server_serves_and_counts() {
     }
     assert!(!server.asked().is_empty());
     let tag = server.raw("tag", "v1.0.0");
-    assert!(
-        tag.starts_with(&format!("object {}\n", server.object("feature"))),
-        "{tag}"
-    );
+    assert!(tag.starts_with(&format!("object {}\n", server.object("feature"))), "{tag}");
     let before = server.asked().len();
     peers::git(elsewhere.path(), &["clone", "-q", &server.url(), "copy"]);
     assert!(elsewhere.path().join("copy/README").is_file());
-    let posts = server.asked()[before..]
-        .iter()
-        .filter(|r| r.method == "POST")
-        .count();
+    let posts = server.asked()[before..].iter().filter(|r| r.method == "POST").count();
     assert!(posts > 0, "a clone posts what it wants");
 }
 
 #[tokio::test]
 async fn http_server_counts_and_answers_what_it_is_told() {
     let files = HttpServer::files([("/rel.tgz", b"content".to_vec())]);
-    let body = reqwest::get(files.url("/rel.tgz"))
-        .await
-        .unwrap()
-        .bytes()
-        .await
-        .unwrap();
+    let body = reqwest::get(files.url("/rel.tgz")).await.unwrap().bytes().await.unwrap();
     assert_eq!(&body[..], b"content");
-    assert_eq!(
-        reqwest::get(files.url("/none")).await.unwrap().status(),
-        404
-    );
+    assert_eq!(reqwest::get(files.url("/none")).await.unwrap().status(), 404);
     let paths: Vec<String> = files.asked().into_iter().map(|r| r.path).collect();
     assert_eq!(paths, ["/rel.tgz", "/none"]);
 
     let cut_off = HttpServer::start(|_| Response::ok("short").with("Content-Length", "100"));
     let answer = reqwest::get(cut_off.url("/")).await.unwrap();
-    answer
-        .bytes()
-        .await
-        .expect_err("a body that is cut off is an error");
+    answer.bytes().await.expect_err("a body that is cut off is an error");
 }
 
 async fn manifest(world: &World, name: &str) -> Value {
@@ -159,9 +108,5 @@ async fn manifest(world: &World, name: &str) -> Value {
 }
 
 fn platform(value: &Value) -> String {
-    format!(
-        "{}/{}",
-        value["os"].as_str().unwrap(),
-        value["architecture"].as_str().unwrap()
-    )
+    format!("{}/{}", value["os"].as_str().unwrap(), value["architecture"].as_str().unwrap())
 }

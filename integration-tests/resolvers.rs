@@ -15,33 +15,16 @@ use sha2::{Digest, Sha256, Sha512};
 
 use crate::peers::{self, GitServer, HttpServer, World, need};
 
-const DIGEST: ImageRequest = ImageRequest {
-    config: false,
-    attestations: false,
-};
-const CONFIG: ImageRequest = ImageRequest {
-    config: true,
-    attestations: false,
-};
-const ATTESTATIONS: ImageRequest = ImageRequest {
-    config: false,
-    attestations: true,
-};
-const EVERYTHING: ImageRequest = ImageRequest {
-    config: true,
-    attestations: true,
-};
+const DIGEST: ImageRequest = ImageRequest { config: false, attestations: false };
+const CONFIG: ImageRequest = ImageRequest { config: true, attestations: false };
+const ATTESTATIONS: ImageRequest = ImageRequest { config: false, attestations: true };
+const EVERYTHING: ImageRequest = ImageRequest { config: true, attestations: true };
 
 #[tokio::test]
 async fn image_digest_and_config_are_the_registrys() {
     let world = need!(peers::world());
     let table = [
-        (
-            "base:1",
-            "linux/amd64",
-            r#"["MODE=prod"]"#,
-            r#"{"org.example.tier":"base"}"#,
-        ),
+        ("base:1", "linux/amd64", r#"["MODE=prod"]"#, r#"{"org.example.tier":"base"}"#),
         ("app:plain", "linux/amd64", "[]", r#"{"a.b/c":"d"}"#),
         ("app:docker", "linux/amd64", "[]", r#"{"a.b/c":"d"}"#),
         (
@@ -52,20 +35,11 @@ async fn image_digest_and_config_are_the_registrys() {
         ),
         ("app:multi", "linux/amd64", "[]", r#"{"a.b/c":"d"}"#),
         ("app:multi", "linux/arm64", "[]", r#"{"a.b/c":"d"}"#),
-        (
-            "app:multi-attested",
-            "linux/arm64",
-            "[]",
-            r#"{"a.b/c":"d"}"#,
-        ),
+        ("app:multi-attested", "linux/arm64", "[]", r#"{"a.b/c":"d"}"#),
     ];
     for (name, platform, env, labels) in table {
         let image = image(world, name, platform, CONFIG).await.unwrap();
-        assert_eq!(
-            image.digest,
-            Some(served_digest(world, name).await),
-            "digest of {name}"
-        );
+        assert_eq!(image.digest, Some(served_digest(world, name).await), "digest of {name}");
         let config: Value = serde_json::from_slice(&image.config.unwrap()).unwrap();
         let found = format!("{}/{}", text(&config["os"]), text(&config["architecture"]));
         assert_eq!(found, platform, "platform of {name}");
@@ -74,11 +48,7 @@ async fn image_digest_and_config_are_the_registrys() {
             .map(text)
             .filter(|variable| !variable.starts_with("PATH="))
             .collect();
-        assert_eq!(
-            serde_json::to_string(&own_env).unwrap(),
-            env,
-            "env of {name}"
-        );
+        assert_eq!(serde_json::to_string(&own_env).unwrap(), env, "env of {name}");
         let labels: BTreeMap<String, String> = serde_json::from_str(labels).unwrap();
         let found: BTreeMap<String, String> =
             serde_json::from_value(config["config"]["Labels"].clone()).unwrap();
@@ -90,26 +60,15 @@ async fn image_digest_and_config_are_the_registrys() {
 async fn image_by_digest_and_what_is_not_there() {
     let world = need!(peers::world());
     let digest = served_digest(world, "app:multi").await;
-    let pinned = image(
-        world,
-        &format!("app:no-such-tag@{digest}"),
-        "linux/arm64",
-        CONFIG,
-    )
-    .await;
+    let pinned = image(world, &format!("app:no-such-tag@{digest}"), "linux/arm64", CONFIG).await;
     let pinned = pinned.expect("the digest names it, whatever the tag says");
     assert_eq!(pinned.digest, Some(digest));
     assert!(pinned.config.is_some());
 
     let nothing = format!("app@sha256:{}", "0".repeat(64));
     for name in ["app:none", "none:1", &nothing] {
-        let error = image(world, name, "linux/amd64", CONFIG)
-            .await
-            .expect_err(name);
-        assert!(
-            matches!(error, ResolveError::NotFound { .. }),
-            "{name}: {error:?}"
-        );
+        let error = image(world, name, "linux/amd64", CONFIG).await.expect_err(name);
+        assert!(matches!(error, ResolveError::NotFound { .. }), "{name}: {error:?}");
         assert!(error.to_string().contains(name), "{error} names {name}");
     }
 }
@@ -117,9 +76,7 @@ async fn image_by_digest_and_what_is_not_there() {
 #[tokio::test]
 async fn platform_that_an_image_lacks_is_an_error_that_lists_what_it_has() {
     let world = need!(peers::world());
-    let error = image(world, "app:multi", "linux/s390x", CONFIG)
-        .await
-        .expect_err("there is none");
+    let error = image(world, "app:multi", "linux/s390x", CONFIG).await.expect_err("there is none");
     let said = error.to_string();
     for part in ["linux/s390x", "linux/amd64", "linux/arm64"] {
         assert!(said.contains(part), "{part} is not in: {said}");
@@ -130,26 +87,10 @@ async fn platform_that_an_image_lacks_is_an_error_that_lists_what_it_has() {
 async fn attestation_chain_is_what_buildkit_attached() {
     let world = need!(peers::world());
     let table = [
-        (
-            "app:attested",
-            "linux/amd64",
-            "https://slsa.dev/provenance/v1",
-        ),
-        (
-            "app:slsa02",
-            "linux/amd64",
-            "https://slsa.dev/provenance/v0.2",
-        ),
-        (
-            "app:multi-attested",
-            "linux/amd64",
-            "https://slsa.dev/provenance/v1",
-        ),
-        (
-            "app:multi-attested",
-            "linux/arm64",
-            "https://slsa.dev/provenance/v1",
-        ),
+        ("app:attested", "linux/amd64", "https://slsa.dev/provenance/v1"),
+        ("app:slsa02", "linux/amd64", "https://slsa.dev/provenance/v0.2"),
+        ("app:multi-attested", "linux/amd64", "https://slsa.dev/provenance/v1"),
+        ("app:multi-attested", "linux/arm64", "https://slsa.dev/provenance/v1"),
     ];
     for (name, platform, predicate) in table {
         let image = image(world, name, platform, ATTESTATIONS).await.unwrap();
@@ -161,26 +102,14 @@ async fn attestation_chain_is_what_buildkit_attached() {
         let index = json(&chain, &chain.root);
         let entry = |digest: &str| {
             let entries = list(&index["manifests"]).iter();
-            entries
-                .filter(|entry| entry["digest"] == digest)
-                .cloned()
-                .next()
-                .expect(name)
+            entries.filter(|entry| entry["digest"] == digest).cloned().next().expect(name)
         };
         let described = entry(&chain.image_manifest)["platform"].clone();
-        let found = format!(
-            "{}/{}",
-            text(&described["os"]),
-            text(&described["architecture"])
-        );
+        let found = format!("{}/{}", text(&described["os"]), text(&described["architecture"]));
         assert_eq!(found, platform, "manifest of {name}");
         let attesting = entry(&chain.attestation_manifest);
         let about = &attesting["annotations"]["vnd.docker.reference.digest"];
-        assert_eq!(
-            text(about),
-            chain.image_manifest,
-            "{name} attests another image"
-        );
+        assert_eq!(text(about), chain.image_manifest, "{name} attests another image");
         assert_eq!(statement(&chain, predicate)["predicateType"], predicate);
         assert!(chain.signature_manifests.is_empty(), "nobody signed {name}");
     }
@@ -190,9 +119,7 @@ async fn attestation_chain_is_what_buildkit_attached() {
 async fn provenance_tells_build_arguments_and_materials() {
     let world = need!(peers::world());
     let base = served_digest(world, "base:1").await;
-    let image = image(world, "app:attested", "linux/amd64", EVERYTHING)
-        .await
-        .unwrap();
+    let image = image(world, "app:attested", "linux/amd64", EVERYTHING).await.unwrap();
     let chain = image.attestations.unwrap();
     let definition =
         &statement(&chain, "https://slsa.dev/provenance/v1")["predicate"]["buildDefinition"];
@@ -203,24 +130,14 @@ async fn provenance_tells_build_arguments_and_materials() {
         base.strip_prefix("sha256:") == material["digest"]["sha256"].as_str()
             && text(&material["uri"]).starts_with("pkg:docker/")
     };
-    assert_eq!(
-        materials.iter().filter(of_base).count(),
-        1,
-        "{materials:#?}"
-    );
+    assert_eq!(materials.iter().filter(of_base).count(), 1, "{materials:#?}");
 }
 
 #[tokio::test]
 async fn image_without_attestations_has_an_empty_chain() {
     let world = need!(peers::world());
-    for (name, is_index) in [
-        ("app:plain", false),
-        ("app:docker", false),
-        ("app:multi", true),
-    ] {
-        let image = image(world, name, "linux/amd64", ATTESTATIONS)
-            .await
-            .unwrap();
+    for (name, is_index) in [("app:plain", false), ("app:docker", false), ("app:multi", true)] {
+        let image = image(world, name, "linux/amd64", ATTESTATIONS).await.unwrap();
         let chain = image.attestations.expect("asked for, and so answered");
         assert_eq!(chain.attestation_manifest, "", "{name}");
         assert!(chain.signature_manifests.is_empty(), "{name}");
@@ -236,32 +153,16 @@ async fn registry_is_asked_for_nothing_twice_and_nothing_unneeded() {
 
     let network = network();
     let request = request(&format!("docker-image://{}", world.image("counted:1")));
-    let digest = MetaRequest {
-        image: Some(DIGEST),
-        ..request.clone()
-    };
-    let config = MetaRequest {
-        image: Some(CONFIG),
-        ..request
-    };
+    let digest = MetaRequest { image: Some(DIGEST), ..request.clone() };
+    let config = MetaRequest { image: Some(CONFIG), ..request };
     network.resolve(&digest).await.unwrap();
     assert_eq!(accesses("/blobs/"), blobs, "a digest needs no blob");
-    assert_eq!(
-        accesses("/manifests/"),
-        manifests + 1,
-        "a digest needs one manifest"
-    );
+    assert_eq!(accesses("/manifests/"), manifests + 1, "a digest needs one manifest");
     for _ in 0..3 {
         network.resolve(&config).await.unwrap();
     }
-    let got = (
-        accesses("/manifests/") - manifests,
-        accesses("/blobs/") - blobs,
-    );
-    assert!(
-        got.0 <= 2 && got.1 == 1,
-        "manifests and blobs read: {got:?}"
-    );
+    let got = (accesses("/manifests/") - manifests, accesses("/blobs/") - blobs);
+    assert!(got.0 <= 2 && got.1 == 1, "manifests and blobs read: {got:?}");
 }
 
 #[tokio::test]
@@ -273,35 +174,18 @@ async fn git_references_mean_what_git_says() {
         ("#refs/heads/feature", "refs/heads/feature", "feature", None),
         ("#light", "refs/tags/light", "main", None),
         ("#v1.0.0", "refs/tags/v1.0.0", "feature", Some("v1.0.0")),
-        (
-            "#refs/tags/v1.0.0",
-            "refs/tags/v1.0.0",
-            "feature",
-            Some("v1.0.0"),
-        ),
+        ("#refs/tags/v1.0.0", "refs/tags/v1.0.0", "feature", Some("v1.0.0")),
     ];
     for (fragment, reference, commit, tag) in table {
         let git = git(&server, fragment, true).await.expect(fragment);
         assert_eq!(git.reference, reference, "{fragment}");
-        assert_eq!(
-            git.checksum,
-            server.object(tag.unwrap_or(commit)),
-            "{fragment}"
-        );
+        assert_eq!(git.checksum, server.object(tag.unwrap_or(commit)), "{fragment}");
         let dereferenced = Some(git.commit_checksum.clone()).filter(|sum| !sum.is_empty());
         let expected = server.object(commit);
         assert_eq!(dereferenced.unwrap_or(git.checksum), expected, "{fragment}");
         let object = |object: Option<Bytes>| object.map(|o| String::from_utf8(o.to_vec()).unwrap());
-        assert_eq!(
-            object(git.commit_object),
-            Some(server.raw("commit", commit)),
-            "{fragment}"
-        );
-        assert_eq!(
-            object(git.tag_object),
-            tag.map(|tag| server.raw("tag", tag)),
-            "{fragment}"
-        );
+        assert_eq!(object(git.commit_object), Some(server.raw("commit", commit)), "{fragment}");
+        assert_eq!(object(git.tag_object), tag.map(|tag| server.raw("tag", tag)), "{fragment}");
     }
 }
 
@@ -314,9 +198,7 @@ async fn git_commit_is_its_own_answer_and_the_unknown_is_an_error() {
     let raw = server.raw("commit", "main");
     assert_eq!(by_commit.commit_object.as_deref(), Some(raw.as_bytes()));
 
-    let error = git(&server, "#no-such-branch", false)
-        .await
-        .expect_err("there is none");
+    let error = git(&server, "#no-such-branch", false).await.expect_err("there is none");
     assert!(matches!(error, ResolveError::NotFound { .. }), "{error:?}");
 }
 
@@ -325,16 +207,9 @@ async fn git_is_asked_for_a_reference_alone_until_objects_are_wanted() {
     let server = need!(GitServer::start());
     git(&server, "#v1.0.0", false).await.unwrap();
     let fetched = |request: &peers::Request| {
-        request.method == "POST"
-            && request
-                .body
-                .windows(13)
-                .any(|part| part == b"command=fetch")
+        request.method == "POST" && request.body.windows(13).any(|part| part == b"command=fetch")
     };
-    assert!(
-        !server.asked().iter().any(fetched),
-        "a checksum needs no objects"
-    );
+    assert!(!server.asked().iter().any(fetched), "a checksum needs no objects");
     git(&server, "#v1.0.0", true).await.unwrap();
     assert!(server.asked().iter().any(fetched));
 }
@@ -344,20 +219,12 @@ async fn file_is_read_once_and_hashed_with_any_suffix() {
     let server = HttpServer::files([("/dl/rel.tgz", b"release".to_vec())]);
     let network = network();
     let request = request(&server.url("/dl/rel.tgz"));
-    let plain = MetaRequest {
-        http: Some(HttpRequest::default()),
-        ..request.clone()
-    };
+    let plain = MetaRequest { http: Some(HttpRequest::default()), ..request.clone() };
     let checksum = ChecksumRequest {
         algorithm: ChecksumAlgorithm::Sha512,
         suffix: Bytes::from_static(b"\x04\xff"),
     };
-    let assisted = MetaRequest {
-        http: Some(HttpRequest {
-            checksum: Some(checksum),
-        }),
-        ..request
-    };
+    let assisted = MetaRequest { http: Some(HttpRequest { checksum: Some(checksum) }), ..request };
 
     let file = http(network.resolve(&plain).await.unwrap());
     assert_eq!(file.checksum, sha256(b"release"));
@@ -379,21 +246,14 @@ async fn image(
     asked: ImageRequest,
 ) -> Result<ImageMeta, ResolveError> {
     let (os, architecture) = platform.split_once('/').unwrap();
-    let platform = Platform {
-        os: os.into(),
-        architecture: architecture.into(),
-        variant: String::new(),
-    };
+    let platform =
+        Platform { os: os.into(), architecture: architecture.into(), variant: String::new() };
     let request = MetaRequest {
         platform: Some(platform),
         image: Some(asked),
         ..request(&format!("docker-image://{}", world.image(name)))
     };
-    Ok(network()
-        .resolve(&request)
-        .await?
-        .image
-        .expect("an image was asked for"))
+    Ok(network().resolve(&request).await?.image.expect("an image was asked for"))
 }
 
 async fn git(server: &GitServer, fragment: &str, objects: bool) -> Result<GitMeta, ResolveError> {
@@ -402,11 +262,7 @@ async fn git(server: &GitServer, fragment: &str, objects: bool) -> Result<GitMet
     let mut request = request(&identifier);
     request.source.attrs.insert("git.fullurl".into(), url);
     request.git = Some(GitRequest { objects });
-    Ok(network()
-        .resolve(&request)
-        .await?
-        .git
-        .expect("git was asked for"))
+    Ok(network().resolve(&request).await?.git.expect("git was asked for"))
 }
 
 fn http(meta: SourceMeta) -> HttpMeta {
@@ -414,24 +270,16 @@ fn http(meta: SourceMeta) -> HttpMeta {
 }
 
 fn request(identifier: &str) -> MetaRequest {
-    let source = SourceOp {
-        identifier: identifier.into(),
-        attrs: BTreeMap::new(),
-    };
-    MetaRequest {
-        source,
-        ..MetaRequest::default()
-    }
+    let source = SourceOp { identifier: identifier.into(), attrs: BTreeMap::new() };
+    MetaRequest { source, ..MetaRequest::default() }
 }
 
 /// A network that knows no credentials of this machine.
 fn network() -> Network {
     let docker_config = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(docker_config.path(), "{}").unwrap();
-    let options = Options {
-        docker_config: Some(docker_config.path().to_owned()),
-        ..Options::default()
-    };
+    let options =
+        Options { docker_config: Some(docker_config.path().to_owned()), ..Options::default() };
     Network::new(options).unwrap()
 }
 
@@ -444,11 +292,7 @@ async fn served_digest(world: &World, name: &str) -> String {
 fn statement(chain: &AttestationChain, predicate: &str) -> Value {
     let mut blobs = chain.blobs.values();
     let annotation = "in-toto.io/predicate-type";
-    let blob = blobs.find(|blob| {
-        blob.annotations
-            .get(annotation)
-            .is_some_and(|p| p == predicate)
-    });
+    let blob = blobs.find(|blob| blob.annotations.get(annotation).is_some_and(|p| p == predicate));
     serde_json::from_slice(&blob.expect(predicate).data).unwrap()
 }
 
@@ -461,9 +305,7 @@ fn sha256(bytes: &[u8]) -> String {
 }
 
 fn text(value: &Value) -> &str {
-    value
-        .as_str()
-        .unwrap_or_else(|| panic!("{value} is no text"))
+    value.as_str().unwrap_or_else(|| panic!("{value} is no text"))
 }
 
 fn list(value: &Value) -> &[Value] {

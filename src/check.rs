@@ -70,8 +70,7 @@ pub fn step(
         return Err(CheckError::NoPolicy);
     }
     let source = Source::parse(&question.op)?;
-    let document =
-        input::build(&question.op, &source, &question.platform, known, &question.env)?;
+    let document = input::build(&question.op, &source, &question.platform, known, &question.env)?;
     let mut needs = Vec::new();
     let mut decisions = Vec::with_capacity(policies.len());
     let mut prints = Vec::new();

@@ -181,11 +181,7 @@ impl Known {
 
     /// What is known of the source at `path`; `None` where nothing was resolved of it.
     pub fn get(&self, path: &[usize]) -> Option<&SourceMeta> {
-        if path.is_empty() {
-            Some(&self.root)
-        } else {
-            self.materials.get(path)
-        }
+        if path.is_empty() { Some(&self.root) } else { self.materials.get(path) }
     }
 }
 

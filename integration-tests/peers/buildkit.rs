@@ -44,14 +44,8 @@ impl Buildkit {
         std::fs::write(&config, text).unwrap();
         let args = ["--config".as_ref(), config.as_os_str()];
         let mut daemon = Daemon::start("buildkitd", &program, &args, dir);
-        daemon.wait_for(Duration::from_secs(60), |_| {
-            UnixStream::connect(&socket).ok()
-        });
-        Ok(Self {
-            daemon,
-            buildctl,
-            address: format!("unix://{}", socket.display()),
-        })
+        daemon.wait_for(Duration::from_secs(60), |_| UnixStream::connect(&socket).ok());
+        Ok(Self { daemon, buildctl, address: format!("unix://{}", socket.display()) })
     }
 
     /// Builds `context` (a folder with a Dockerfile) and pushes the result as `image`. `options` go
@@ -63,9 +57,7 @@ impl Buildkit {
             .args(["--frontend", "dockerfile.v0"])
             .arg(format!("--local=context={}", context.display()))
             .arg(format!("--local=dockerfile={}", context.display()))
-            .arg(format!(
-                "--output=type=image,name={image},push=true{export}"
-            ));
+            .arg(format!("--output=type=image,name={image},push=true{export}"));
         for option in options {
             build.args(["--opt", option]);
         }

@@ -69,12 +69,7 @@ impl Daemon {
             .spawn()
             .unwrap();
         let lifeline = supervisor.stdin.take();
-        Self {
-            name,
-            log,
-            supervisor,
-            lifeline,
-        }
+        Self { name, log, supervisor, lifeline }
     }
 
     /// Waits until `ready` has something to say; panics with the log when it has not in time.

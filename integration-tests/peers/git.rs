@@ -38,17 +38,10 @@ impl GitServer {
         run(&work, &["commit", "-q", "-m", "second"]);
         run(&work, &["tag", "light"]);
         let bare = served.join("app.git");
-        run(
-            &work,
-            &["clone", "-q", "--bare", ".", bare.to_str().unwrap()],
-        );
+        run(&work, &["clone", "-q", "--bare", ".", bare.to_str().unwrap()]);
 
         let server = HttpServer::start(move |request| backend(&git, &served, request));
-        Ok(Self {
-            server,
-            work,
-            _dir: dir,
-        })
+        Ok(Self { server, work, _dir: dir })
     }
 
     /// The repository's URL.
@@ -87,11 +80,7 @@ pub fn run(dir: &Path, args: &[&str]) -> String {
         .env("GIT_COMMITTER_DATE", "2024-05-06T07:08:09Z")
         .output()
         .unwrap();
-    assert!(
-        out.status.success(),
-        "git {args:?}: {}",
-        String::from_utf8_lossy(&out.stderr)
-    );
+    assert!(out.status.success(), "git {args:?}: {}", String::from_utf8_lossy(&out.stderr));
     String::from_utf8(out.stdout).unwrap()
 }
 

@@ -41,19 +41,12 @@ pub struct Response {
 impl Response {
     /// A status without a body.
     pub fn status(status: u16) -> Self {
-        Self {
-            status,
-            headers: Vec::new(),
-            body: Vec::new(),
-        }
+        Self { status, headers: Vec::new(), body: Vec::new() }
     }
 
     /// 200 with a body.
     pub fn ok(body: impl Into<Vec<u8>>) -> Self {
-        Self {
-            body: body.into(),
-            ..Self::status(200)
-        }
+        Self { body: body.into(), ..Self::status(200) }
     }
 
     /// The same with one more header.
@@ -94,12 +87,7 @@ impl HttpServer {
                 }
             }
         });
-        Self {
-            address,
-            asked,
-            stopping,
-            acceptor: Some(acceptor),
-        }
+        Self { address, asked, stopping, acceptor: Some(acceptor) }
     }
 
     /// Serves `files` by path; everything else is 404.
@@ -161,18 +149,10 @@ fn read_request(reader: &mut BufReader<TcpStream>) -> std::io::Result<Request> {
         headers.insert(name.to_ascii_lowercase(), value.trim().to_owned());
     }
     if headers.get("expect").is_some_and(|e| e == "100-continue") {
-        reader
-            .get_mut()
-            .write_all(b"HTTP/1.1 100 Continue\r\n\r\n")?;
+        reader.get_mut().write_all(b"HTTP/1.1 100 Continue\r\n\r\n")?;
     }
     let body = read_body(reader, &headers)?;
-    Ok(Request {
-        method: method.into(),
-        path: path.into(),
-        query: query.into(),
-        headers,
-        body,
-    })
+    Ok(Request { method: method.into(), path: path.into(), query: query.into(), headers, body })
 }
 
 fn read_body(
@@ -181,10 +161,7 @@ fn read_body(
 ) -> std::io::Result<Vec<u8>> {
     let invalid = || std::io::Error::from(std::io::ErrorKind::InvalidData);
     let mut body = Vec::new();
-    if headers
-        .get("transfer-encoding")
-        .is_some_and(|e| e == "chunked")
-    {
+    if headers.get("transfer-encoding").is_some_and(|e| e == "chunked") {
         loop {
             let size = usize::from_str_radix(&read_line(reader)?, 16).map_err(|_| invalid())?;
             let mut chunk = vec![0; size];

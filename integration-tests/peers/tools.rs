@@ -6,14 +6,8 @@ use super::NoPeer;
 
 /// A program that `make tools` builds.
 pub fn pinned(name: &str) -> Result<PathBuf, NoPeer> {
-    let file = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("integration-tests/tools/bin")
-        .join(name);
-    if file.is_file() {
-        Ok(file)
-    } else {
-        Err(NoPeer::Unbuilt(file))
-    }
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("integration-tests/tools/bin").join(name);
+    if file.is_file() { Ok(file) } else { Err(NoPeer::Unbuilt(file)) }
 }
 
 /// A program of the operating system, looked for on `PATH` and where daemons live.
@@ -33,9 +27,5 @@ pub fn root() -> Result<(), NoPeer> {
         .lines()
         .find_map(|line| line.strip_prefix("Uid:"))
         .and_then(|ids| ids.split_whitespace().nth(1));
-    if effective == Some("0") {
-        Ok(())
-    } else {
-        Err(NoPeer::Unprivileged)
-    }
+    if effective == Some("0") { Ok(()) } else { Err(NoPeer::Unprivileged) }
 }

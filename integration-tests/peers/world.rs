@@ -32,10 +32,7 @@ pub struct World {
 /// The shared peers, started by the first test that asks.
 pub fn world() -> Result<&'static World, NoPeer> {
     static WORLD: OnceLock<Result<World, NoPeer>> = OnceLock::new();
-    WORLD
-        .get_or_init(World::start)
-        .as_ref()
-        .map_err(Clone::clone)
+    WORLD.get_or_init(World::start).as_ref().map_err(Clone::clone)
 }
 
 impl World {
@@ -87,8 +84,7 @@ impl World {
             (&small, "app:multi-attested", &[both, max], ""),
         ];
         for (context, name, options, export) in table {
-            self.buildkit
-                .push(context.path(), &self.image(name), options, export);
+            self.buildkit.push(context.path(), &self.image(name), options, export);
         }
     }
 }

@@ -48,12 +48,9 @@ impl Pin {
     /// What was resolved of the source itself, if anything was.
     pub(super) fn of(source: &Source, known: &Known) -> Option<Self> {
         match source {
-            Source::Image(_) => known
-                .root
-                .image
-                .as_ref()
-                .and_then(|image| image.digest.clone())
-                .map(Self::Image),
+            Source::Image(_) => {
+                known.root.image.as_ref().and_then(|image| image.digest.clone()).map(Self::Image)
+            }
             Source::Git(_) => known.root.git.as_ref().map(|git| Self::Git(git.checksum.clone())),
             Source::Http(_) => {
                 known.root.http.as_ref().map(|http| Self::Http(http.checksum.clone()))

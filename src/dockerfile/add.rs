@@ -33,30 +33,19 @@ pub(super) fn add_op(
     if !checksum.text.is_empty() {
         check_checksum(&words)?;
     }
-    let mut state = Flags {
-        checksum: checksum.text,
-        keep_git_dir: add.keep_git_dir,
-    };
+    let mut state = Flags { checksum: checksum.text, keep_git_dir: add.keep_git_dir };
     words
         .into_iter()
         .map(|(text, word)| {
             let uncertain = word.uncertain.or_else(|| checksum.uncertain.clone());
             let op = state.op(&word.text, options)?;
-            Ok(Added {
-                op,
-                text: text.clone(),
-                uncertain,
-            })
+            Ok(Added { op, text: text.clone(), uncertain })
         })
         .collect()
 }
 
 fn check_checksum(words: &[(&String, Word)]) -> Result<(), Problem> {
-    let refuse = |reason: &str| {
-        Err(Problem::Checksum {
-            reason: reason.to_owned(),
-        })
-    };
+    let refuse = |reason: &str| Err(Problem::Checksum { reason: reason.to_owned() });
     match words {
         [(_, word)] if git(&word.text)?.is_some() || is_url(&word.text) => Ok(()),
         [_] => refuse("it requires an HTTP(S) or git source"),
@@ -140,14 +129,6 @@ fn file_name(url: &str) -> String {
         return UNNAMED.into();
     };
     let decoded = percent_encoding::percent_decode_str(path).decode_utf8_lossy();
-    let base = decoded
-        .trim_end_matches('/')
-        .rsplit('/')
-        .next()
-        .unwrap_or_default();
-    if matches!(base, "" | ".") {
-        UNNAMED.into()
-    } else {
-        base.to_owned()
-    }
+    let base = decoded.trim_end_matches('/').rsplit('/').next().unwrap_or_default();
+    if matches!(base, "" | ".") { UNNAMED.into() } else { base.to_owned() }
 }

@@ -47,10 +47,7 @@ impl<'a> Build<'a> {
     ) -> Result<Self, Fault> {
         let budget = Budget::new(MAX_VALUES);
         let named = options.target.as_deref().filter(|name| !name.is_empty());
-        let last = file
-            .stages
-            .last()
-            .and_then(|stage| stage.from.name.as_deref());
+        let last = file.stages.last().and_then(|stage| stage.from.name.as_deref());
         let mut globals = Variables::automatic(options, target, named.or(last));
         for declared in &file.globals {
             let InstructionKind::Arg(pairs) = &declared.kind else {
@@ -64,15 +61,7 @@ impl<'a> Build<'a> {
         }
         let graph = Graph::build(file, options, (target, &globals), &budget)?;
         let escape = file.escape;
-        Ok(Self {
-            options,
-            target,
-            escape,
-            globals,
-            graph,
-            budget,
-            done: Vec::new(),
-        })
+        Ok(Self { options, target, escape, globals, graph, budget, done: Vec::new() })
     }
 
     /// Adds to the plan what this build loads.
@@ -93,16 +82,10 @@ impl<'a> Build<'a> {
             // Git repositories and URLs are not fetched for a state that nothing uses.
             let bases = bases.filter(|(when, _)| used || *when == When::Planning);
             bases.into_iter().for_each(|(_, source)| plan.add(source));
-            let done = self
-                .done
-                .get_mut(index)
-                .and_then(Option::take)
-                .filter(|_| used);
+            let done = self.done.get_mut(index).and_then(Option::take).filter(|_| used);
             for (source, uncertain) in done.map(|done| done.added).unwrap_or_default() {
                 if let Some(name) = uncertain {
-                    let kind = WarningKind::BaseVariable {
-                        name: name.to_string(),
-                    };
+                    let kind = WarningKind::BaseVariable { name: name.to_string() };
                     plan.warn(source.lines, kind);
                 }
                 plan.add(source);
@@ -131,10 +114,7 @@ impl<'a> Build<'a> {
             return Ok(None);
         }
         let platform = state.platform.as_ref().unwrap_or(self.target);
-        let reference = op
-            .identifier
-            .strip_prefix("docker-image://")
-            .unwrap_or_default();
+        let reference = op.identifier.strip_prefix("docker-image://").unwrap_or_default();
         let context = match &state.replaced {
             Some(context) => Some(context.clone()),
             None => named_context(self.options, reference, platform).map_err(fault)?,
@@ -148,38 +128,19 @@ impl<'a> Build<'a> {
                 let via = Via::NamedContext { name: context.name };
                 (loaded.op, loaded.platform, via, loaded.base, loaded.when)
             }
-            None => (
-                Some(op),
-                Some(platform.clone()),
-                via(state, index),
-                Base::Image,
-                When::Planning,
-            ),
+            None => {
+                (Some(op), Some(platform.clone()), via(state, index), Base::Image, When::Planning)
+            }
         };
         let (lines, text) = (Some(state.lines), state.written.clone());
         self.start(index, base);
-        Ok(op.map(|op| {
-            (
-                when,
-                SourceUse {
-                    op,
-                    platform,
-                    via,
-                    lines,
-                    text,
-                },
-            )
-        }))
+        Ok(op.map(|op| (when, SourceUse { op, platform, via, lines, text })))
     }
 
     fn start(&mut self, index: usize, base: Base) {
         let variables = Variables::of_base(base, &self.target.os);
         if let Some(done) = self.done.get_mut(index) {
-            *done = Some(Done {
-                variables,
-                uses: Vec::new(),
-                added: Vec::new(),
-            });
+            *done = Some(Done { variables, uses: Vec::new(), added: Vec::new() });
         }
     }
 
@@ -196,11 +157,7 @@ impl<'a> Build<'a> {
         let Some(variables) = of_base.or(own).map(|done| done.variables.clone()) else {
             return Ok(());
         };
-        let mut done = Done {
-            variables,
-            uses: Vec::new(),
-            added: Vec::new(),
-        };
+        let mut done = Done { variables, uses: Vec::new(), added: Vec::new() };
         for command in &state.commands {
             self.instruction(index, command, &mut done, plan)
                 .map_err(|problem| Fault::at(command.instruction.lines, problem))?;
@@ -223,8 +180,7 @@ impl<'a> Build<'a> {
             InstructionKind::Arg(pairs) => {
                 for (name, default) in pairs {
                     let pair = (name.as_str(), default.as_deref());
-                    done.variables
-                        .declare(pair, self.options, &self.globals, reading)?;
+                    done.variables.declare(pair, self.options, &self.globals, reading)?;
                 }
             }
             InstructionKind::Env(pairs) => {
@@ -232,10 +188,7 @@ impl<'a> Build<'a> {
                 let mut words = Vec::new();
                 for (name, value) in pairs {
                     let name = done.variables.expand(name, self.escape, &self.budget)?;
-                    words.push((
-                        name,
-                        done.variables.expand(value, self.escape, &self.budget)?,
-                    ));
+                    words.push((name, done.variables.expand(value, self.escape, &self.budget)?));
                 }
                 for (name, value) in words {
                     done.variables.set(&name.text, value);
@@ -246,28 +199,15 @@ impl<'a> Build<'a> {
             InstructionKind::Add(add) => {
                 let variables = &done.variables;
                 let expand = |word: &str| variables.expand(word, self.escape, &self.budget);
-                for Added {
-                    op,
-                    text,
-                    uncertain,
-                } in add_op(add, self.options, expand)?
-                {
+                for Added { op, text, uncertain } in add_op(add, self.options, expand)? {
                     if let (None, Some(name)) = (&op, &uncertain) {
                         // It expands to a path here; with the base's value it may be a URL.
-                        let kind = WarningKind::BaseVariable {
-                            name: name.to_string(),
-                        };
+                        let kind = WarningKind::BaseVariable { name: name.to_string() };
                         plan.warn(Some(command.instruction.lines), kind);
                     }
                     let Some(op) = op else { continue };
                     let (via, lines) = (Via::Add, Some(command.instruction.lines));
-                    let source = SourceUse {
-                        op,
-                        platform: None,
-                        via,
-                        lines,
-                        text,
-                    };
+                    let source = SourceUse { op, platform: None, via, lines, text };
                     done.added.push((source, uncertain));
                 }
             }
@@ -322,10 +262,7 @@ impl<'a> Build<'a> {
             return Ok(());
         };
         if state.kind == StateKind::Stage && used >= user && state.replaced.is_none() {
-            return Err(Problem::LaterStage {
-                verb,
-                stage: label(state, used),
-            });
+            return Err(Problem::LaterStage { verb, stage: label(state, used) });
         }
         Ok(())
     }
@@ -351,11 +288,7 @@ impl<'a> Build<'a> {
     /// `SOURCE_DATE_EPOCH` may name a stage or a context: the time is taken from its one source.
     fn epoch(&self, plan: &mut Plan) -> Result<(), Fault> {
         const NAME: &str = "SOURCE_DATE_EPOCH";
-        let value = self
-            .options
-            .build_arg(NAME)
-            .or(self.globals.get(NAME))
-            .unwrap_or_default();
+        let value = self.options.build_arg(NAME).or(self.globals.get(NAME)).unwrap_or_default();
         if value.is_empty() || value == "context" || value.parse::<i64>().is_ok() {
             return Ok(());
         }
@@ -373,14 +306,8 @@ impl<'a> Build<'a> {
             }
             return Ok(());
         }
-        let stages = self
-            .graph
-            .states
-            .iter()
-            .filter(|state| state.kind == StateKind::Stage);
-        let invalid = || Problem::Epoch {
-            value: value.to_owned(),
-        };
+        let stages = self.graph.states.iter().filter(|state| state.kind == StateKind::Stage);
+        let invalid = || Problem::Epoch { value: value.to_owned() };
         let stage = stages
             .filter(|state| state.name.as_deref() == Some(&*value.to_lowercase()))
             .find(|_| true)
@@ -403,11 +330,7 @@ impl<'a> Build<'a> {
                     let added = add_op(add, self.options, expand).map_err(fault)?;
                     for (op, text) in added.into_iter().filter_map(|it| Some((it.op?, it.text))) {
                         let lines = Some(command.instruction.lines);
-                        plan.add(SourceUse {
-                            lines,
-                            text,
-                            ..place(op, None)
-                        });
+                        plan.add(SourceUse { lines, text, ..place(op, None) });
                     }
                 }
                 InstructionKind::From(_)
@@ -424,9 +347,7 @@ impl<'a> Build<'a> {
 
 fn via(state: &State, index: usize) -> Via {
     match &state.kind {
-        StateKind::Stage => Via::From {
-            stage: label(state, index),
-        },
+        StateKind::Stage => Via::From { stage: label(state, index) },
         StateKind::Named(via) => via.clone(),
     }
 }

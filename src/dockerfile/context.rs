@@ -72,10 +72,7 @@ pub(super) fn named_context(
 }
 
 fn parse_image(name: &str) -> Result<ImageSource, Problem> {
-    ImageSource::parse(name).map_err(|error| Problem::ImageName {
-        written: name.to_owned(),
-        error,
-    })
+    ImageSource::parse(name).map_err(|error| Problem::ImageName { written: name.to_owned(), error })
 }
 
 fn familiar(image: &ImageSource) -> String {
@@ -83,9 +80,7 @@ fn familiar(image: &ImageSource) -> String {
     let short = image.familiar_repo();
     let rest = whole.strip_prefix(&image.full_repo()).unwrap_or_default();
     let text = format!("{short}{rest}");
-    text.strip_suffix(":latest")
-        .map(str::to_owned)
-        .unwrap_or(text)
+    text.strip_suffix(":latest").map(str::to_owned).unwrap_or(text)
 }
 
 /// The source of an image by name, as `FROM` has it.
@@ -113,10 +108,7 @@ impl NamedContext {
         if let Some(name) = value.strip_prefix("docker-image:") {
             let name = name.strip_prefix("//").unwrap_or(name);
             if name == super::graph::SCRATCH {
-                return Ok(Loaded {
-                    op: None,
-                    ..of_files(SourceOp::default())
-                });
+                return Ok(Loaded { op: None, ..of_files(SourceOp::default()) });
             }
             return Ok(of_image(image_op(name)?));
         }
@@ -124,15 +116,9 @@ impl NamedContext {
             return self.layout(layout).map(of_image);
         }
         if let Some(input) = value.strip_prefix("input:") {
-            let warning = Some(WarningKind::ClientInput {
-                name: input.to_owned(),
-            });
+            let warning = Some(WarningKind::ClientInput { name: input.to_owned() });
             let unknown = of_image(SourceOp::default());
-            return Ok(Loaded {
-                op: None,
-                warning,
-                ..unknown
-            });
+            return Ok(Loaded { op: None, warning, ..unknown });
         }
         if value.starts_with("target:") {
             return Err(self.invalid("targets of other builds exist in bake files only"));
@@ -155,10 +141,7 @@ impl NamedContext {
             (None, name) => name.to_owned(),
         };
         let op = SourceOp::new(format!("local://{name}"));
-        Ok(Loaded {
-            when: When::Planning,
-            ..of_files(op)
-        })
+        Ok(Loaded { when: When::Planning, ..of_files(op) })
     }
 
     fn layout(&self, layout: &str) -> Result<SourceOp, Problem> {
@@ -186,9 +169,7 @@ pub(super) fn main_context(options: &Options) -> Result<SourceOp, Problem> {
         if truth(options.build_arg("BUILDKIT_CONTEXT_KEEP_GIT_DIR")) {
             git.keep_git_dir = Some(true);
         }
-        let epoch = options
-            .build_arg("SOURCE_DATE_EPOCH")
-            .is_some_and(|value| !value.is_empty());
+        let epoch = options.build_arg("SOURCE_DATE_EPOCH").is_some_and(|value| !value.is_empty());
         if epoch && git.mtime.is_none() {
             git.mtime = Some("commit".into());
         }
@@ -197,11 +178,7 @@ pub(super) fn main_context(options: &Options) -> Result<SourceOp, Problem> {
     if url.starts_with("http://") || url.starts_with("https://") {
         return Ok(http_op(url));
     }
-    Err(invalid(
-        "context",
-        url,
-        "expected a directory, a git repository or a URL",
-    ))
+    Err(invalid("context", url, "expected a directory, a git repository or a URL"))
 }
 
 fn invalid(name: &str, value: &str, reason: &str) -> Problem {
@@ -213,9 +190,7 @@ fn invalid(name: &str, value: &str, reason: &str) -> Problem {
 }
 
 pub(super) fn git_error(error: crate::source::SourceError) -> Problem {
-    Problem::Git {
-        error: Box::new(error),
-    }
+    Problem::Git { error: Box::new(error) }
 }
 
 /// `BUILDKIT_GIT_ADVICE` reaches every git source.

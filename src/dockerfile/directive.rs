@@ -38,11 +38,7 @@ pub(super) fn detect_syntax(text: &str) -> Option<Syntax> {
             match parser.line(line) {
                 Ok(Some((name, value))) if name == "syntax" => {
                     let image = value.split(' ').next().unwrap_or_default().to_owned();
-                    return Some(Syntax {
-                        image,
-                        line: index + 1 + skipped,
-                        form,
-                    });
+                    return Some(Syntax { image, line: index + 1 + skipped, form });
                 }
                 Ok(Some(_)) => {}
                 Ok(None) | Err(_) => break,
@@ -51,11 +47,7 @@ pub(super) fn detect_syntax(text: &str) -> Option<Syntax> {
     }
     let json: serde_json::Map<String, serde_json::Value> = serde_json::from_str(body).ok()?;
     let image = json.get("syntax")?.as_str()?.to_owned();
-    Some(Syntax {
-        image,
-        line: 1 + skipped,
-        form: Form::Foreign,
-    })
+    Some(Syntax { image, line: 1 + skipped, form: Form::Foreign })
 }
 
 /// Reads directives until the first line that is none.
@@ -67,11 +59,7 @@ pub(super) struct Directives {
 
 impl Directives {
     pub(super) fn new(comment: &'static str) -> Self {
-        Self {
-            comment,
-            seen: Vec::new(),
-            done: false,
-        }
+        Self { comment, seen: Vec::new(), done: false }
     }
 
     /// The directive in `line`, as lower-case name and value.

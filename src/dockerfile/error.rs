@@ -33,10 +33,7 @@ pub(super) struct Fault {
 
 impl Fault {
     pub(super) fn at(lines: Lines, problem: impl Into<Problem>) -> Self {
-        Self {
-            lines: Some(lines),
-            problem: problem.into(),
-        }
+        Self { lines: Some(lines), problem: problem.into() }
     }
 
     pub(super) fn draw(self, text: &str) -> DockerfileError {
@@ -44,20 +41,13 @@ impl Fault {
             .lines
             .and_then(|lines| text.lines().nth(lines.start.saturating_sub(1)))
             .map(str::to_owned);
-        DockerfileError {
-            lines: self.lines,
-            source_line,
-            problem: Box::new(self.problem),
-        }
+        DockerfileError { lines: self.lines, source_line, problem: Box::new(self.problem) }
     }
 }
 
 impl From<Problem> for Fault {
     fn from(problem: Problem) -> Self {
-        Self {
-            lines: None,
-            problem,
-        }
+        Self { lines: None, problem }
     }
 }
 
@@ -362,10 +352,7 @@ pub enum ExpandError {
 }
 
 fn hint(nearest: &Option<String>) -> String {
-    nearest
-        .as_ref()
-        .map(|name| format!(" (did you mean {name}?)"))
-        .unwrap_or_default()
+    nearest.as_ref().map(|name| format!(" (did you mean {name}?)")).unwrap_or_default()
 }
 
 fn unset(variables: &[String]) -> String {
@@ -402,9 +389,7 @@ fn distance(a: &str, b: &str) -> usize {
         let mut beside = i + 1;
         for (right, above) in b.iter().zip(row.windows(2)) {
             let [diagonal, above] = above else { continue };
-            beside = (diagonal + usize::from(left != *right))
-                .min(above + 1)
-                .min(beside + 1);
+            beside = (diagonal + usize::from(left != *right)).min(above + 1).min(beside + 1);
             next.push(beside);
         }
         row = next;

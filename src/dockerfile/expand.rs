@@ -38,16 +38,12 @@ pub(super) struct Budget {
 
 impl Budget {
     pub(super) fn new(total: usize) -> Self {
-        Self {
-            left: Cell::new(total),
-            total,
-        }
+        Self { left: Cell::new(total), total }
     }
 
     fn spend(&self, bytes: usize) -> Result<(), ExpandError> {
         let left = self.left.get().checked_sub(bytes + 1);
-        self.left
-            .set(left.ok_or(ExpandError::TooLarge(self.total))?);
+        self.left.set(left.ok_or(ExpandError::TooLarge(self.total))?);
         Ok(())
     }
 }
@@ -66,12 +62,7 @@ pub(super) struct Mode {
 
 impl Mode {
     pub(super) fn plain(escape: char) -> Self {
-        Self {
-            escape,
-            raw_quotes: false,
-            raw_escapes: false,
-            keep_unset: false,
-        }
+        Self { escape, raw_quotes: false, raw_escapes: false, keep_unset: false }
     }
 }
 
@@ -106,11 +97,7 @@ pub(super) fn expand(
         depth: 0,
     };
     let (text, words) = lexer.until(None, mode.raw_escapes, false)?;
-    Ok(Expanded {
-        text,
-        words,
-        unset: lexer.unset,
-    })
+    Ok(Expanded { text, words, unset: lexer.unset })
 }
 
 struct Lexer<'a> {
@@ -196,9 +183,7 @@ impl Lexer<'_> {
             };
             text.push_str(&piece);
             if ch == '$' {
-                piece
-                    .chars()
-                    .for_each(|ch| words.push(&mut self.buffer, ch));
+                piece.chars().for_each(|ch| words.push(&mut self.buffer, ch));
             } else {
                 self.buffer.push_str(&piece);
                 words.in_word = true;
@@ -352,9 +337,8 @@ impl Lexer<'_> {
         if value.is_none() && self.mode.keep_unset {
             return Ok(format!("${{{name}{written}{word}}}"));
         }
-        let present = value
-            .clone()
-            .filter(|value| !(matches!(empty, EmptyIs::Unset) && value.is_empty()));
+        let present =
+            value.clone().filter(|value| !(matches!(empty, EmptyIs::Unset) && value.is_empty()));
         match ch {
             '-' => Ok(present.map_or(word, |value| value.to_string())),
             '+' => Ok(present.map_or(String::new(), |_| word)),
@@ -364,10 +348,7 @@ impl Lexer<'_> {
                     true => format!("is not allowed to be {state}"),
                     false => word,
                 };
-                ExpandError::Required {
-                    name: name.to_owned(),
-                    message,
-                }
+                ExpandError::Required { name: name.to_owned(), message }
             }),
             '#' | '%' => {
                 let (pattern, greedy) = match word.strip_prefix(ch) {
@@ -375,11 +356,7 @@ impl Lexer<'_> {
                     None => (word.as_str(), false),
                 };
                 let value = value.unwrap_or_default();
-                let side = if ch == '#' {
-                    pattern::Side::Start
-                } else {
-                    pattern::Side::End
-                };
+                let side = if ch == '#' { pattern::Side::Start } else { pattern::Side::End };
                 pattern::trim(&value, pattern, side, greedy)
             }
             _ => Err(ExpandError::Modifier(written)),
@@ -441,10 +418,7 @@ impl Lexer<'_> {
             self.rest.next();
             return first.to_string();
         }
-        while let Some(ch) = self
-            .rest
-            .next_if(|ch| is_letter(*ch) || is_digit(*ch) || *ch == '_')
-        {
+        while let Some(ch) = self.rest.next_if(|ch| is_letter(*ch) || is_digit(*ch) || *ch == '_') {
             name.push(ch);
         }
         name
@@ -460,24 +434,14 @@ enum EmptyIs {
 
 fn is_letter(ch: char) -> bool {
     static LETTER: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(r"^\p{L}$").ok());
-    if ch.is_ascii() {
-        ch.is_ascii_alphabetic()
-    } else {
-        matches(&LETTER, ch)
-    }
+    if ch.is_ascii() { ch.is_ascii_alphabetic() } else { matches(&LETTER, ch) }
 }
 
 fn is_digit(ch: char) -> bool {
     static DIGIT: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(r"^\p{Nd}$").ok());
-    if ch.is_ascii() {
-        ch.is_ascii_digit()
-    } else {
-        matches(&DIGIT, ch)
-    }
+    if ch.is_ascii() { ch.is_ascii_digit() } else { matches(&DIGIT, ch) }
 }
 
 fn matches(class: &LazyLock<Option<Regex>>, ch: char) -> bool {
-    class
-        .as_ref()
-        .is_some_and(|class| class.is_match(ch.encode_utf8(&mut [0; 4])))
+    class.as_ref().is_some_and(|class| class.is_match(ch.encode_utf8(&mut [0; 4])))
 }

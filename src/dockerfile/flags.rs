@@ -27,10 +27,7 @@ impl Flags {
             };
             let Some((name, kind)) = known.iter().find(|(flag, _)| *flag == name) else {
                 let nearest = nearest(name, known.iter().map(|(flag, _)| *flag));
-                return Err(Problem::UnknownFlag {
-                    flag: name.to_owned(),
-                    nearest,
-                });
+                return Err(Problem::UnknownFlag { flag: name.to_owned(), nearest });
             };
             let flag = || (*name).to_owned();
             if *kind != Kind::Texts && flags.text(name).is_some() {
@@ -46,10 +43,7 @@ impl Flags {
                     truth @ ("true" | "false") => truth.to_owned(),
                     _ => {
                         let value = value.to_owned();
-                        return Err(Problem::FlagNotBoolean {
-                            flag: flag(),
-                            value,
-                        });
+                        return Err(Problem::FlagNotBoolean { flag: flag(), value });
                     }
                 },
                 (Kind::Text | Kind::Texts, Some(value)) => value.to_owned(),
@@ -61,18 +55,12 @@ impl Flags {
 
     /// The value of a flag that is given once.
     pub(super) fn text(&self, name: &str) -> Option<&str> {
-        self.0
-            .iter()
-            .find(|(flag, _)| *flag == name)
-            .map(|(_, value)| value.as_str())
+        self.0.iter().find(|(flag, _)| *flag == name).map(|(_, value)| value.as_str())
     }
 
     /// The values of a flag, in order.
     pub(super) fn all<'f>(&'f self, name: &'f str) -> impl Iterator<Item = &'f str> {
-        self.0
-            .iter()
-            .filter(move |(flag, _)| *flag == name)
-            .map(|(_, value)| value.as_str())
+        self.0.iter().filter(move |(flag, _)| *flag == name).map(|(_, value)| value.as_str())
     }
 
     /// The value of a boolean flag, where it was given.

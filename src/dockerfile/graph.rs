@@ -71,12 +71,8 @@ impl<'o> Graph<'o> {
         (target, globals): (&Platform, &Variables),
         budget: &Budget,
     ) -> Result<Self, Fault> {
-        let mut graph = Self {
-            states: Vec::new(),
-            by_name: HashMap::new(),
-            escape: file.escape,
-            options,
-        };
+        let mut graph =
+            Self { states: Vec::new(), by_name: HashMap::new(), escape: file.escape, options };
         for stage in &file.stages {
             let state = graph.stage(stage, (target, globals), budget)?;
             graph.add(state);
@@ -100,42 +96,26 @@ impl<'o> Graph<'o> {
     ) -> Result<State, Fault> {
         let fault = |problem| Fault::at(stage.lines, problem);
         let from = &stage.from;
-        let base = globals
-            .expand(&from.base, self.escape, budget)
-            .map_err(fault)?;
+        let base = globals.expand(&from.base, self.escape, budget).map_err(fault)?;
         if base.text.is_empty() {
             let written = from.base.clone();
-            return Err(fault(Problem::BlankBase {
-                written,
-                variables: base.unset,
-            }));
+            return Err(fault(Problem::BlankBase { written, variables: base.unset }));
         }
         let platform = match &from.platform {
             None => None,
             Some(written) => {
-                let word = globals
-                    .expand(written, self.escape, budget)
-                    .map_err(fault)?;
+                let word = globals.expand(written, self.escape, budget).map_err(fault)?;
                 if word.text.is_empty() {
                     let written = written.clone();
-                    return Err(fault(Problem::BlankPlatform {
-                        written,
-                        variables: word.unset,
-                    }));
+                    return Err(fault(Problem::BlankPlatform { written, variables: word.unset }));
                 }
                 Some(Platform::parse(&word.text).map_err(|error| {
-                    fault(Problem::Platform {
-                        written: written.clone(),
-                        error,
-                    })
+                    fault(Problem::Platform { written: written.clone(), error })
                 })?)
             }
         };
         // The names `scratch` and `context` are never looked up among the named contexts.
-        let looked_up = from
-            .name
-            .as_deref()
-            .filter(|name| !matches!(*name, SCRATCH | "context"));
+        let looked_up = from.name.as_deref().filter(|name| !matches!(*name, SCRATCH | "context"));
         let replaced = looked_up
             .map(|name| named_context(self.options, name, platform.as_ref().unwrap_or(target)))
             .transpose()
@@ -183,8 +163,7 @@ impl<'o> Graph<'o> {
                 .iter()
                 .map(|mount| {
                     let from = mount.from.as_deref().unwrap_or(SCRATCH);
-                    self.find(from)
-                        .unwrap_or_else(|| self.image(from, Via::MountFrom, lines))
+                    self.find(from).unwrap_or_else(|| self.image(from, Via::MountFrom, lines))
                 })
                 .collect(),
             InstructionKind::Arg(_)
@@ -194,36 +173,22 @@ impl<'o> Graph<'o> {
             | InstructionKind::Onbuild(_)
             | InstructionKind::Other => Vec::new(),
         };
-        Ok(Command {
-            instruction,
-            sources,
-        })
+        Ok(Command { instruction, sources })
     }
 
     fn copied(&mut self, from: &str, lines: Lines) -> Result<usize, Fault> {
         let fault = |problem| Fault::at(lines, problem);
         let mode = Mode::plain(self.escape);
-        let plain =
-            expand(from, mode, &NoVariables, &Budget::new(from.len() * 4)).map_err(|error| {
-                fault(Problem::Expand {
-                    word: from.to_owned(),
-                    error,
-                })
-            })?;
+        let plain = expand(from, mode, &NoVariables, &Budget::new(from.len() * 4))
+            .map_err(|error| fault(Problem::Expand { word: from.to_owned(), error }))?;
         if plain.text != from {
             return Err(fault(Problem::VariableInFrom { option: "--from" }));
         }
         if let Ok(index) = from.parse::<i64>() {
-            let state = usize::try_from(index)
-                .ok()
-                .filter(|index| *index < self.states.len());
-            return state.ok_or(fault(Problem::StageIndex {
-                index: from.to_owned(),
-            }));
+            let state = usize::try_from(index).ok().filter(|index| *index < self.states.len());
+            return state.ok_or(fault(Problem::StageIndex { index: from.to_owned() }));
         }
-        Ok(self
-            .find(from)
-            .unwrap_or_else(|| self.image(from, Via::CopyFrom, lines)))
+        Ok(self.find(from).unwrap_or_else(|| self.image(from, Via::CopyFrom, lines)))
     }
 
     fn image(&mut self, name: &str, via: Via, lines: Lines) -> usize {
@@ -243,38 +208,22 @@ impl<'o> Graph<'o> {
 
     /// The stage that is built.
     pub(super) fn target(&self) -> Result<usize, Fault> {
-        let stages = self
-            .states
-            .iter()
-            .filter(|state| state.kind == StateKind::Stage);
-        let Some(name) = self
-            .options
-            .target
-            .as_deref()
-            .filter(|name| !name.is_empty())
-        else {
+        let stages = self.states.iter().filter(|state| state.kind == StateKind::Stage);
+        let Some(name) = self.options.target.as_deref().filter(|name| !name.is_empty()) else {
             // BuildKit's default is the last stage; images are not among the states yet.
             return Ok(stages.count().saturating_sub(1));
         };
         self.find(name).ok_or_else(|| {
             let names = stages.filter_map(|stage| stage.name.as_deref());
             let nearest = nearest(name, names);
-            Problem::Target {
-                name: name.to_owned(),
-                nearest,
-            }
-            .into()
+            Problem::Target { name: name.to_owned(), nearest }.into()
         })
     }
 
     /// What `target` needs: bases, and all that a command of a needed stage names.
     pub(super) fn reachable(&self, target: usize) -> Vec<bool> {
         self.walk(target, |state| {
-            state
-                .commands
-                .iter()
-                .flat_map(|command| command.sources.iter().copied())
-                .collect()
+            state.commands.iter().flat_map(|command| command.sources.iter().copied()).collect()
         })
     }
 
@@ -301,17 +250,10 @@ impl<'o> Graph<'o> {
         loop {
             let reachable = self.reachable(target);
             let mut depends = false;
-            for (index, _) in reachable
-                .iter()
-                .enumerate()
-                .filter(|(_, reached)| **reached)
-            {
+            for (index, _) in reachable.iter().enumerate().filter(|(_, reached)| **reached) {
                 let mut commands = Vec::new();
                 for (text, lines) in self.triggers_of(index) {
-                    let limit = Problem::TooLarge {
-                        what: "ONBUILD triggers",
-                        limit: MAX_TRIGGERS,
-                    };
+                    let limit = Problem::TooLarge { what: "ONBUILD triggers", limit: MAX_TRIGGERS };
                     left = usize::checked_sub(left, 1).ok_or(Fault::at(lines, limit))?;
                     commands.push(self.command(trigger(&text, lines)?)?);
                 }

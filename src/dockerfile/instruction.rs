@@ -77,10 +77,7 @@ pub(super) struct Add {
 /// Reads one instruction.
 pub(super) fn instruction(node: &Node, escape: char) -> Result<Instruction, Fault> {
     kind(node, escape)
-        .map(|kind| Instruction {
-            kind,
-            lines: node.lines,
-        })
+        .map(|kind| Instruction { kind, lines: node.lines })
         .map_err(|problem| Fault::at(node.lines, problem))
 }
 
@@ -109,16 +106,7 @@ fn kind(node: &Node, escape: char) -> Result<InstructionKind, Problem> {
         }
         "HEALTHCHECK" => {
             let text = |name| (name, Kind::Text);
-            flags(
-                &[
-                    "interval",
-                    "timeout",
-                    "start-period",
-                    "start-interval",
-                    "retries",
-                ]
-                .map(text),
-            )?;
+            flags(&["interval", "timeout", "start-period", "start-interval", "retries"].map(text))?;
             wants(head, "HEALTHCHECK", Count::Some)
         }
         "MAINTAINER" => flags(&[]).and_then(|_| wants(head, "MAINTAINER", Count::One)),
@@ -140,10 +128,7 @@ fn kind(node: &Node, escape: char) -> Result<InstructionKind, Problem> {
 }
 
 fn arguments(instruction: &'static str, wanted: &'static str) -> Problem {
-    Problem::Arguments {
-        instruction,
-        wanted,
-    }
+    Problem::Arguments { instruction, wanted }
 }
 
 enum Count {
@@ -174,24 +159,15 @@ fn from(head: &Head) -> Result<InstructionKind, Problem> {
     let name = name.map(|name| stage_name(name)).transpose()?;
     let flags = Flags::parse(&head.flags, &[("platform", Kind::Text)])?;
     // An empty --platform= is as good as none.
-    let platform = flags
-        .text("platform")
-        .filter(|text| !text.is_empty())
-        .map(str::to_owned);
-    Ok(InstructionKind::From(From {
-        base: base.clone(),
-        name,
-        platform,
-    }))
+    let platform = flags.text("platform").filter(|text| !text.is_empty()).map(str::to_owned);
+    Ok(InstructionKind::From(From { base: base.clone(), name, platform }))
 }
 
 fn stage_name(written: &str) -> Result<String, Problem> {
     let name = written.to_lowercase();
     let tail = |ch: char| ch.is_ascii_lowercase() || ch.is_ascii_digit() || "-_.".contains(ch);
     if !name.starts_with(|ch: char| ch.is_ascii_lowercase()) || !name.chars().all(tail) {
-        return Err(Problem::StageName {
-            name: written.to_owned(),
-        });
+        return Err(Problem::StageName { name: written.to_owned() });
     }
     Ok(name)
 }
@@ -205,18 +181,11 @@ fn arg(head: &Head, escape: char) -> Result<InstructionKind, Problem> {
         return Err(arguments("ARG", "at least one argument"));
     }
     let pair = |word: String| match word.split_once('=') {
-        Some(("", _)) => Err(Problem::KeyValue {
-            instruction: "ARG",
-            word,
-        }),
+        Some(("", _)) => Err(Problem::KeyValue { instruction: "ARG", word }),
         Some((name, value)) => Ok((name.to_owned(), Some(value.to_owned()))),
         None => Ok((word, None)),
     };
-    words
-        .into_iter()
-        .map(pair)
-        .collect::<Result<_, _>>()
-        .map(InstructionKind::Arg)
+    words.into_iter().map(pair).collect::<Result<_, _>>().map(InstructionKind::Arg)
 }
 
 fn pairs(
@@ -236,10 +205,7 @@ fn pairs(
         let (name, value) = text
             .split_once(super::words::is_space)
             .ok_or(arguments(instruction, "two arguments"))?;
-        return Ok(vec![(
-            name.into(),
-            value.trim_start_matches(super::words::is_space).into(),
-        )]);
+        return Ok(vec![(name.into(), value.trim_start_matches(super::words::is_space).into())]);
     }
     let pair = |word: String| match word.split_once('=') {
         Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
@@ -254,14 +220,8 @@ fn copy(head: &Head) -> Result<InstructionKind, Problem> {
     let bools = ["link", "parents"].map(|name| (name, Kind::Bool));
     let known = [text.as_slice(), &bools, &[("exclude", Kind::Texts)]].concat();
     let flags = Flags::parse(&head.flags, &known)?;
-    let from = flags
-        .text("from")
-        .filter(|from| !from.is_empty())
-        .map(str::to_owned);
-    Ok(InstructionKind::Copy(Copy {
-        from,
-        sources: without_heredocs(words, "COPY")?,
-    }))
+    let from = flags.text("from").filter(|from| !from.is_empty()).map(str::to_owned);
+    Ok(InstructionKind::Copy(Copy { from, sources: without_heredocs(words, "COPY")? }))
 }
 
 fn add(head: &Head) -> Result<InstructionKind, Problem> {
@@ -280,10 +240,7 @@ fn add(head: &Head) -> Result<InstructionKind, Problem> {
 fn sources(head: &Head, instruction: &'static str) -> Result<Vec<String>, Problem> {
     let words = head.list();
     if words.len() < 2 {
-        return Err(arguments(
-            instruction,
-            "at least two arguments: a source and a destination",
-        ));
+        return Err(arguments(instruction, "at least two arguments: a source and a destination"));
     }
     Ok(words)
 }
@@ -308,11 +265,7 @@ fn run(head: &Head) -> Result<InstructionKind, Problem> {
         ("device", Kind::Texts),
     ];
     let flags = Flags::parse(&head.flags, &known)?;
-    flags
-        .all("mount")
-        .map(Mount::parse)
-        .collect::<Result<_, _>>()
-        .map(InstructionKind::Run)
+    flags.all("mount").map(Mount::parse).collect::<Result<_, _>>().map(InstructionKind::Run)
 }
 
 fn onbuild(head: &Head, text: &str, heredocs: &[Heredoc]) -> Result<InstructionKind, Problem> {
@@ -320,11 +273,7 @@ fn onbuild(head: &Head, text: &str, heredocs: &[Heredoc]) -> Result<InstructionK
         return Err(arguments("ONBUILD", "at least one argument"));
     };
     let text = text.trim();
-    let mut trigger = text
-        .strip_prefix(&head.keyword)
-        .unwrap_or(text)
-        .trim_start()
-        .to_owned();
+    let mut trigger = text.strip_prefix(&head.keyword).unwrap_or(text).trim_start().to_owned();
     for heredoc in heredocs {
         trigger.push('\n');
         trigger.push_str(&heredoc.content);

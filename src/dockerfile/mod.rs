@@ -170,10 +170,7 @@ pub struct Lines {
 
 impl Lines {
     fn one(line: usize) -> Self {
-        Self {
-            start: line,
-            end: line,
-        }
+        Self { start: line, end: line }
     }
 }
 

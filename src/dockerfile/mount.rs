@@ -74,21 +74,16 @@ impl Mount {
                 Some((key, value)) => (key.to_lowercase(), Some(expand(value)?)),
                 None => (field.to_lowercase(), None),
             };
-            let bare = matches!(
-                key.as_str(),
-                "readonly" | "ro" | "readwrite" | "rw" | "required"
-            );
+            let bare = matches!(key.as_str(), "readonly" | "ro" | "readwrite" | "rw" | "required");
             if !KEYS.contains(&key.as_str()) {
                 let hint = nearest(&key, KEYS);
-                let hint = hint
-                    .map(|key| format!(" (did you mean {key}?)"))
-                    .unwrap_or_default();
+                let hint = hint.map(|key| format!(" (did you mean {key}?)")).unwrap_or_default();
                 return Err(mount(format!("unexpected key '{key}' in '{field}'{hint}")).into());
             }
             match value {
                 None if !bare => {
                     return Err(
-                        mount(format!("invalid field '{field}' must be a key=value pair")).into(),
+                        mount(format!("invalid field '{field}' must be a key=value pair")).into()
                     );
                 }
                 Some(value) if key == "type" => {
@@ -109,9 +104,7 @@ impl Mount {
 }
 
 fn mount(reason: impl Into<String>) -> Problem {
-    Problem::Mount {
-        reason: reason.into(),
-    }
+    Problem::Mount { reason: reason.into() }
 }
 
 /// One record of RFC 4180.

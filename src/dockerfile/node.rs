@@ -55,10 +55,7 @@ pub(super) fn parse(text: &str) -> Result<Nodes, Fault> {
     if nodes.is_empty() {
         return Err(Problem::NoInstructions.into());
     }
-    Ok(Nodes {
-        nodes,
-        escape: reader.escape,
-    })
+    Ok(Nodes { nodes, escape: reader.escape })
 }
 
 struct Reader<'t> {
@@ -78,10 +75,7 @@ impl<'t> Reader<'t> {
         let (line, rest) = self.rest.split_at(end);
         self.line += 1;
         if line.strip_suffix('\n').unwrap_or(line).len() > MAX_LINE {
-            return Err(Fault::at(
-                Lines::one(self.line),
-                Problem::LongLine { limit: MAX_LINE },
-            ));
+            return Err(Fault::at(Lines::one(self.line), Problem::LongLine { limit: MAX_LINE }));
         }
         self.rest = rest;
         Ok(Some(line))
@@ -115,12 +109,7 @@ impl<'t> Reader<'t> {
             true => self.heredocs(&text, start)?,
             false => Vec::new(),
         };
-        Ok(Some(Node {
-            head,
-            text,
-            lines: lines(self.line),
-            heredocs,
-        }))
+        Ok(Some(Node { head, text, lines: lines(self.line), heredocs }))
     }
 
     fn directive(&mut self, line: &str) -> Result<(), Fault> {
@@ -144,11 +133,7 @@ impl<'t> Reader<'t> {
             return (line, true);
         };
         // An escaped escape character at the end is a character.
-        if piece.ends_with(self.escape) {
-            (line, true)
-        } else {
-            (piece, false)
-        }
+        if piece.ends_with(self.escape) { (line, true) } else { (piece, false) }
     }
 
     fn heredocs(&mut self, text: &str, start: usize) -> Result<Vec<Heredoc>, Fault> {
@@ -157,18 +142,11 @@ impl<'t> Reader<'t> {
             loop {
                 let Some(raw) = self.next()? else {
                     let name = heredoc.name.clone();
-                    let lines = Lines {
-                        start,
-                        end: self.line,
-                    };
+                    let lines = Lines { start, end: self.line };
                     return Err(Fault::at(lines, Problem::UnterminatedHeredoc { name }));
                 };
                 let line = raw.trim_end_matches(['\r', '\n']);
-                let line = if heredoc.chomp {
-                    line.trim_start_matches('\t')
-                } else {
-                    line
-                };
+                let line = if heredoc.chomp { line.trim_start_matches('\t') } else { line };
                 if line == heredoc.name {
                     break;
                 }
@@ -181,12 +159,7 @@ impl<'t> Reader<'t> {
 
 /// The heredocs that an instruction opens. A line that the lexer refuses opens none.
 fn heredocs_of(text: &str) -> Vec<Heredoc> {
-    let mode = Mode {
-        escape: '\\',
-        raw_quotes: true,
-        raw_escapes: true,
-        keep_unset: true,
-    };
+    let mode = Mode { escape: '\\', raw_quotes: true, raw_escapes: true, keep_unset: true };
     let words = expand(text, mode, &NoVariables, &Budget::new(text.len() * 4));
     let words = words.map(|expanded| expanded.words).unwrap_or_default();
     words.iter().filter_map(|word| heredoc(word)).collect()
@@ -194,9 +167,7 @@ fn heredocs_of(text: &str) -> Vec<Heredoc> {
 
 /// The heredoc that a word is, if it is one: `<<EOF`, `3<<-"EOF"`.
 pub(super) fn heredoc(word: &str) -> Option<Heredoc> {
-    let rest = word
-        .trim_start_matches(|ch: char| ch.is_ascii_digit())
-        .strip_prefix("<<")?;
+    let rest = word.trim_start_matches(|ch: char| ch.is_ascii_digit()).strip_prefix("<<")?;
     let (rest, chomp) = match rest.strip_prefix('-') {
         Some(rest) => (rest, true),
         None => (rest, false),
@@ -205,19 +176,10 @@ pub(super) fn heredoc(word: &str) -> Option<Heredoc> {
     if rest.is_empty() || rest.contains('<') {
         return None;
     }
-    let mode = Mode {
-        keep_unset: true,
-        ..Mode::plain('\\')
-    };
-    let words = expand(rest, mode, &NoVariables, &Budget::new(rest.len() * 4))
-        .ok()?
-        .words;
+    let mode = Mode { keep_unset: true, ..Mode::plain('\\') };
+    let words = expand(rest, mode, &NoVariables, &Budget::new(rest.len() * 4)).ok()?.words;
     let [name] = words.as_slice() else {
         return None;
     };
-    Some(Heredoc {
-        name: name.clone(),
-        chomp,
-        content: String::new(),
-    })
+    Some(Heredoc { name: name.clone(), chomp, content: String::new() })
 }

@@ -45,11 +45,7 @@ pub(super) fn replace(
     Ok(match regex.find(value) {
         Some(found) => {
             let (before, after) = (value.get(..found.start()), value.get(found.end()..));
-            format!(
-                "{}{replacement}{}",
-                before.unwrap_or_default(),
-                after.unwrap_or_default()
-            )
+            format!("{}{replacement}{}", before.unwrap_or_default(), after.unwrap_or_default())
         }
         None => value.to_owned(),
     })
@@ -78,16 +74,9 @@ fn mirror(pattern: &str) -> String {
 }
 
 fn compile(pattern: &str, greedy: bool, anchored: bool) -> Result<Regex, ExpandError> {
-    let invalid = |reason: String| ExpandError::Pattern {
-        pattern: pattern.to_owned(),
-        reason,
-    };
+    let invalid = |reason: String| ExpandError::Pattern { pattern: pattern.to_owned(), reason };
     let mut out = String::from(if anchored { "^" } else { "" });
-    let mut chars = pattern
-        .strip_prefix('\u{feff}')
-        .unwrap_or(pattern)
-        .chars()
-        .peekable();
+    let mut chars = pattern.strip_prefix('\u{feff}').unwrap_or(pattern).chars().peekable();
     while let Some(ch) = chars.next() {
         match ch {
             '*' => out.push_str(if greedy { ".*" } else { ".*?" }),

@@ -24,11 +24,7 @@ pub fn plan(text: &str, options: &Options) -> Result<Plan, DockerfileError> {
 
 fn read(text: &str, options: &Options) -> Result<Plan, Fault> {
     if text.len() > MAX_BYTES {
-        return Err(Problem::TooLarge {
-            what: "bytes",
-            limit: MAX_BYTES,
-        }
-        .into());
+        return Err(Problem::TooLarge { what: "bytes", limit: MAX_BYTES }.into());
     }
     let mut plan = Plan::default();
     let syntax = syntax(text, options);
@@ -39,28 +35,14 @@ fn read(text: &str, options: &Options) -> Result<Plan, Fault> {
     let file = match (stages::parse(text), syntax) {
         (Ok(file), _) => file,
         // Another frontend's language need not look like a Dockerfile.
-        (
-            Err(_),
-            Some((
-                Syntax {
-                    image,
-                    form: Form::Foreign,
-                    ..
-                },
-                _,
-            )),
-        ) => {
+        (Err(_), Some((Syntax { image, form: Form::Foreign, .. }, _))) => {
             plan.warn(None, WarningKind::NotADockerfile { image });
             return Ok(plan);
         }
         (Err(fault), _) => return Err(fault),
     };
     let default = [options.build_platform.clone()];
-    let platforms = if options.platforms.is_empty() {
-        &default[..]
-    } else {
-        &options.platforms
-    };
+    let platforms = if options.platforms.is_empty() { &default[..] } else { &options.platforms };
     for platform in platforms {
         Build::new(&file, options, platform)?.run(&mut plan)?;
     }
@@ -71,20 +53,8 @@ fn read(text: &str, options: &Options) -> Result<Plan, Fault> {
 fn syntax(text: &str, options: &Options) -> Option<(Syntax, Option<Lines>)> {
     match options.build_arg("BUILDKIT_SYNTAX") {
         Some(given) => {
-            let image = given
-                .trim()
-                .split(' ')
-                .next()
-                .unwrap_or_default()
-                .to_owned();
-            Some((
-                Syntax {
-                    image,
-                    line: 0,
-                    form: Form::Hash,
-                },
-                None,
-            ))
+            let image = given.trim().split(' ').next().unwrap_or_default().to_owned();
+            Some((Syntax { image, line: 0, form: Form::Hash }, None))
         }
         None => detect_syntax(text).map(|syntax| {
             let lines = Lines::one(syntax.line);
@@ -113,10 +83,7 @@ impl Plan {
         lines: &Option<Lines>,
         options: &Options,
     ) -> Result<(), Fault> {
-        let fault = |problem| Fault {
-            lines: *lines,
-            problem,
-        };
+        let fault = |problem| Fault { lines: *lines, problem };
         let text = syntax.image.clone();
         let named =
             named_context(options, &syntax.image, &options.build_platform).map_err(fault)?;
@@ -133,13 +100,7 @@ impl Plan {
         let stock = op.as_ref().is_some_and(|op| is_stock(&op.identifier));
         if let Some(op) = op {
             // The daemon resolves a frontend for its own platform.
-            self.add(SourceUse {
-                op,
-                platform: None,
-                via,
-                lines: *lines,
-                text: text.clone(),
-            });
+            self.add(SourceUse { op, platform: None, via, lines: *lines, text: text.clone() });
         }
         if !stock {
             self.warn(*lines, WarningKind::OtherFrontend { image: text });
@@ -157,36 +118,16 @@ impl Plan {
         if !(remote && options.dockerfile == DockerfileKind::Context) {
             let op = SourceOp::new("local://dockerfile");
             let via = Via::Dockerfile;
-            self.add(SourceUse {
-                op,
-                platform: None,
-                via,
-                lines: None,
-                text: String::new(),
-            });
+            self.add(SourceUse { op, platform: None, via, lines: None, text: String::new() });
         }
-        self.add(SourceUse {
-            op: context,
-            platform: None,
-            via: Via::Context,
-            lines: None,
-            text,
-        });
+        self.add(SourceUse { op: context, platform: None, via: Via::Context, lines: None, text });
         Ok(())
     }
 }
 
 fn is_stock(identifier: &str) -> bool {
-    let name = identifier
-        .strip_prefix("docker-image://")
-        .unwrap_or_default();
-    [
-        "docker.io/docker/dockerfile",
-        "docker.io/docker/dockerfile-upstream",
-    ]
-    .iter()
-    .any(|stock| {
-        name.strip_prefix(stock)
-            .is_some_and(|rest| rest.starts_with([':', '@']))
-    })
+    let name = identifier.strip_prefix("docker-image://").unwrap_or_default();
+    ["docker.io/docker/dockerfile", "docker.io/docker/dockerfile-upstream"]
+        .iter()
+        .any(|stock| name.strip_prefix(stock).is_some_and(|rest| rest.starts_with([':', '@'])))
 }

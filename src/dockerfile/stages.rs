@@ -31,42 +31,23 @@ pub(super) fn parse(text: &str) -> Result<File, Fault> {
         return Err(Problem::Empty.into());
     }
     let parsed = node::parse(text)?;
-    let mut file = File {
-        globals: Vec::new(),
-        stages: Vec::new(),
-        escape: parsed.escape,
-    };
+    let mut file = File { globals: Vec::new(), stages: Vec::new(), escape: parsed.escape };
     for node in &parsed.nodes {
         let read = instruction(node, parsed.escape)?;
         match (read.kind, file.stages.last_mut()) {
             (InstructionKind::From(from), _) => {
                 if file.stages.len() == MAX_STAGES {
-                    let problem = Problem::TooLarge {
-                        what: "stages",
-                        limit: MAX_STAGES,
-                    };
+                    let problem = Problem::TooLarge { what: "stages", limit: MAX_STAGES };
                     return Err(Fault::at(read.lines, problem));
                 }
-                file.stages.push(Stage {
-                    from,
-                    lines: read.lines,
-                    commands: Vec::new(),
-                });
+                file.stages.push(Stage { from, lines: read.lines, commands: Vec::new() });
             }
-            (kind, Some(stage)) => stage.commands.push(Instruction {
-                kind,
-                lines: read.lines,
-            }),
+            (kind, Some(stage)) => stage.commands.push(Instruction { kind, lines: read.lines }),
             (kind @ InstructionKind::Arg(_), None) => {
-                file.globals.push(Instruction {
-                    kind,
-                    lines: read.lines,
-                });
+                file.globals.push(Instruction { kind, lines: read.lines });
             }
             (_, None) => {
-                let problem = Problem::BeforeFrom {
-                    keyword: node.head.name(),
-                };
+                let problem = Problem::BeforeFrom { keyword: node.head.name() };
                 return Err(Fault::at(read.lines, problem));
             }
         }
@@ -81,12 +62,7 @@ pub(super) fn parse(text: &str) -> Result<File, Fault> {
 /// does not reach it: BuildKit reads triggers as files of their own.
 pub(super) fn trigger(text: &str, lines: Lines) -> Result<Instruction, Fault> {
     let refused = |instruction: &str| {
-        Fault::at(
-            lines,
-            Problem::Trigger {
-                instruction: instruction.to_owned(),
-            },
-        )
+        Fault::at(lines, Problem::Trigger { instruction: instruction.to_owned() })
     };
     let here = |fault: Fault| Fault::at(lines, fault.problem);
     let parsed = node::parse(text).map_err(here)?;

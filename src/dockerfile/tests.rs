@@ -65,9 +65,7 @@ fn render(plan: &Plan) -> String {
 fn identifiers(text: &str, asked: &str) -> Vec<String> {
     let plan = plan(text, &options(asked)).unwrap_or_else(|error| panic!("{error}\n{text}"));
     let sources = plan.sources.iter().map(|used| used.op.identifier.clone());
-    sources
-        .filter(|id| id != "local://dockerfile" && id != "local://context")
-        .collect()
+    sources.filter(|id| id != "local://dockerfile" && id != "local://context").collect()
 }
 
 fn check(text: &str, asked: &str, wanted: &[&str]) {
@@ -91,16 +89,8 @@ fn stages_that_the_target_needs() {
     check(file, "target B", &[ALPINE, BUSYBOX]);
     check(file, "target a", &[ALPINE]);
     check("FROM alpine AS a\nFROM a\nRUN x\n", "", &[ALPINE]);
-    check(
-        "FROM alpine\nFROM busybox\nCOPY --from=0 / /\n",
-        "",
-        &[ALPINE, BUSYBOX],
-    );
-    check(
-        "FROM scratch\nCOPY --from=alpine:3 / /\n",
-        "",
-        &["library/alpine:3"],
-    );
+    check("FROM alpine\nFROM busybox\nCOPY --from=0 / /\n", "", &[ALPINE, BUSYBOX]);
+    check("FROM scratch\nCOPY --from=alpine:3 / /\n", "", &["library/alpine:3"]);
     check(
         "FROM scratch\nRUN --mount=type=cache,target=/c,from=ghcr.io/a/b x\n",
         "",
@@ -112,11 +102,7 @@ fn stages_that_the_target_needs() {
         &[ALPINE, BUSYBOX],
     );
     // An index counts images that commands name as well, after the stages.
-    check(
-        "FROM scratch\nCOPY --from=alpine / /\nCOPY --from=1 / /\n",
-        "",
-        &[ALPINE],
-    );
+    check("FROM scratch\nCOPY --from=alpine / /\nCOPY --from=1 / /\n", "", &[ALPINE]);
     // The name of a stage is looked for in lower case, and nowhere is `scratch` an image.
     check("FROM alpine AS Builder\nFROM builder\n", "", &[ALPINE]);
     check("FROM scratch\n", "", &[]);
@@ -150,15 +136,9 @@ fn triggers_of_a_stage_run_in_the_stages_from_it() {
 #[test]
 fn added_sources() {
     for (arguments, wanted) in [
-        (
-            "https://a.b/c.tgz /x",
-            "https://a.b/c.tgz http.filename=c.tgz",
-        ),
+        ("https://a.b/c.tgz /x", "https://a.b/c.tgz http.filename=c.tgz"),
         ("https://a.b /x", "https://a.b http.filename=__unnamed__"),
-        (
-            "[\"https://a.b/c d\", \"/x\"]",
-            "https://a.b/c d http.filename=c d",
-        ),
+        ("[\"https://a.b/c d\", \"/x\"]", "https://a.b/c d http.filename=c d"),
         (
             "--checksum=sha256:24454f830cdb571e2c4ad15481119c43b3cafd48dd869a9b2945d1036d1dc68d https://a.b/c /x",
             "https://a.b/c http.checksum=sha256:24454f830cdb571e2c4ad15481119c43b3cafd48dd869a9b2945d1036d1dc68d http.filename=c",
@@ -197,58 +177,18 @@ fn variables_in_sources() {
         ("ARG V\nFROM alpine:${V:-5}", "", "library/alpine:5"),
         ("ARG A=alp\nARG B=${A}ine\nFROM $B", "", ALPINE),
         ("FROM alpine-$TARGETARCH", "", "library/alpine-amd64:latest"),
-        (
-            "FROM alpine-$TARGETARCH",
-            "platform linux/arm64",
-            "library/alpine-arm64:latest",
-        ),
-        (
-            "FROM x-$TARGETVARIANT-$BUILDARCH",
-            "platform linux/arm/v7",
-            "library/x-v7-amd64:latest",
-        ),
-        (
-            "FROM x-$TARGETARCH",
-            "arg TARGETARCH=mine",
-            "library/x-mine:latest",
-        ),
+        ("FROM alpine-$TARGETARCH", "platform linux/arm64", "library/alpine-arm64:latest"),
+        ("FROM x-$TARGETVARIANT-$BUILDARCH", "platform linux/arm/v7", "library/x-v7-amd64:latest"),
+        ("FROM x-$TARGETARCH", "arg TARGETARCH=mine", "library/x-mine:latest"),
         ("FROM x-$TARGETSTAGE AS s", "", "library/x-s:latest"),
         ("FROM x-$TARGETSTAGE", "", "library/x-default:latest"),
-        (
-            "FROM scratch\nARG U=https://a.b\nADD $U/c /",
-            "",
-            "https://a.b/c",
-        ),
-        (
-            "ARG U=https://a.b\nFROM scratch\nARG U\nADD $U/c /",
-            "",
-            "https://a.b/c",
-        ),
-        (
-            "FROM scratch\nENV U=https://a.b\nARG U=https://e.f\nADD $U/c /",
-            "",
-            "https://e.f/c",
-        ),
-        (
-            "FROM scratch\nENV U https://a.b/x y\nADD [\"$U\",\"/\"]",
-            "",
-            "https://a.b/x y",
-        ),
-        (
-            "FROM scratch\nENV A=x B=$A/c\nADD https://d.e$B /",
-            "",
-            "https://d.e/c",
-        ),
-        (
-            "FROM scratch AS a\nENV U=https://a.b\nFROM a\nADD $U/c /",
-            "",
-            "https://a.b/c",
-        ),
-        (
-            "FROM scratch\nARG U=https://a.b\nADD $U/c /",
-            "arg U=http://e.f",
-            "http://e.f/c",
-        ),
+        ("FROM scratch\nARG U=https://a.b\nADD $U/c /", "", "https://a.b/c"),
+        ("ARG U=https://a.b\nFROM scratch\nARG U\nADD $U/c /", "", "https://a.b/c"),
+        ("FROM scratch\nENV U=https://a.b\nARG U=https://e.f\nADD $U/c /", "", "https://e.f/c"),
+        ("FROM scratch\nENV U https://a.b/x y\nADD [\"$U\",\"/\"]", "", "https://a.b/x y"),
+        ("FROM scratch\nENV A=x B=$A/c\nADD https://d.e$B /", "", "https://d.e/c"),
+        ("FROM scratch AS a\nENV U=https://a.b\nFROM a\nADD $U/c /", "", "https://a.b/c"),
+        ("FROM scratch\nARG U=https://a.b\nADD $U/c /", "arg U=http://e.f", "http://e.f/c"),
         (
             "FROM scratch\nADD https://a.b/${HTTP_PROXY:-none} /",
             "arg HTTP_PROXY=p",
@@ -268,10 +208,7 @@ fn variables_in_sources() {
 fn what_the_base_image_may_set_is_said() {
     let text =
         "FROM alpine\nENV A=$B\nADD https://a.b/$A /\nADD $C /x\nARG D=1\nADD https://a.b/$D /\n";
-    insta::assert_snapshot!(
-        "base_variables",
-        render(&plan(text, &Options::default()).unwrap())
-    );
+    insta::assert_snapshot!("base_variables", render(&plan(text, &Options::default()).unwrap()));
 }
 
 #[test]
@@ -287,32 +224,17 @@ fn named_contexts() {
             "docker.io/library/golang=docker-image://y:1",
             vec![ALPINE, "https://a.b/c", "library/y:1"],
         ),
-        (
-            "golang::linux/amd64=docker-image://y:1",
-            vec![ALPINE, "https://a.b/c", "library/y:1"],
-        ),
+        ("golang::linux/amd64=docker-image://y:1", vec![ALPINE, "https://a.b/c", "library/y:1"]),
         (
             "golang::linux/arm64=docker-image://y:1",
             vec![ALPINE, "https://a.b/c", "library/golang:latest"],
         ),
-        (
-            "a=docker-image://y",
-            vec!["library/y:latest", "library/golang:latest"],
-        ),
+        ("a=docker-image://y", vec!["library/y:latest", "library/golang:latest"]),
         ("a=docker-image://scratch", vec!["library/golang:latest"]),
-        (
-            "a=https://h.i/x.git#main",
-            vec!["git://h.i/x.git#main", "library/golang:latest"],
-        ),
-        (
-            "a=https://h.i/x.tgz",
-            vec!["https://h.i/x.tgz", "library/golang:latest"],
-        ),
+        ("a=https://h.i/x.git#main", vec!["git://h.i/x.git#main", "library/golang:latest"]),
+        ("a=https://h.i/x.tgz", vec!["https://h.i/x.tgz", "library/golang:latest"]),
         ("a=./dir", vec!["local://a", "library/golang:latest"]),
-        (
-            "other=./dir",
-            vec![ALPINE, "https://a.b/c", "library/golang:latest"],
-        ),
+        ("other=./dir", vec![ALPINE, "https://a.b/c", "library/golang:latest"]),
         ("g=docker-image://z", vec!["library/z:latest"]),
         (
             layout_pair(&layout).leak(),
@@ -340,34 +262,17 @@ fn frontends() {
     let file = "FROM scratch\n";
     for (head, wanted) in [
         ("# syntax=docker/dockerfile:1\n", "docker/dockerfile:1"),
-        (
-            "#syntax = docker/dockerfile:1 # more\n",
-            "docker/dockerfile:1",
-        ),
-        (
-            "#!/usr/bin/env x\n# syntax=docker/dockerfile:1\n",
-            "docker/dockerfile:1",
-        ),
-        (
-            "\u{feff}# escape=`\n# SYNTAX=docker/dockerfile:1\r\n",
-            "docker/dockerfile:1",
-        ),
+        ("#syntax = docker/dockerfile:1 # more\n", "docker/dockerfile:1"),
+        ("#!/usr/bin/env x\n# syntax=docker/dockerfile:1\n", "docker/dockerfile:1"),
+        ("\u{feff}# escape=`\n# SYNTAX=docker/dockerfile:1\r\n", "docker/dockerfile:1"),
     ] {
         check(&format!("{head}{file}"), "", &[wanted]);
     }
     check("// syntax=x/y\n{}", "", &["x/y:latest"]);
     check("{\"syntax\": \"x/y\", \"a\": 1}", "", &["x/y:latest"]);
     check(file, "arg BUILDKIT_SYNTAX=x/y:1 more", &["x/y:1"]);
-    check(
-        "# syntax=a/b\nFROM scratch",
-        "arg BUILDKIT_SYNTAX=x/y:1",
-        &["x/y:1"],
-    );
-    check(
-        "# syntax=a/b\nFROM scratch",
-        "context a/b=docker-image://c/d",
-        &["c/d:latest"],
-    );
+    check("# syntax=a/b\nFROM scratch", "arg BUILDKIT_SYNTAX=x/y:1", &["x/y:1"]);
+    check("# syntax=a/b\nFROM scratch", "context a/b=docker-image://c/d", &["c/d:latest"]);
     check("# a comment\n# syntax=a/b\nFROM scratch", "", &[]);
     check(" # syntax=a/b\nFROM scratch", "", &[]);
 }
@@ -375,11 +280,7 @@ fn frontends() {
 #[test]
 fn contexts_that_are_sources() {
     let file = "FROM scratch\n";
-    check(
-        file,
-        "remote https://github.com/a/b.git#v1",
-        &["git://github.com/a/b.git#v1"],
-    );
+    check(file, "remote https://github.com/a/b.git#v1", &["git://github.com/a/b.git#v1"]);
     check(file, "remote github.com/a/b", &["git://github.com/a/b"]);
     check(file, "remote https://a.b/c.tgz", &["https://a.b/c.tgz"]);
     let all = |asked: &str| plan(file, &options(asked)).unwrap().sources.len();
@@ -403,33 +304,17 @@ fn lines_of_instructions() {
         "docker-image://docker.io/library/busybox:latest@sha256:{}",
         "0".repeat(64)
     ));
-    assert_eq!(
-        lines,
-        [Lines { start: 16, end: 17 }, Lines { start: 18, end: 19 }]
-    );
-    assert_eq!(
-        made.lines_of("https://a.b/c"),
-        [Lines { start: 13, end: 15 }]
-    );
+    assert_eq!(lines, [Lines { start: 16, end: 17 }, Lines { start: 18, end: 19 }]);
+    assert_eq!(made.lines_of("https://a.b/c"), [Lines { start: 13, end: 15 }]);
 }
 
 #[test]
 fn expansions() {
     let mut variables = Variables::of_base(Base::Known, "windows");
-    for (name, value) in [
-        ("x", "foo bar"),
-        ("e", ""),
-        ("p", "/usr/local/lib/a.tar.gz"),
-        ("s", "a*c*e"),
-        ("é", "u"),
-    ] {
-        variables.set(
-            name,
-            Word {
-                text: value.into(),
-                ..Word::default()
-            },
-        );
+    for (name, value) in
+        [("x", "foo bar"), ("e", ""), ("p", "/usr/local/lib/a.tar.gz"), ("s", "a*c*e"), ("é", "u")]
+    {
+        variables.set(name, Word { text: value.into(), ..Word::default() });
     }
     let budget = Budget::new(1 << 20);
     for line in include_str!("testdata/expansions.txt").lines() {
@@ -461,54 +346,16 @@ fn malformed() {
 
 #[test]
 fn limits() {
-    let error = |text: &str| {
-        plan(text, &Options::default())
-            .unwrap_err()
-            .problem
-            .as_ref()
-            .clone()
-    };
+    let error = |text: &str| plan(text, &Options::default()).unwrap_err().problem.as_ref().clone();
     assert_eq!(error(""), Problem::Empty);
-    assert_eq!(
-        error(&"#".repeat(17 << 20)),
-        Problem::TooLarge {
-            what: "bytes",
-            limit: 16 << 20
-        }
-    );
-    assert_eq!(
-        error(&format!("FROM {}", "a".repeat(1 << 16))),
-        Problem::LongLine { limit: 65535 }
-    );
-    assert_eq!(
-        error(&"FROM a\n".repeat(1001)),
-        Problem::TooLarge {
-            what: "stages",
-            limit: 1000
-        }
-    );
-    let doubling = format!(
-        "FROM scratch\nENV A=aaaaaaaa\n{}",
-        "ENV A=$A$A\n".repeat(64)
-    );
-    assert!(matches!(
-        error(&doubling),
-        Problem::Expand {
-            error: ExpandError::TooLarge(_),
-            ..
-        }
-    ));
+    assert_eq!(error(&"#".repeat(17 << 20)), Problem::TooLarge { what: "bytes", limit: 16 << 20 });
+    assert_eq!(error(&format!("FROM {}", "a".repeat(1 << 16))), Problem::LongLine { limit: 65535 });
+    assert_eq!(error(&"FROM a\n".repeat(1001)), Problem::TooLarge { what: "stages", limit: 1000 });
+    let doubling = format!("FROM scratch\nENV A=aaaaaaaa\n{}", "ENV A=$A$A\n".repeat(64));
+    assert!(matches!(error(&doubling), Problem::Expand { error: ExpandError::TooLarge(_), .. }));
     let nested = format!("FROM {}x{}", "${a:-".repeat(5000), "}".repeat(5000));
-    assert!(matches!(
-        error(&nested),
-        Problem::Expand {
-            error: ExpandError::TooDeep(64),
-            ..
-        }
-    ));
-    let chain: String = (0..900)
-        .map(|i| format!("FROM s{i} AS s{}\n", i + 1))
-        .collect();
+    assert!(matches!(error(&nested), Problem::Expand { error: ExpandError::TooDeep(64), .. }));
+    let chain: String = (0..900).map(|i| format!("FROM s{i} AS s{}\n", i + 1)).collect();
     check(&format!("FROM alpine AS s0\n{chain}"), "", &[ALPINE]);
 }
 
@@ -524,11 +371,7 @@ fn heredoc_words() {
         ("<<A B", None),
         ("a<<EOF", None),
     ] {
-        assert_eq!(
-            super::node::heredoc(word).map(|it| it.name).as_deref(),
-            wanted,
-            "{word}"
-        );
+        assert_eq!(super::node::heredoc(word).map(|it| it.name).as_deref(), wanted, "{word}");
     }
     assert!(Mode::plain('`').escape == '`');
 }
@@ -581,9 +424,6 @@ mod properties {
 
     #[test]
     fn the_file_itself() {
-        insta::assert_snapshot!(
-            "service",
-            render(&plan(REAL, &options("arg VERSION=2")).unwrap())
-        );
+        insta::assert_snapshot!("service", render(&plan(REAL, &options("arg VERSION=2")).unwrap()));
     }
 }

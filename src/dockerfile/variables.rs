@@ -71,18 +71,9 @@ impl Lookup for Reading<'_> {
 impl Variables {
     /// The variables of a stage before its first instruction.
     pub(super) fn of_base(base: Base, os: &str) -> Self {
-        let mut variables = Self {
-            base,
-            ..Self::default()
-        };
+        let mut variables = Self { base, ..Self::default() };
         if base == Base::Known && os != "windows" {
-            variables.set(
-                "PATH",
-                Word {
-                    text: DEFAULT_PATH.into(),
-                    ..Word::default()
-                },
-            );
+            variables.set("PATH", Word { text: DEFAULT_PATH.into(), ..Word::default() });
         }
         variables
     }
@@ -106,13 +97,7 @@ impl Variables {
             ("TARGETSTAGE", stage.unwrap_or("default")),
         ] {
             let value = options.build_arg(name).unwrap_or(value);
-            variables.set(
-                name,
-                Word {
-                    text: value.to_owned(),
-                    ..Word::default()
-                },
-            );
+            variables.set(name, Word { text: value.to_owned(), ..Word::default() });
         }
         variables
     }
@@ -122,10 +107,7 @@ impl Variables {
     }
 
     pub(super) fn set(&mut self, name: &str, word: Word) {
-        let value = Value {
-            text: word.text.into(),
-            uncertain: word.uncertain,
-        };
+        let value = Value { text: word.text.into(), uncertain: word.uncertain };
         Arc::make_mut(&mut self.values).insert(name.into(), value);
     }
 
@@ -140,22 +122,13 @@ impl Variables {
         escape: char,
         budget: &Budget,
     ) -> Result<Word, Problem> {
-        let reading = Reading {
-            variables: self,
-            uncertain: RefCell::new(None),
-        };
+        let reading = Reading { variables: self, uncertain: RefCell::new(None) };
         let expanded: Result<Expanded, ExpandError> =
             expand(word, Mode::plain(escape), &reading, budget);
-        let Expanded { text, unset, .. } = expanded.map_err(|error| Problem::Expand {
-            word: word.chars().take(200).collect(),
-            error,
-        })?;
+        let Expanded { text, unset, .. } = expanded
+            .map_err(|error| Problem::Expand { word: word.chars().take(200).collect(), error })?;
         let unset = unset.into_iter().collect();
-        Ok(Word {
-            text,
-            unset,
-            uncertain: reading.uncertain.into_inner(),
-        })
+        Ok(Word { text, unset, uncertain: reading.uncertain.into_inner() })
     }
 
     /// `ARG` within a stage: the build argument, the default, or the global value, in this order.
@@ -166,10 +139,7 @@ impl Variables {
         globals: &Self,
         (escape, budget): (char, &Budget),
     ) -> Result<(), Problem> {
-        let known = |text: &str| Word {
-            text: text.to_owned(),
-            ..Word::default()
-        };
+        let known = |text: &str| Word { text: text.to_owned(), ..Word::default() };
         let word = match (options.build_arg(name), default) {
             (Some(given), _) => Some(known(given)),
             (None, Some(default)) => Some(self.expand(default, escape, budget)?),
@@ -189,10 +159,7 @@ impl Variables {
         (escape, budget): (char, &Budget),
     ) -> Result<(), Problem> {
         let word = match (options.build_arg(name), default) {
-            (Some(given), _) => Word {
-                text: given.to_owned(),
-                ..Word::default()
-            },
+            (Some(given), _) => Word { text: given.to_owned(), ..Word::default() },
             (None, Some(default)) => self.expand(default, escape, budget)?,
             (None, None) => return Ok(()),
         };

@@ -59,14 +59,9 @@ pub(super) fn split_command(line: &str, escape: char) -> Result<Head, Problem> {
     }
     let inner = split_one(rest, escape)?;
     if matches!(inner.name().as_str(), "ONBUILD" | "MAINTAINER" | "FROM") {
-        return Err(Problem::Trigger {
-            instruction: inner.name(),
-        });
+        return Err(Problem::Trigger { instruction: inner.name() });
     }
-    Ok(Head {
-        arguments: Arguments::Trigger(Box::new(inner)),
-        ..head
-    })
+    Ok(Head { arguments: Arguments::Trigger(Box::new(inner)), ..head })
 }
 
 fn split_one(line: &str, escape: char) -> Result<Head, Problem> {
@@ -88,11 +83,7 @@ fn split_one(line: &str, escape: char) -> Result<Head, Problem> {
         Some(words) => Arguments::Json(words),
         None => Arguments::Text(rest.to_owned()),
     };
-    Ok(Head {
-        keyword: keyword.to_owned(),
-        flags,
-        arguments,
-    })
+    Ok(Head { keyword: keyword.to_owned(), flags, arguments })
 }
 
 fn json(text: &str) -> Result<Option<Vec<String>>, Problem> {

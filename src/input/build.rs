@@ -95,19 +95,9 @@ pub fn build<'a>(
         platform: Cow::Borrowed(platform),
         children: Vec::new(),
     };
-    let mut builder = Builder {
-        known,
-        env,
-        path: Vec::new(),
-        materials: 0,
-        notes: Vec::new(),
-    };
+    let mut builder = Builder { known, env, path: Vec::new(), materials: 0, notes: Vec::new() };
     let (input, node) = builder.node(node)?;
-    Ok(Document {
-        input,
-        node,
-        notes: builder.notes,
-    })
+    Ok(Document { input, node, notes: builder.notes })
 }
 
 struct Builder<'b> {
@@ -121,10 +111,7 @@ struct Builder<'b> {
 impl Builder<'_> {
     fn node<'a>(&mut self, mut node: Node<'a>) -> Result<(Input, Node<'a>), InputError> {
         let meta = self.known.get(&self.path);
-        let mut input = Input {
-            env: self.env(),
-            ..Input::default()
-        };
+        let mut input = Input { env: self.env(), ..Input::default() };
         match node.source.as_ref() {
             Source::Image(source) => {
                 let meta = meta.and_then(|meta| meta.image.as_ref());
@@ -144,17 +131,10 @@ impl Builder<'_> {
                 let meta = meta.and_then(|meta| meta.git.as_ref());
                 git::fill(&mut input, source, meta)?;
             }
-            Source::Local(source) => {
-                input.local = Some(Local {
-                    name: source.name.clone(),
-                })
-            }
+            Source::Local(source) => input.local = Some(Local { name: source.name.clone() }),
             Source::OciLayout(source) => {
                 let digest = source.digest.clone().unwrap_or_default();
-                input.oci_layout = Some(OciLayout {
-                    name: source.name.clone(),
-                    digest,
-                });
+                input.oci_layout = Some(OciLayout { name: source.name.clone(), digest });
             }
             Source::Blob(source) => {
                 input.blob = Some(Blob {
@@ -170,10 +150,7 @@ impl Builder<'_> {
 
     fn env(&self) -> Env {
         let depth = u32::try_from(self.path.len()).unwrap_or(u32::MAX);
-        Env {
-            depth,
-            ..self.env.clone()
-        }
+        Env { depth, ..self.env.clone() }
     }
 
     fn image(
@@ -184,17 +161,12 @@ impl Builder<'_> {
         input: &mut Input,
     ) -> Result<(Image, Option<Statement>), InputError> {
         let mut image = named(source, platform);
-        let digest = meta
-            .and_then(|meta| meta.digest.as_deref())
-            .unwrap_or_default();
+        let digest = meta.and_then(|meta| meta.digest.as_deref()).unwrap_or_default();
         match &source.digest {
             // A material is not what is fetched, and its own digest stays the evidence.
             Some(own) if self.path.is_empty() && !digest.is_empty() && own != digest => {
                 let (reference, resolved) = (image.reference, digest.into());
-                return Err(InputError::OtherImage {
-                    reference,
-                    resolved,
-                });
+                return Err(InputError::OtherImage { reference, resolved });
             }
             Some(_) => {}
             None if digest.is_empty() => input.unresolved.add(Field::ImageChecksum),
@@ -221,12 +193,11 @@ impl Builder<'_> {
         input: &mut Input,
     ) -> Result<Option<Statement>, InputError> {
         let found = provenance::read(chain)?;
-        self.notes
-            .extend(found.malformed.into_iter().map(|reason| Note {
-                path: self.path.clone(),
-                field: Field::ImageProvenance,
-                reason,
-            }));
+        self.notes.extend(found.malformed.into_iter().map(|reason| Note {
+            path: self.path.clone(),
+            field: Field::ImageProvenance,
+            reason,
+        }));
         image.has_provenance = !chain.attestation_manifest.is_empty() || found.statement.is_some();
         if !chain.signature_manifests.is_empty() {
             input.unverifiable.add(Field::ImageSignatures);
@@ -245,9 +216,7 @@ impl Builder<'_> {
         let mut nodes = Vec::with_capacity(statement.materials.len());
         self.materials += statement.materials.len();
         if self.materials > MAX_MATERIALS {
-            return Err(InputError::TooManyMaterials {
-                limit: MAX_MATERIALS,
-            });
+            return Err(InputError::TooManyMaterials { limit: MAX_MATERIALS });
         }
         for (index, material) in statement.materials.into_iter().enumerate() {
             self.path.push(index);
@@ -274,28 +243,14 @@ impl Builder<'_> {
         platform: &Platform,
         index: usize,
     ) -> Result<(Input, Option<Node<'static>>), InputError> {
-        let MaterialSource {
-            op,
-            source,
-            platform: own,
-        } = match material::resolve(material) {
+        let MaterialSource { op, source, platform: own } = match material::resolve(material) {
             Ok(source) => source,
             Err(error) => {
                 let reason = format!("material {index}, `{}`: {error}", material.uri);
                 let mut path = self.path.clone();
                 path.pop();
-                self.notes.push(Note {
-                    path,
-                    field: Field::ImageProvenance,
-                    reason,
-                });
-                return Ok((
-                    Input {
-                        env: self.env(),
-                        ..Input::default()
-                    },
-                    None,
-                ));
+                self.notes.push(Note { path, field: Field::ImageProvenance, reason });
+                return Ok((Input { env: self.env(), ..Input::default() }, None));
             }
         };
         let node = Node {
@@ -306,10 +261,9 @@ impl Builder<'_> {
         };
         match self.node(node) {
             Ok((input, node)) => Ok((input, Some(node))),
-            Err(source) => Err(InputError::Material {
-                uri: material.uri.clone(),
-                source: Box::new(source),
-            }),
+            Err(source) => {
+                Err(InputError::Material { uri: material.uri.clone(), source: Box::new(source) })
+            }
         }
     }
 }
@@ -334,11 +288,8 @@ fn named(source: &ImageSource, platform: &Platform) -> Image {
 
 fn http(source: &HttpSource, meta: Option<&HttpMeta>) -> (Http, FieldSet) {
     let checksum = meta.map(|meta| meta.checksum.clone()).unwrap_or_default();
-    let unresolved = if checksum.is_empty() {
-        FieldSet::of(&[Field::HttpChecksum])
-    } else {
-        FieldSet::EMPTY
-    };
+    let unresolved =
+        if checksum.is_empty() { FieldSet::of(&[Field::HttpChecksum]) } else { FieldSet::EMPTY };
     let http = Http {
         url: source.url.clone(),
         schema: source.scheme.clone(),

@@ -13,14 +13,8 @@ const COMMIT: &str = "38bd4abd34eeacfbae2db4e88c0ff838b9af6a0b";
 const TAG: &str = "8954fc123aeb5ca7fa29e17eee1a548e2e0d7674";
 
 fn op(identifier: &str, attrs: &[(&str, &str)]) -> SourceOp {
-    let attrs = attrs
-        .iter()
-        .map(|(key, value)| ((*key).into(), (*value).into()))
-        .collect();
-    SourceOp {
-        identifier: identifier.into(),
-        attrs,
-    }
+    let attrs = attrs.iter().map(|(key, value)| ((*key).into(), (*value).into())).collect();
+    SourceOp { identifier: identifier.into(), attrs }
 }
 
 fn input(op: &SourceOp, known: &Known) -> Result<(Input, Vec<Note>), InputError> {
@@ -32,29 +26,16 @@ fn input(op: &SourceOp, known: &Known) -> Result<(Input, Vec<Note>), InputError>
 
 /// The document without `env`, what is unresolved in it, and what cannot be verified.
 fn check(op: &SourceOp, root: SourceMeta) -> (Value, Vec<&'static str>, Vec<&'static str>) {
-    let (input, _) = input(
-        op,
-        &Known {
-            root,
-            ..Known::default()
-        },
-    )
-    .unwrap();
+    let (input, _) = input(op, &Known { root, ..Known::default() }).unwrap();
     let mut value = serde_json::to_value(&input).unwrap();
-    assert!(
-        jsonschema::is_valid(&crate::input::schema(), &value),
-        "{value}"
-    );
+    assert!(jsonschema::is_valid(&crate::input::schema(), &value), "{value}");
     value.as_object_mut().unwrap().remove("env");
     let names = |fields: FieldSet| fields.iter().map(|field| field.path().1).collect();
     (value, names(input.unresolved), names(input.unverifiable))
 }
 
 fn image(meta: ImageMeta) -> SourceMeta {
-    SourceMeta {
-        image: Some(meta),
-        ..SourceMeta::default()
-    }
+    SourceMeta { image: Some(meta), ..SourceMeta::default() }
 }
 
 fn git_meta() -> GitMeta {
@@ -68,20 +49,10 @@ fn git_meta() -> GitMeta {
 }
 
 fn of_git(meta: GitMeta) -> SourceMeta {
-    SourceMeta {
-        git: Some(meta),
-        ..SourceMeta::default()
-    }
+    SourceMeta { git: Some(meta), ..SourceMeta::default() }
 }
 
-const OF_CONFIG: [&str; 6] = [
-    "createdTime",
-    "labels",
-    "user",
-    "volumes",
-    "workingDir",
-    "env",
-];
+const OF_CONFIG: [&str; 6] = ["createdTime", "labels", "user", "volumes", "workingDir", "env"];
 const OF_CHAIN: [&str; 3] = ["hasProvenance", "provenance", "signatures"];
 
 #[test]
@@ -93,10 +64,7 @@ fn an_image_by_its_reference_alone() {
         "os": "linux", "arch": "amd64",
     }});
     assert_eq!(value, wanted);
-    assert_eq!(
-        unresolved,
-        [["checksum"].as_slice(), &OF_CONFIG, &OF_CHAIN].concat()
-    );
+    assert_eq!(unresolved, [["checksum"].as_slice(), &OF_CONFIG, &OF_CHAIN].concat());
     let pinned = op(&format!("docker-image://alpine@{DIGEST}"), &[]);
     let (value, unresolved, _) = check(&pinned, SourceMeta::default());
     assert_eq!(value["image"]["checksum"], DIGEST);
@@ -135,32 +103,14 @@ fn an_image_by_its_config() {
 
 #[test]
 fn an_answer_that_lacks_what_was_asked_for_leaves_it_unresolved() {
-    let (_, unresolved, _) = check(
-        &op("docker-image://alpine:3", &[]),
-        image(ImageMeta::default()),
-    );
-    assert_eq!(
-        unresolved,
-        [["checksum"].as_slice(), &OF_CONFIG, &OF_CHAIN].concat()
-    );
-    let file = SourceMeta {
-        http: Some(HttpMeta::default()),
-        ..SourceMeta::default()
-    };
+    let (_, unresolved, _) =
+        check(&op("docker-image://alpine:3", &[]), image(ImageMeta::default()));
+    assert_eq!(unresolved, [["checksum"].as_slice(), &OF_CONFIG, &OF_CHAIN].concat());
+    let file = SourceMeta { http: Some(HttpMeta::default()), ..SourceMeta::default() };
     assert_eq!(check(&op("https://host/x", &[]), file).1, ["checksum"]);
-    let plain = of_git(GitMeta {
-        commit_object: None,
-        tag_object: None,
-        ..git_meta()
-    });
-    assert_eq!(
-        check(&op("git://host/x.git#v1", &[]), plain).1,
-        ["tag", "commit"]
-    );
-    let no_tag = of_git(GitMeta {
-        tag_object: None,
-        ..git_meta()
-    });
+    let plain = of_git(GitMeta { commit_object: None, tag_object: None, ..git_meta() });
+    assert_eq!(check(&op("git://host/x.git#v1", &[]), plain).1, ["tag", "commit"]);
+    let no_tag = of_git(GitMeta { tag_object: None, ..git_meta() });
     assert_eq!(check(&op("git://host/x.git#v1", &[]), no_tag).1, ["tag"]);
 }
 
@@ -172,10 +122,7 @@ fn signatures_that_are_there_cannot_be_verified_yet() {
             signature_manifests: signatures,
             ..AttestationChain::default()
         };
-        let meta = ImageMeta {
-            attestations: Some(chain),
-            ..ImageMeta::default()
-        };
+        let meta = ImageMeta { attestations: Some(chain), ..ImageMeta::default() };
         let (value, _, unverifiable) = check(&op("docker-image://alpine:3", &[]), image(meta));
         assert_eq!(value["image"]["hasProvenance"], true);
         assert_eq!(unverifiable, wanted);
@@ -186,11 +133,7 @@ fn signatures_that_are_there_cannot_be_verified_yet() {
 fn sources_that_say_all_of_themselves() {
     let blob = format!("docker-image+blob://ghcr.io/a/b@{DIGEST}");
     for (identifier, attrs, wanted) in [
-        (
-            "local://context",
-            vec![],
-            json!({"local": {"name": "context"}}),
-        ),
+        ("local://context", vec![], json!({"local": {"name": "context"}})),
         (
             blob.as_str(),
             vec![],
@@ -205,48 +148,28 @@ fn sources_that_say_all_of_themselves() {
             }}),
         ),
     ] {
-        assert_eq!(
-            check(&op(identifier, &attrs), SourceMeta::default()).0,
-            wanted
-        );
+        assert_eq!(check(&op(identifier, &attrs), SourceMeta::default()).0, wanted);
     }
 }
 
 #[test]
 fn a_git_reference_by_its_form() {
-    let resolvable = [
-        "checksum",
-        "commitChecksum",
-        "isAnnotatedTag",
-        "isSHA256",
-        "tag",
-        "commit",
-    ];
+    let resolvable = ["checksum", "commitChecksum", "isAnnotatedTag", "isSHA256", "tag", "commit"];
     let all = [["tagName", "branch", "ref"].as_slice(), &resolvable].concat();
     for (fragment, wanted, unresolved) in [
         ("", json!({}), all.clone()),
         ("#v1", json!({}), all.clone()),
         ("#refs/pull/1/head", json!({}), all),
-        (
-            "#refs/tags/v1",
-            json!({"tagName": "v1", "ref": "refs/tags/v1"}),
-            resolvable.to_vec(),
-        ),
-        (
-            "#refs/heads/m",
-            json!({"branch": "m", "ref": "refs/heads/m"}),
-            resolvable.to_vec(),
-        ),
+        ("#refs/tags/v1", json!({"tagName": "v1", "ref": "refs/tags/v1"}), resolvable.to_vec()),
+        ("#refs/heads/m", json!({"branch": "m", "ref": "refs/heads/m"}), resolvable.to_vec()),
         (
             "#38bd4abd34eeacfbae2db4e88c0ff838b9af6a0b",
             json!({"isCommitRef": true, "checksum": COMMIT, "commitChecksum": COMMIT, "ref": COMMIT}),
             vec!["tag", "commit"],
         ),
     ] {
-        let (value, got, _) = check(
-            &op(&format!("git://host/x.git{fragment}"), &[]),
-            SourceMeta::default(),
-        );
+        let (value, got, _) =
+            check(&op(&format!("git://host/x.git{fragment}"), &[]), SourceMeta::default());
         let mut git = value["git"].clone();
         for field in ["schema", "host", "remote"] {
             git.as_object_mut().unwrap().remove(field).unwrap();
@@ -263,10 +186,7 @@ fn a_git_tag_by_its_objects() {
     assert_eq!((unresolved, unverifiable), (vec![], vec![]));
     let git = &value["git"];
     assert_eq!(git["isAnnotatedTag"], true);
-    assert_eq!(
-        git["tag"]["pgpSignature"],
-        json!({"version": 4, "keyID": "459fa3038e19af4b"})
-    );
+    assert_eq!(git["tag"]["pgpSignature"], json!({"version": 4, "keyID": "459fa3038e19af4b"}));
     assert_eq!(git["tag"]["tagger"]["when"], "2023-11-14T14:13:21-08:00");
     assert_eq!(git["commit"]["sshSignature"]["version"], 1);
     assert_eq!(git["commit"]["message"], "ssh signed\n\nbody");
@@ -274,19 +194,10 @@ fn a_git_tag_by_its_objects() {
 
 #[test]
 fn objects_that_are_not_what_they_are_served_as_are_errors() {
-    let commit = Some(Bytes::from_static(
-        b"tree 1\nauthor a\ncommitter a\n\nforged\n",
-    ));
+    let commit = Some(Bytes::from_static(b"tree 1\nauthor a\ncommitter a\n\nforged\n"));
     let other = "https://host/x.git";
     for (fragment, meta, wanted) in [
-        (
-            "v1",
-            GitMeta {
-                commit_object: commit,
-                ..git_meta()
-            },
-            "the commit object served as 38bd",
-        ),
+        ("v1", GitMeta { commit_object: commit, ..git_meta() }, "the commit object served as 38bd"),
         (
             "refs/tags/v9",
             git_meta(),
@@ -294,41 +205,14 @@ fn objects_that_are_not_what_they_are_served_as_are_errors() {
         ),
         (
             "v9",
-            GitMeta {
-                reference: "refs/tags/v9".into(),
-                ..git_meta()
-            },
+            GitMeta { reference: "refs/tags/v9".into(), ..git_meta() },
             "refs/tags/v9 is served",
         ),
-        (
-            "m",
-            GitMeta {
-                reference: "refs/heads/m".into(),
-                ..git_meta()
-            },
-            "refs/heads/m is served",
-        ),
-        (
-            "v1",
-            GitMeta {
-                checksum: COMMIT.into(),
-                ..git_meta()
-            },
-            "the tag object served as 38bd",
-        ),
+        ("m", GitMeta { reference: "refs/heads/m".into(), ..git_meta() }, "refs/heads/m is served"),
+        ("v1", GitMeta { checksum: COMMIT.into(), ..git_meta() }, "the tag object served as 38bd"),
     ] {
-        let source = op(
-            &format!("git://host/x.git#{fragment}"),
-            &[("git.fullurl", other)],
-        );
-        let error = input(
-            &source,
-            &Known {
-                root: of_git(meta),
-                ..Known::default()
-            },
-        )
-        .unwrap_err();
+        let source = op(&format!("git://host/x.git#{fragment}"), &[("git.fullurl", other)]);
+        let error = input(&source, &Known { root: of_git(meta), ..Known::default() }).unwrap_err();
         assert!(error.to_string().contains(wanted), "{error}");
     }
 }
@@ -341,48 +225,24 @@ fn a_tag_is_tied_to_its_commit() {
             use sha1_checked::Digest as _;
             sha1_checked::Sha1::digest(format!("tag {}\0{raw}", raw.len()))
         };
-        of_git(GitMeta {
-            checksum: hex::encode(hash),
-            tag_object: Some(raw.into()),
-            ..git_meta()
-        })
+        of_git(GitMeta { checksum: hex::encode(hash), tag_object: Some(raw.into()), ..git_meta() })
     };
     let source = op("git://host/x.git#v1", &[]);
-    assert_eq!(
-        check(&source, of_type("commit", COMMIT)).2,
-        Vec::<&str>::new()
-    );
+    assert_eq!(check(&source, of_type("commit", COMMIT)).2, Vec::<&str>::new());
     let (value, unresolved, unverifiable) = check(&source, of_type("tag", TAG));
     assert_eq!((unresolved, unverifiable), (vec![], vec!["tag"]));
     assert_eq!(value["git"]["tag"], Value::Null);
     for root in [of_type("commit", TAG), of_type("tree", COMMIT)] {
-        let error = input(
-            &source,
-            &Known {
-                root,
-                ..Known::default()
-            },
-        )
-        .unwrap_err();
+        let error = input(&source, &Known { root, ..Known::default() }).unwrap_err();
         assert!(matches!(error, InputError::TagTarget { .. }), "{error}");
     }
 }
 
 #[test]
 fn an_answer_about_another_image_is_an_error() {
-    let meta = ImageMeta {
-        digest: Some("sha256:00".into()),
-        ..ImageMeta::default()
-    };
+    let meta = ImageMeta { digest: Some("sha256:00".into()), ..ImageMeta::default() };
     let source = op(&format!("docker-image://alpine@{DIGEST}"), &[]);
-    let error = input(
-        &source,
-        &Known {
-            root: image(meta),
-            ..Known::default()
-        },
-    )
-    .unwrap_err();
+    let error = input(&source, &Known { root: image(meta), ..Known::default() }).unwrap_err();
     assert!(matches!(error, InputError::OtherImage { .. }), "{error}");
 }
 
@@ -393,23 +253,16 @@ fn built_of(uris: &[&str]) -> SourceMeta {
         "predicateType": "https://slsa.dev/provenance/v0.2",
         "predicate": {"buildType": "t", "materials": materials},
     });
-    let annotation = (
-        "in-toto.io/predicate-type".into(),
-        "https://slsa.dev/provenance/v0.2".into(),
-    );
+    let annotation =
+        ("in-toto.io/predicate-type".into(), "https://slsa.dev/provenance/v0.2".into());
     let blob = AttestationBlob {
         annotations: [annotation].into(),
         data: statement.to_string().into(),
         ..AttestationBlob::default()
     };
-    let chain = AttestationChain {
-        blobs: [(DIGEST.into(), blob)].into(),
-        ..AttestationChain::default()
-    };
-    image(ImageMeta {
-        attestations: Some(chain),
-        ..ImageMeta::default()
-    })
+    let chain =
+        AttestationChain { blobs: [(DIGEST.into(), blob)].into(), ..AttestationChain::default() };
+    image(ImageMeta { attestations: Some(chain), ..ImageMeta::default() })
 }
 
 #[test]
@@ -422,31 +275,19 @@ fn materials_are_inputs_of_their_own() {
         "https://dl.example.com/ok/../x.tgz",
         "pkg:oci/x@1",
     ]);
-    let known = Known {
-        root,
-        materials: [(vec![0], built_of(&["pkg:docker/a"]))].into(),
-    };
+    let known = Known { root, materials: [(vec![0], built_of(&["pkg:docker/a"]))].into() };
     let source = op("docker-image://app", &[]);
     let parsed = Source::parse(&source).unwrap();
     let platform = Platform::default();
     let document = build(&source, &parsed, &platform, &known, &Env::default()).unwrap();
     let value = serde_json::to_value(&document.input).unwrap();
-    assert!(
-        jsonschema::is_valid(&crate::input::schema(), &value),
-        "{value}"
-    );
+    assert!(jsonschema::is_valid(&crate::input::schema(), &value), "{value}");
     let provenance = &value["image"]["provenance"];
     let materials = &provenance["materials"];
     assert_eq!(materials[0]["image"]["platform"], "linux/arm64");
-    assert_eq!(
-        materials[0]["image"]["provenance"]["materials"][0]["env"]["depth"],
-        2
-    );
+    assert_eq!(materials[0]["image"]["provenance"]["materials"][0]["env"]["depth"], 2);
     assert_eq!(materials[1]["git"]["branch"], "main");
-    assert_eq!(
-        materials[1]["git"]["remote"],
-        "https://github.com/acme/app.git"
-    );
+    assert_eq!(materials[1]["git"]["remote"], "https://github.com/acme/app.git");
     assert_eq!(materials[3]["http"]["host"], "dl.example.com");
     assert_eq!(materials[4], json!({"env": {"depth": 1}}));
     let unsupported = json!(["https://dl.example.com/ok/../x.tgz", "pkg:oci/x@1"]);
@@ -463,19 +304,13 @@ fn materials_are_inputs_of_their_own() {
         assert_eq!(document.node.at(&path).unwrap().op.identifier, identifier);
     }
     assert_eq!(document.node.at(&[4]), None);
-    assert_eq!(
-        document.node.at(&[0, 0]).unwrap().platform.to_string(),
-        "linux/arm64"
-    );
+    assert_eq!(document.node.at(&[0, 0]).unwrap().platform.to_string(), "linux/arm64");
 }
 
 #[test]
 fn materials_of_materials_end() {
     let meta = built_of(&["pkg:docker/app"]);
-    let mut known = Known {
-        root: meta.clone(),
-        ..Known::default()
-    };
+    let mut known = Known { root: meta.clone(), ..Known::default() };
     let source = op("docker-image://app", &[]);
     for depth in 1..MAX_DEPTH {
         known.materials.insert(vec![0; depth], meta.clone());
@@ -483,19 +318,13 @@ fn materials_of_materials_end() {
     input(&source, &known).unwrap();
     known.materials.insert(vec![0; MAX_DEPTH], meta);
     let error = input(&source, &known).unwrap_err();
-    assert!(
-        error.to_string().ends_with("nested more than 24 deep"),
-        "{error}"
-    );
+    assert!(error.to_string().ends_with("nested more than 24 deep"), "{error}");
 }
 
 #[test]
 fn the_schema_stands() {
     let schema = crate::input::schema();
-    assert_eq!(
-        schema["$schema"],
-        "https://json-schema.org/draft/2020-12/schema"
-    );
+    assert_eq!(schema["$schema"], "https://json-schema.org/draft/2020-12/schema");
     let image = &schema["$defs"]["Image"]["properties"];
     for field in Field::ALL {
         let (object, name) = field.path();

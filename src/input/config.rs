@@ -41,10 +41,7 @@ pub(super) fn fill(image: &mut Image, config: &[u8]) -> Result<(), ConfigError> 
         .map(Option::unwrap_or_default)
         .collect();
     image.user = config.get("User")?;
-    image.volumes = config
-        .get::<BTreeMap<String, IgnoredAny>>("Volumes")?
-        .into_keys()
-        .collect();
+    image.volumes = config.get::<BTreeMap<String, IgnoredAny>>("Volumes")?.into_keys().collect();
     image.working_dir = config.get("WorkingDir")?;
     Ok(())
 }

@@ -108,9 +108,7 @@ impl FieldSet {
 
     /// The set of `fields`.
     pub fn of(fields: &[Field]) -> Self {
-        fields
-            .iter()
-            .fold(Self::default(), |set, field| set.with(*field))
+        fields.iter().fold(Self::default(), |set, field| set.with(*field))
     }
 
     /// This set and `field`.
@@ -149,8 +147,6 @@ impl FieldSet {
 
     /// Its fields, in order.
     pub fn iter(self) -> impl Iterator<Item = Field> {
-        Field::ALL
-            .into_iter()
-            .filter(move |field| self.contains(*field))
+        Field::ALL.into_iter().filter(move |field| self.contains(*field))
     }
 }

@@ -14,10 +14,8 @@ const BRANCH_PREFIX: &str = "refs/heads/";
 const SHA256_DIGITS: usize = 64;
 
 /// What a short reference is resolved to.
-const REFERENCE_FIELDS: FieldSet = FieldSet::EMPTY
-    .with(Field::GitTagName)
-    .with(Field::GitBranch)
-    .with(Field::GitRef);
+const REFERENCE_FIELDS: FieldSet =
+    FieldSet::EMPTY.with(Field::GitTagName).with(Field::GitBranch).with(Field::GitRef);
 
 /// What a reference names.
 const CHECKSUM_FIELDS: FieldSet = FieldSet::EMPTY
@@ -111,11 +109,7 @@ fn resolved(
     if git.checksum.is_empty() {
         input.unresolved = CHECKSUM_FIELDS;
     }
-    let Some(object) = meta
-        .commit_object
-        .as_ref()
-        .filter(|object| !object.is_empty())
-    else {
+    let Some(object) = meta.commit_object.as_ref().filter(|object| !object.is_empty()) else {
         input.unresolved = input.unresolved.union(OBJECT_FIELDS);
         return Ok(());
     };
@@ -123,10 +117,7 @@ fn resolved(
     match meta.tag_object.as_ref().filter(|object| !object.is_empty()) {
         Some(object) => {
             let tag = tag(object, &git.checksum)?;
-            for served in [
-                source.reference.as_deref().unwrap_or_default(),
-                &meta.reference,
-            ] {
+            for served in [source.reference.as_deref().unwrap_or_default(), &meta.reference] {
                 check_name(&tag, served)?;
             }
             if is_tied_to_commit(&tag, &git.commit_checksum)? {
@@ -181,10 +172,7 @@ fn check_name(tag: &Tag, served: &str) -> Result<(), InputError> {
     if !is_full || served.strip_prefix(TAG_PREFIX) == Some(&tag.tag) {
         return Ok(());
     }
-    Err(InputError::TagName {
-        served: served.into(),
-        tag: tag.tag.clone(),
-    })
+    Err(InputError::TagName { served: served.into(), tag: tag.tag.clone() })
 }
 
 /// Whether the tag itself names the commit. One that names another tag cannot be held against the

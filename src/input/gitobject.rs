@@ -19,10 +19,8 @@ use super::moment::Moment;
 pub const MAX_OBJECT: usize = 4 << 20;
 
 const SIGNATURE_HEADERS: [&[u8]; 2] = [b"gpgsig", b"gpgsig-sha256"];
-const SIGNATURE_LINES: [&[u8]; 2] = [
-    b"-----BEGIN PGP SIGNATURE-----",
-    b"-----BEGIN SSH SIGNATURE-----",
-];
+const SIGNATURE_LINES: [&[u8]; 2] =
+    [b"-----BEGIN PGP SIGNATURE-----", b"-----BEGIN SSH SIGNATURE-----"];
 
 /// Which object it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -144,10 +142,7 @@ impl GitObject {
     /// When it is not an object of this kind, or readers would disagree about it.
     pub fn parse(kind: Kind, raw: Bytes) -> Result<Self, GitObjectError> {
         if raw.len() > MAX_OBJECT {
-            return Err(GitObjectError::TooLarge {
-                kind,
-                size: raw.len(),
-            });
+            return Err(GitObjectError::TooLarge { kind, size: raw.len() });
         }
         let end = raw.len();
         let mut object = Self {
@@ -241,34 +236,20 @@ impl GitObject {
                 hash.update(&self.raw);
                 self.sha1(checksum, &hash.try_finalize())?
             }
-            64 => hex::encode(
-                Sha256::new()
-                    .chain_update(&head)
-                    .chain_update(&self.raw)
-                    .finalize(),
-            ),
+            64 => hex::encode(Sha256::new().chain_update(&head).chain_update(&self.raw).finalize()),
             _ => {
-                return Err(GitObjectError::ObjectId {
-                    checksum: checksum.into(),
-                });
+                return Err(GitObjectError::ObjectId { checksum: checksum.into() });
             }
         };
         if actual == checksum {
             return Ok(());
         }
-        Err(GitObjectError::Checksum {
-            kind: self.kind,
-            expected: checksum.into(),
-            actual,
-        })
+        Err(GitObjectError::Checksum { kind: self.kind, expected: checksum.into(), actual })
     }
 
     fn sha1(&self, checksum: &str, result: &CollisionResult) -> Result<String, GitObjectError> {
         if result.has_collision() {
-            return Err(GitObjectError::Collision {
-                kind: self.kind,
-                checksum: checksum.into(),
-            });
+            return Err(GitObjectError::Collision { kind: self.kind, checksum: checksum.into() });
         }
         Ok(hex::encode(result.hash()))
     }
@@ -319,10 +300,7 @@ impl GitObject {
             .filter_map(|header| self.slice(header).split(|byte| *byte == b' ').next());
         if names.any(|other| other == name) {
             let header = String::from_utf8_lossy(name).into_owned();
-            return Err(GitObjectError::RepeatedHeader {
-                kind: self.kind,
-                header,
-            });
+            return Err(GitObjectError::RepeatedHeader { kind: self.kind, header });
         }
         self.signature_headers.push(at);
         Ok(())
@@ -392,30 +370,18 @@ fn go_string(bytes: &[u8]) -> String {
 fn actor(line: &str) -> Option<Actor> {
     let line = line.trim();
     let (Some(start), Some(end)) = (line.rfind('<'), line.rfind('>')) else {
-        return Some(Actor {
-            name: line.into(),
-            ..Actor::default()
-        });
+        return Some(Actor { name: line.into(), ..Actor::default() });
     };
-    let (Some(name), Some(email), Some(rest)) = (
-        line.get(..start),
-        line.get(start + 1..end),
-        line.get(end + 1..),
-    ) else {
-        return Some(Actor {
-            name: line.into(),
-            ..Actor::default()
-        });
+    let (Some(name), Some(email), Some(rest)) =
+        (line.get(..start), line.get(start + 1..end), line.get(end + 1..))
+    else {
+        return Some(Actor { name: line.into(), ..Actor::default() });
     };
     let when = match moment(rest) {
         Some(moment) => Some(moment.rfc3339()?),
         None => None,
     };
-    Some(Actor {
-        name: name.trim().into(),
-        email: email.trim().into(),
-        when,
-    })
+    Some(Actor { name: name.trim().into(), email: email.trim().into(), when })
 }
 
 /// `1700000000 +0100`

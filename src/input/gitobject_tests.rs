@@ -29,11 +29,7 @@ fn git(at: &Path, arguments: &[&str]) -> Vec<u8> {
         .env("GIT_COMMITTER_DATE", "1700000001 -0800")
         .output()
         .unwrap();
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     output.stdout
 }
 
@@ -73,9 +69,7 @@ fn objects_of_git_hash_to_their_names() {
         ] {
             let raw = git(at, &["cat-file", kind.name(), name]);
             let object = parse(kind, &raw).unwrap();
-            object
-                .verify_checksum(&line(git(at, &["rev-parse", name])))
-                .unwrap();
+            object.verify_checksum(&line(git(at, &["rev-parse", name]))).unwrap();
             assert_eq!(object.signed_payload(), raw);
             assert_eq!(object.signature(), None);
             let other = kind == Kind::Tag;
@@ -84,10 +78,7 @@ fn objects_of_git_hash_to_their_names() {
             assert_eq!(actor.when.as_deref(), Some("2023-11-14T14:13:21-08:00"));
         }
         let head = parse(Kind::Commit, &git(at, &["cat-file", "commit", "HEAD"])).unwrap();
-        assert_eq!(
-            head.header("tree"),
-            Some(line(git(at, &["rev-parse", "HEAD^{tree}"])))
-        );
+        assert_eq!(head.header("tree"), Some(line(git(at, &["rev-parse", "HEAD^{tree}"]))));
         assert_eq!(
             head.headers("parent").collect::<Vec<_>>(),
             [line(git(at, &["rev-parse", "HEAD~"]))]
@@ -100,10 +91,7 @@ fn objects_of_git_hash_to_their_names() {
 
 #[test]
 fn a_merged_tag_stays_inside_its_header() {
-    let tag = String::from_utf8(PGP_TAG.to_vec())
-        .unwrap()
-        .trim_end()
-        .replace('\n', "\n ");
+    let tag = String::from_utf8(PGP_TAG.to_vec()).unwrap().trim_end().replace('\n', "\n ");
     let raw = format!(
         "tree 1\nparent 2\nparent 3\nauthor a <b> 1 +0000\ncommitter a <b> 1 +0000\n\
          mergetag {tag}\nencoding UTF-8\n\nmerge v1\n"
@@ -122,25 +110,14 @@ fn a_merged_tag_stays_inside_its_header() {
 #[test]
 fn a_signed_commit_signs_all_but_its_signature() {
     let object = parse(Kind::Commit, SSH_COMMIT).unwrap();
-    object
-        .verify_checksum("38bd4abd34eeacfbae2db4e88c0ff838b9af6a0b")
-        .unwrap();
+    object.verify_checksum("38bd4abd34eeacfbae2db4e88c0ff838b9af6a0b").unwrap();
     let text = String::from_utf8(SSH_COMMIT.to_vec()).unwrap();
     let (before, rest) = text.split_once("gpgsig ").unwrap();
     let (_, after) = rest.split_once("-----END SSH SIGNATURE-----\n").unwrap();
-    assert_eq!(
-        String::from_utf8(object.signed_payload()).unwrap(),
-        format!("{before}{after}")
-    );
+    assert_eq!(String::from_utf8(object.signed_payload()).unwrap(), format!("{before}{after}"));
     let signature = object.signature().unwrap();
-    assert!(
-        signature.starts_with("-----BEGIN SSH SIGNATURE-----\nU1NIU0lH"),
-        "{signature}"
-    );
-    assert!(
-        signature.ends_with("\n-----END SSH SIGNATURE-----\n"),
-        "{signature}"
-    );
+    assert!(signature.starts_with("-----BEGIN SSH SIGNATURE-----\nU1NIU0lH"), "{signature}");
+    assert!(signature.ends_with("\n-----END SSH SIGNATURE-----\n"), "{signature}");
     assert_eq!(object.message(), "ssh signed\n\nbody");
     assert_eq!(object.actor("author").unwrap().name, "Ann O Müller");
 }
@@ -158,9 +135,7 @@ fn both_signature_headers_are_left_out_of_what_is_signed() {
 #[test]
 fn a_signed_tag_signs_what_stands_before_its_signature() {
     let object = parse(Kind::Tag, PGP_TAG).unwrap();
-    object
-        .verify_checksum("8954fc123aeb5ca7fa29e17eee1a548e2e0d7674")
-        .unwrap();
+    object.verify_checksum("8954fc123aeb5ca7fa29e17eee1a548e2e0d7674").unwrap();
     let text = String::from_utf8(PGP_TAG.to_vec()).unwrap();
     let at = text.find("-----BEGIN").unwrap();
     assert_eq!(object.signed_payload(), &text.as_bytes()[..at]);
@@ -172,54 +147,24 @@ fn a_signed_tag_signs_what_stands_before_its_signature() {
 fn objects_that_readers_disagree_about_are_refused() {
     let end = "author a <b> 1 +0000\ncommitter a <b> 1 +0000\n\nm\n";
     let missing = |kind, header| GitObjectError::MissingHeader { kind, header };
-    let repeated = |kind, header: &str| GitObjectError::RepeatedHeader {
-        kind,
-        header: header.into(),
-    };
+    let repeated =
+        |kind, header: &str| GitObjectError::RepeatedHeader { kind, header: header.into() };
     for (kind, raw, error) in [
         (Kind::Commit, String::new(), missing(Kind::Commit, "tree")),
         (Kind::Commit, "\n\n".into(), missing(Kind::Commit, "tree")),
         (Kind::Commit, end.into(), missing(Kind::Commit, "tree")),
-        (
-            Kind::Commit,
-            format!("x y\ntree 1\n{end}"),
-            missing(Kind::Commit, "tree"),
-        ),
-        (
-            Kind::Commit,
-            "tree 1\n\nauthor a\n".into(),
-            missing(Kind::Commit, "author"),
-        ),
-        (
-            Kind::Commit,
-            format!("tree 1\ntree 2\n{end}"),
-            repeated(Kind::Commit, "tree"),
-        ),
-        (
-            Kind::Commit,
-            format!("tree 1\nauthor x\n{end}"),
-            repeated(Kind::Commit, "author"),
-        ),
+        (Kind::Commit, format!("x y\ntree 1\n{end}"), missing(Kind::Commit, "tree")),
+        (Kind::Commit, "tree 1\n\nauthor a\n".into(), missing(Kind::Commit, "author")),
+        (Kind::Commit, format!("tree 1\ntree 2\n{end}"), repeated(Kind::Commit, "tree")),
+        (Kind::Commit, format!("tree 1\nauthor x\n{end}"), repeated(Kind::Commit, "author")),
         (
             Kind::Commit,
             format!("tree 1\ngpgsig A\ngpgsig B\n{end}"),
             repeated(Kind::Commit, "gpgsig"),
         ),
-        (
-            Kind::Commit,
-            format!("tree 1\0\n{end}"),
-            GitObjectError::Nul { kind: Kind::Commit },
-        ),
-        (
-            Kind::Tag,
-            format!("tree 1\n{end}"),
-            missing(Kind::Tag, "object"),
-        ),
-        (
-            Kind::Tag,
-            "object 1\ntype commit\ntag v1\n\nm".into(),
-            missing(Kind::Tag, "tagger"),
-        ),
+        (Kind::Commit, format!("tree 1\0\n{end}"), GitObjectError::Nul { kind: Kind::Commit }),
+        (Kind::Tag, format!("tree 1\n{end}"), missing(Kind::Tag, "object")),
+        (Kind::Tag, "object 1\ntype commit\ntag v1\n\nm".into(), missing(Kind::Tag, "tagger")),
         (
             Kind::Tag,
             "object 1\ntype commit\ntag v1\ntag v2\ntagger a\n\nm".into(),
@@ -230,13 +175,7 @@ fn objects_that_readers_disagree_about_are_refused() {
     }
     let size = MAX_OBJECT + 1;
     let large = vec![b'\n'; size];
-    assert_eq!(
-        parse(Kind::Tag, &large),
-        Err(GitObjectError::TooLarge {
-            kind: Kind::Tag,
-            size
-        })
-    );
+    assert_eq!(parse(Kind::Tag, &large), Err(GitObjectError::TooLarge { kind: Kind::Tag, size }));
 }
 
 #[test]
@@ -244,10 +183,7 @@ fn another_object_is_told_from_the_one_that_was_named() {
     let forged = b"tree 1\nauthor a <b> 1 +0000\ncommitter a <b> 1 +0000\n\nforged\n";
     let object = parse(Kind::Commit, forged).unwrap();
     for (name, wanted) in [
-        (
-            "0a04365fe0d14c441b134206d15dbb62bdd1fdcb".to_owned(),
-            "served as 0a04365f",
-        ),
+        ("0a04365fe0d14c441b134206d15dbb62bdd1fdcb".to_owned(), "served as 0a04365f"),
         ("0".repeat(64), "served as 000"),
         ("0".repeat(39), "no git object id"),
         (String::new(), "no git object id"),
@@ -256,13 +192,9 @@ fn another_object_is_told_from_the_one_that_was_named() {
         assert!(error.contains(wanted), "{name}: {error}");
     }
     let mut upper = parse(Kind::Commit, SSH_COMMIT).unwrap();
-    upper
-        .verify_checksum("38BD4ABD34EEACFBAE2DB4E88C0FF838B9AF6A0B")
-        .unwrap_err();
+    upper.verify_checksum("38BD4ABD34EEACFBAE2DB4E88C0FF838B9AF6A0B").unwrap_err();
     upper.kind = Kind::Tag;
-    upper
-        .verify_checksum("38bd4abd34eeacfbae2db4e88c0ff838b9af6a0b")
-        .unwrap_err();
+    upper.verify_checksum("38bd4abd34eeacfbae2db4e88c0ff838b9af6a0b").unwrap_err();
 }
 
 #[test]
@@ -270,18 +202,9 @@ fn half_of_a_collision_is_refused_even_under_its_own_name() {
     let object = parse(Kind::Commit, SSH_COMMIT).unwrap();
     let hash = sha1_checked::Sha1::digest(b"x");
     let checksum = hex::encode(hash);
-    assert_eq!(
-        object.sha1(&checksum, &CollisionResult::Ok(hash)),
-        Ok(checksum.clone())
-    );
-    for result in [
-        CollisionResult::Collision(hash),
-        CollisionResult::Mitigated(hash),
-    ] {
-        let error = GitObjectError::Collision {
-            kind: Kind::Commit,
-            checksum: checksum.clone(),
-        };
+    assert_eq!(object.sha1(&checksum, &CollisionResult::Ok(hash)), Ok(checksum.clone()));
+    for result in [CollisionResult::Collision(hash), CollisionResult::Mitigated(hash)] {
+        let error = GitObjectError::Collision { kind: Kind::Commit, checksum: checksum.clone() };
         assert_eq!(object.sha1(&checksum, &result), Err(error));
     }
 }
@@ -289,30 +212,10 @@ fn half_of_a_collision_is_refused_even_under_its_own_name() {
 #[test]
 fn actors_are_read_as_buildkit_reads_them() {
     for (text, name, email, when) in [
-        (
-            "A B <a@b> 1700000000 -0500",
-            "A B",
-            "a@b",
-            Some("2023-11-14T17:13:20-05:00"),
-        ),
-        (
-            "A B <a@b> 1700000000 +0000",
-            "A B",
-            "a@b",
-            Some("2023-11-14T22:13:20Z"),
-        ),
-        (
-            "  A   <a@b>   1600000000 +0200  ",
-            "A",
-            "a@b",
-            Some("2020-09-13T14:26:40+02:00"),
-        ),
-        (
-            "A <B <a@b> 0 +0000",
-            "A <B",
-            "a@b",
-            Some("1970-01-01T00:00:00Z"),
-        ),
+        ("A B <a@b> 1700000000 -0500", "A B", "a@b", Some("2023-11-14T17:13:20-05:00")),
+        ("A B <a@b> 1700000000 +0000", "A B", "a@b", Some("2023-11-14T22:13:20Z")),
+        ("  A   <a@b>   1600000000 +0200  ", "A", "a@b", Some("2020-09-13T14:26:40+02:00")),
+        ("A <B <a@b> 0 +0000", "A <B", "a@b", Some("1970-01-01T00:00:00Z")),
         ("A <a@b>", "A", "a@b", None),
         ("A <a@b> soon +0000", "A", "a@b", None),
         ("A <a@b> 1 500", "A", "a@b", None),
@@ -322,18 +225,11 @@ fn actors_are_read_as_buildkit_reads_them() {
         ("<>", "", "", None),
     ] {
         let actor = actor(text).unwrap();
-        let got = (
-            actor.name.as_str(),
-            actor.email.as_str(),
-            actor.when.as_deref(),
-        );
+        let got = (actor.name.as_str(), actor.email.as_str(), actor.when.as_deref());
         assert_eq!(got, (name, email, when), "{text}");
     }
-    for text in [
-        "A <a@b> 9223372036854775807 +0000",
-        "A <a@b> -99999999999 +0000",
-        "A <b> 1 +9900",
-    ] {
+    for text in ["A <a@b> 9223372036854775807 +0000", "A <a@b> -99999999999 +0000", "A <b> 1 +9900"]
+    {
         assert_eq!(actor(text), None, "{text}");
     }
 }

@@ -41,9 +41,7 @@ impl<'a> Object<'a> {
         &self,
         name: &str,
     ) -> serde_json::Result<Option<T>> {
-        self.raw(name)
-            .map(|raw| serde_json::from_str(raw.get()))
-            .transpose()
+        self.raw(name).map(|raw| serde_json::from_str(raw.get())).transpose()
     }
 
     /// The object of `name`; an empty one where it is absent or `null`.
@@ -53,18 +51,13 @@ impl<'a> Object<'a> {
 
     /// The object of `name`; `None` where it is absent or `null`.
     pub(super) fn optional_object(&self, name: &str) -> serde_json::Result<Option<Object<'a>>> {
-        self.raw(name)
-            .map(|raw| serde_json::from_str(raw.get()))
-            .transpose()
+        self.raw(name).map(|raw| serde_json::from_str(raw.get())).transpose()
     }
 
     /// A map of strings, where `null` is the empty string.
     pub(super) fn strings(&self, name: &str) -> serde_json::Result<BTreeMap<String, String>> {
         let map: BTreeMap<String, Option<String>> = self.get(name)?;
-        Ok(map
-            .into_iter()
-            .map(|(key, value)| (key, value.unwrap_or_default()))
-            .collect())
+        Ok(map.into_iter().map(|(key, value)| (key, value.unwrap_or_default())).collect())
     }
 
     /// The objects of a list, at most `MOST` of them and one more, to tell that there were too many.
@@ -72,10 +65,8 @@ impl<'a> Object<'a> {
         &self,
         name: &str,
     ) -> serde_json::Result<Vec<Object<'a>>> {
-        let list: Option<Bounded<'a, MOST>> = self
-            .raw(name)
-            .map(|raw| serde_json::from_str(raw.get()))
-            .transpose()?;
+        let list: Option<Bounded<'a, MOST>> =
+            self.raw(name).map(|raw| serde_json::from_str(raw.get())).transpose()?;
         Ok(list.map(|list| list.0).unwrap_or_default())
     }
 }
@@ -170,10 +161,7 @@ mod tests {
             r#"{"buildinvocationid": "a", "BuildInvocationId": "b", "buildInvocationID": null}"#,
         );
         assert_eq!(json.get::<String>("buildInvocationID").unwrap(), "b");
-        assert_eq!(
-            object(r#"{"\u0061b": "x"}"#).get::<String>("ab").unwrap(),
-            "x"
-        );
+        assert_eq!(object(r#"{"\u0061b": "x"}"#).get::<String>("ab").unwrap(), "x");
     }
 
     #[test]
@@ -198,11 +186,7 @@ mod tests {
 
     #[test]
     fn what_nobody_asks_for_may_be_as_deep_as_it_likes() {
-        let deep = format!(
-            r#"{{"x": {}{}, "a": "b"}}"#,
-            "[".repeat(100_000),
-            "]".repeat(100_000)
-        );
+        let deep = format!(r#"{{"x": {}{}, "a": "b"}}"#, "[".repeat(100_000), "]".repeat(100_000));
         assert_eq!(object(&deep).get::<String>("a").unwrap(), "b");
     }
 

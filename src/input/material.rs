@@ -55,22 +55,13 @@ pub(super) fn resolve(material: &Material) -> Result<MaterialSource, MaterialErr
         return image(material);
     }
     let bare = uri.split(['#', '?']).next().unwrap_or(uri);
-    let scheme = bare
-        .split_once("://")
-        .map(|(scheme, _)| scheme.to_ascii_lowercase());
+    let scheme = bare.split_once("://").map(|(scheme, _)| scheme.to_ascii_lowercase());
     match scheme.as_deref() {
         Some("http" | "https") if is_repository(bare) => git(uri),
         Some("http" | "https") => {
-            let op = SourceOp {
-                identifier: uri.into(),
-                ..SourceOp::default()
-            };
+            let op = SourceOp { identifier: uri.into(), ..SourceOp::default() };
             let source = Source::parse(&op)?;
-            Ok(MaterialSource {
-                op,
-                source,
-                platform: None,
-            })
+            Ok(MaterialSource { op, source, platform: None })
         }
         Some("ssh" | "git") => git(uri),
         None if bare.contains('@') && bare.contains(':') && !bare.starts_with("pkg:") => git(uri),
@@ -97,67 +88,40 @@ fn image(material: &Material) -> Result<MaterialSource, MaterialError> {
             .sha256
             .parse()
             .or_else(|_| format!("sha256:{}", material.sha256).parse())
-            .map_err(|_| MaterialError::Digest {
-                digest: material.sha256.clone(),
-            })?;
+            .map_err(|_| MaterialError::Digest { digest: material.sha256.clone() })?;
         match &image.digest {
             Some(uri) if uri != digest.as_str() => {
                 let uri = uri.clone();
-                return Err(MaterialError::TwoDigests {
-                    uri,
-                    digest: digest.to_string(),
-                });
+                return Err(MaterialError::TwoDigests { uri, digest: digest.to_string() });
             }
             Some(_) => {}
             None => image.digest = Some(digest.to_string()),
         }
     }
-    let op = SourceOp {
-        identifier: image.identifier(),
-        ..SourceOp::default()
-    };
-    Ok(MaterialSource {
-        op,
-        source: Source::Image(image),
-        platform,
-    })
+    let op = SourceOp { identifier: image.identifier(), ..SourceOp::default() };
+    Ok(MaterialSource { op, source: Source::Image(image), platform })
 }
 
 /// A git material is asked for as the Dockerfile frontend would: host and path, with the URL beside.
 fn git(uri: &str) -> Result<MaterialSource, MaterialError> {
     let attrs = [("git.fullurl".to_owned(), uri.to_owned())].into();
-    let mut op = SourceOp {
-        identifier: format!("git://{uri}"),
-        attrs,
-    };
+    let mut op = SourceOp { identifier: format!("git://{uri}"), attrs };
     let source = Source::parse(&op)?;
     if let Source::Git(git) = &source {
         op.identifier = identifier(git);
     }
-    Ok(MaterialSource {
-        op,
-        source,
-        platform: None,
-    })
+    Ok(MaterialSource { op, source, platform: None })
 }
 
 fn identifier(git: &GitSource) -> String {
     let place = match git.remote.split_once("://") {
         Some((_, place)) => {
             let host_at = place.find('/').unwrap_or(place.len());
-            let user_end = place
-                .get(..host_at)
-                .and_then(|authority| authority.rfind('@'));
-            place
-                .get(user_end.map_or(0, |at| at + 1)..)
-                .unwrap_or(place)
-                .to_owned()
+            let user_end = place.get(..host_at).and_then(|authority| authority.rfind('@'));
+            place.get(user_end.map_or(0, |at| at + 1)..).unwrap_or(place).to_owned()
         }
         None => {
-            let place = git
-                .remote
-                .split_once('@')
-                .map_or(git.remote.as_str(), |(_, place)| place);
+            let place = git.remote.split_once('@').map_or(git.remote.as_str(), |(_, place)| place);
             let (host, path) = place.split_once(':').unwrap_or((place, ""));
             format!("{host}/{}", path.trim_start_matches('/'))
         }

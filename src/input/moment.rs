@@ -33,9 +33,7 @@ impl Moment {
         let (hour, minute) = clock(date.get(11..16)?)?;
         let second = number(date.get(17..19)?)?;
         let separators = [(4, b'-'), (7, b'-'), (10, b'T'), (16, b':')];
-        if separators
-            .iter()
-            .any(|(at, byte)| date.get(*at) != Some(byte))
+        if separators.iter().any(|(at, byte)| date.get(*at) != Some(byte))
             || second > 59
             || !(1..=12).contains(&month)
             || !(1..=days_of_month(year, month)).contains(&day)
@@ -50,10 +48,7 @@ impl Moment {
         };
         let local =
             days_from_civil(year, month, day) * SECONDS_A_DAY + hour * 3_600 + minute * 60 + second;
-        Some(Self {
-            unix: local - i64::from(offset),
-            offset,
-        })
+        Some(Self { unix: local - i64::from(offset), offset })
     }
 
     /// The same moment in UTC.
@@ -84,9 +79,7 @@ impl Moment {
 /// Digits alone: no sign, no blank.
 fn number(digits: &[u8]) -> Option<i64> {
     digits.iter().try_fold(0, |value, digit| {
-        digit
-            .is_ascii_digit()
-            .then(|| value * 10 + i64::from(digit - b'0'))
+        digit.is_ascii_digit().then(|| value * 10 + i64::from(digit - b'0'))
     })
 }
 
@@ -108,10 +101,7 @@ fn skip_fraction(text: &[u8]) -> Option<&[u8]> {
     let Some((b'.', fraction)) = text.split_first() else {
         return Some(text);
     };
-    let digits = fraction
-        .iter()
-        .take_while(|byte| byte.is_ascii_digit())
-        .count();
+    let digits = fraction.iter().take_while(|byte| byte.is_ascii_digit()).count();
     if digits == 0 {
         return None;
     }
@@ -144,11 +134,7 @@ fn civil_from_days(days: i64) -> (i64, i64, i64) {
     let of_era = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
     let of_year = day - (365 * of_era + of_era / 4 - of_era / 100);
     let shifted = (5 * of_year + 2) / 153;
-    let month = if shifted < 10 {
-        shifted + 3
-    } else {
-        shifted - 9
-    };
+    let month = if shifted < 10 { shifted + 3 } else { shifted - 9 };
     let year = era * 400 + of_era + i64::from(month <= 2);
     (year, month, of_year - (153 * shifted + 2) / 5 + 1)
 }
@@ -163,14 +149,8 @@ mod tests {
     fn reads_and_prints_as_go_does() {
         for (text, printed) in [
             ("2024-05-06T07:08:09Z", Some("2024-05-06T07:08:09Z")),
-            (
-                "2024-05-06T07:08:09.123456789Z",
-                Some("2024-05-06T07:08:09Z"),
-            ),
-            (
-                "2024-05-06T07:08:09+02:00",
-                Some("2024-05-06T07:08:09+02:00"),
-            ),
+            ("2024-05-06T07:08:09.123456789Z", Some("2024-05-06T07:08:09Z")),
+            ("2024-05-06T07:08:09+02:00", Some("2024-05-06T07:08:09+02:00")),
             ("2024-05-06T07:08:09-00:00", Some("2024-05-06T07:08:09Z")),
             ("0000-01-01T00:00:00Z", Some("0000-01-01T00:00:00Z")),
             ("9999-12-31T23:59:59Z", Some("9999-12-31T23:59:59Z")),
@@ -207,12 +187,7 @@ mod tests {
 
     #[test]
     fn a_moment_without_that_form_has_none() {
-        for (unix, offset) in [
-            (i64::MAX, 60),
-            (i64::MIN, -60),
-            (253_402_300_800, 0),
-            (0, 86_400),
-        ] {
+        for (unix, offset) in [(i64::MAX, 60), (i64::MIN, -60), (253_402_300_800, 0), (0, 86_400)] {
             assert_eq!(Moment::new(unix, offset).rfc3339(), None, "{unix} {offset}");
         }
     }

@@ -98,10 +98,7 @@ pub fn verify_blobs(chain: &AttestationChain) -> Result<(), ProvenanceError> {
     for (digest, blob) in &chain.blobs {
         let actual = format!("sha256:{}", hex::encode(Sha256::digest(&blob.data)));
         if actual != *digest {
-            return Err(ProvenanceError::Digest {
-                digest: digest.clone(),
-                actual,
-            });
+            return Err(ProvenanceError::Digest { digest: digest.clone(), actual });
         }
     }
     Ok(())
@@ -121,25 +118,18 @@ pub(super) fn read(chain: &AttestationChain) -> Result<Found, ProvenanceError> {
             }
             if blob.data.len() > MAX_STATEMENT {
                 let size = blob.data.len();
-                return Err(ProvenanceError::TooLarge {
-                    digest: digest.clone(),
-                    size,
-                });
+                return Err(ProvenanceError::TooLarge { digest: digest.clone(), size });
             }
             match statement(&blob.data, wanted) {
                 Ok(statement) if statement.materials.len() > MAX_MATERIALS => {
-                    return Err(ProvenanceError::TooManyMaterials {
-                        digest: digest.clone(),
-                    });
+                    return Err(ProvenanceError::TooManyMaterials { digest: digest.clone() });
                 }
                 Ok(statement) => {
                     found.statement = Some(statement);
                     return Ok(found);
                 }
                 Err(reason) => {
-                    found
-                        .malformed
-                        .push(format!("provenance statement {digest}: {reason}"));
+                    found.malformed.push(format!("provenance statement {digest}: {reason}"));
                 }
             }
         }
@@ -151,11 +141,7 @@ fn statement(data: &[u8], annotated: &str) -> Result<Statement, Malformed> {
     let json = Object::from_slice(data)?;
     let stated: String = json.get("predicateType")?;
     let predicate = json.object("predicate")?;
-    let statement = match if stated.is_empty() {
-        annotated
-    } else {
-        &stated
-    } {
+    let statement = match if stated.is_empty() { annotated } else { &stated } {
         SLSA_V1 => v1(&predicate)?,
         SLSA_V02 => v02(&predicate)?,
         other => return Err(Malformed::PredicateType(other.into())),
@@ -192,10 +178,7 @@ fn v1(predicate: &Object<'_>) -> Result<Statement, Malformed> {
         });
     }
     let materials = materials(&definition, "resolvedDependencies")?;
-    Ok(Statement {
-        provenance,
-        materials,
-    })
+    Ok(Statement { provenance, materials })
 }
 
 fn v02(predicate: &Object<'_>) -> Result<Statement, Malformed> {
@@ -204,10 +187,7 @@ fn v02(predicate: &Object<'_>) -> Result<Statement, Malformed> {
         predicate_type: SLSA_V02.into(),
         build_type: predicate.get("buildType")?,
         builder_id: predicate.object("builder")?.get("id")?,
-        config_source: Some(config_source(
-            &invocation.object("configSource")?,
-            "entryPoint",
-        )?),
+        config_source: Some(config_source(&invocation.object("configSource")?, "entryPoint")?),
         ..request(&invocation.object("parameters")?)?
     };
     if let Some(metadata) = predicate.optional_object("metadata")? {
@@ -224,10 +204,7 @@ fn v02(predicate: &Object<'_>) -> Result<Statement, Malformed> {
         });
     }
     let materials = materials(predicate, "materials")?;
-    Ok(Statement {
-        provenance,
-        materials,
-    })
+    Ok(Statement { provenance, materials })
 }
 
 fn config_source(
@@ -247,19 +224,12 @@ fn request(json: &Object<'_>) -> Result<ImageProvenance, serde_json::Error> {
     let build_args: BTreeMap<String, String> = raw_args
         .iter()
         .filter_map(|(name, value)| {
-            let name = name
-                .strip_prefix("build-arg:")
-                .filter(|name| !name.is_empty())?;
+            let name = name.strip_prefix("build-arg:").filter(|name| !name.is_empty())?;
             Some((name.to_owned(), value.clone()))
         })
         .collect();
     let frontend = json.get("frontend")?;
-    Ok(ImageProvenance {
-        frontend,
-        build_args,
-        raw_args,
-        ..ImageProvenance::default()
-    })
+    Ok(ImageProvenance { frontend, build_args, raw_args, ..ImageProvenance::default() })
 }
 
 fn time(json: &Object<'_>, field: &'static str) -> Result<String, Malformed> {
@@ -276,15 +246,8 @@ fn materials(json: &Object<'_>, name: &str) -> Result<Vec<Material>, serde_json:
         .iter()
         .map(|material| {
             let mut digests = material.strings("digest")?;
-            let sha256 = digests
-                .remove("sha256")
-                .unwrap_or_default()
-                .trim()
-                .to_owned();
-            Ok(Material {
-                uri: material.get("uri")?,
-                sha256,
-            })
+            let sha256 = digests.remove("sha256").unwrap_or_default().trim().to_owned();
+            Ok(Material { uri: material.get("uri")?, sha256 })
         })
         .collect()
 }

@@ -8,23 +8,13 @@ use super::*;
 use crate::meta::AttestationBlob;
 
 fn chain(statements: &[(&str, &str)]) -> AttestationChain {
-    let blobs = statements
-        .iter()
-        .enumerate()
-        .map(|(index, (annotation, data))| {
-            let annotations = [(PREDICATE_TYPE.to_owned(), (*annotation).to_owned())].into();
-            let data = Bytes::copy_from_slice(data.as_bytes());
-            let blob = AttestationBlob {
-                media_type: String::new(),
-                annotations,
-                data,
-            };
-            (format!("sha256:{index}"), blob)
-        });
-    AttestationChain {
-        blobs: blobs.collect(),
-        ..AttestationChain::default()
-    }
+    let blobs = statements.iter().enumerate().map(|(index, (annotation, data))| {
+        let annotations = [(PREDICATE_TYPE.to_owned(), (*annotation).to_owned())].into();
+        let data = Bytes::copy_from_slice(data.as_bytes());
+        let blob = AttestationBlob { media_type: String::new(), annotations, data };
+        (format!("sha256:{index}"), blob)
+    });
+    AttestationChain { blobs: blobs.collect(), ..AttestationChain::default() }
 }
 
 fn v1_text() -> String {
@@ -83,10 +73,7 @@ fn v02_text() -> String {
 
 #[test]
 fn version_1_is_read() {
-    let found = read(&chain(&[(SLSA_V1, &v1_text())]))
-        .unwrap()
-        .statement
-        .unwrap();
+    let found = read(&chain(&[(SLSA_V1, &v1_text())])).unwrap().statement.unwrap();
     let wanted = json!({
         "predicateType": SLSA_V1,
         "buildType": "https://example.com/type",
@@ -102,19 +89,13 @@ fn version_1_is_read() {
         "completeness": {"parameters": true, "materials": false},
     });
     assert_eq!(serde_json::to_value(found.provenance).unwrap(), wanted);
-    let material = Material {
-        uri: "pkg:docker/a@1".into(),
-        sha256: "ab".into(),
-    };
+    let material = Material { uri: "pkg:docker/a@1".into(), sha256: "ab".into() };
     assert_eq!(found.materials, [material, Material::default()]);
 }
 
 #[test]
 fn version_0_2_is_read() {
-    let found = read(&chain(&[(SLSA_V02, &v02_text())]))
-        .unwrap()
-        .statement
-        .unwrap();
+    let found = read(&chain(&[(SLSA_V02, &v02_text())])).unwrap().statement.unwrap();
     let wanted = json!({
         "predicateType": SLSA_V02,
         "buildType": "https://mobyproject.org/buildkit@v1",
@@ -153,10 +134,7 @@ fn statements_that_are_none() {
         r#"{"predicate": null}"#.into(),
         v1_text().replace("2024-01-01T01", "2024-01-01 01"),
         v1_text().replace(r#""run-1""#, "1"),
-        v1_text().replace(
-            &format!(r#""predicateType":"{SLSA_V1}""#),
-            r#""predicateType":"other""#,
-        ),
+        v1_text().replace(&format!(r#""predicateType":"{SLSA_V1}""#), r#""predicateType":"other""#),
         v1_text()
             .replace("https://example.com/type", "")
             .replace("https://example.com/builder", ""),
@@ -172,21 +150,10 @@ fn statements_that_are_none() {
 fn too_much_is_an_error_that_names_the_statement() {
     let large = " ".repeat(MAX_STATEMENT + 1);
     let error = read(&chain(&[(SLSA_V1, &large)])).unwrap_err();
-    assert_eq!(
-        error,
-        ProvenanceError::TooLarge {
-            digest: "sha256:0".into(),
-            size: large.len()
-        }
-    );
+    assert_eq!(error, ProvenanceError::TooLarge { digest: "sha256:0".into(), size: large.len() });
     let many = v1_text().replace(",{}]", &format!("{}]", ",{}".repeat(MAX_MATERIALS)));
     let error = read(&chain(&[(SLSA_V1, &many)])).unwrap_err();
-    assert_eq!(
-        error,
-        ProvenanceError::TooManyMaterials {
-            digest: "sha256:0".into()
-        }
-    );
+    assert_eq!(error, ProvenanceError::TooManyMaterials { digest: "sha256:0".into() });
 }
 
 #[test]

@@ -50,9 +50,7 @@ pub enum PurlError {
 /// # Errors
 /// When it is no such package URL, or what it names is no image.
 pub(super) fn image(purl: &str) -> Result<(ImageSource, Option<Platform>), PurlError> {
-    let rest = purl
-        .strip_prefix("pkg:docker/")
-        .ok_or(PurlError::NotDocker)?;
+    let rest = purl.strip_prefix("pkg:docker/").ok_or(PurlError::NotDocker)?;
     let rest = rest.split_once('#').map_or(rest, |(rest, _subpath)| rest);
     let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
     let (path, version) = match rest.rsplit_once('@') {
@@ -62,10 +60,7 @@ pub(super) fn image(purl: &str) -> Result<(ImageSource, Option<Platform>), PurlE
     };
     let mut reference = name(path)?;
     let [digest, platform] = qualifiers(query)?;
-    let version_digest = version
-        .parse::<Digest>()
-        .ok()
-        .map(|digest| digest.to_string());
+    let version_digest = version.parse::<Digest>().ok().map(|digest| digest.to_string());
     let digest = match (version_digest, digest) {
         (Some(version), Some(qualifier)) if version != qualifier => {
             return Err(PurlError::TwoDigests { version, qualifier });
@@ -90,9 +85,7 @@ pub(super) fn image(purl: &str) -> Result<(ImageSource, Option<Platform>), PurlE
         }
         reference = format!("{reference}@{digest}");
     }
-    let platform = platform
-        .map(|platform| Platform::parse(&platform))
-        .transpose()?;
+    let platform = platform.map(|platform| Platform::parse(&platform)).transpose()?;
     Ok((ImageSource::parse(&reference)?, platform))
 }
 
@@ -121,9 +114,7 @@ fn qualifiers(query: &str) -> Result<[Option<String>; 2], PurlError> {
         let valid = !pair.contains(';')
             && !key.is_empty()
             && !key.starts_with(|first: char| first.is_ascii_digit())
-            && key
-                .bytes()
-                .all(|byte| byte.is_ascii_alphanumeric() || b".-_".contains(&byte));
+            && key.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-_".contains(&byte));
         if !valid || seen.contains(&key) {
             return Err(PurlError::Qualifier { key });
         }
@@ -169,11 +160,7 @@ mod tests {
                 "docker.io/library/alpine:3.20",
                 "linux/arm64",
             ),
-            (
-                "127.0.0.1%3A5000/library/base@1",
-                "127.0.0.1:5000/library/base:1",
-                "",
-            ),
+            ("127.0.0.1%3A5000/library/base@1", "127.0.0.1:5000/library/base:1", ""),
             ("ghcr.io%2Facme%2Fbase@1", "ghcr.io/acme/base:1", ""),
             ("ghcr.io/acme/base@D", "ghcr.io/acme/base@D", ""),
             ("ghcr.io/acme/base@1?digest=D", "ghcr.io/acme/base:1@D", ""),
@@ -197,11 +184,7 @@ mod tests {
             let full = |text: &str| text.replace('D', DIGEST);
             let got = image(&format!(
                 "pkg:docker/{}",
-                if purl == "UPPER@1" {
-                    purl.into()
-                } else {
-                    full(purl)
-                }
+                if purl == "UPPER@1" { purl.into() } else { full(purl) }
             ));
             if reference.is_empty() {
                 assert!(got.is_err(), "{purl}: {got:?}");
@@ -209,11 +192,7 @@ mod tests {
             }
             let (got, on) = got.unwrap();
             assert_eq!(got.reference(), full(reference), "{purl}");
-            assert_eq!(
-                on.map(|on| on.to_string()).unwrap_or_default(),
-                platform,
-                "{purl}"
-            );
+            assert_eq!(on.map(|on| on.to_string()).unwrap_or_default(), platform, "{purl}");
         }
         assert_eq!(image("pkg:oci/alpine@3"), Err(PurlError::NotDocker));
     }

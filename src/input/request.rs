@@ -69,10 +69,7 @@ fn for_image(fields: FieldSet, known: Option<&SourceMeta>) -> Option<ImageReques
 
 fn for_git(fields: FieldSet, known: Option<&SourceMeta>) -> Option<GitRequest> {
     let is_git = |field: &Field| field.path().0 == "git";
-    let wanted = fields
-        .iter()
-        .filter(is_git)
-        .fold(FieldSet::EMPTY, FieldSet::with);
+    let wanted = fields.iter().filter(is_git).fold(FieldSet::EMPTY, FieldSet::with);
     if wanted.is_empty() {
         return None;
     }
@@ -90,9 +87,7 @@ fn for_http(fields: FieldSet, known: Option<&SourceMeta>) -> Option<HttpRequest>
     let answered = known
         .and_then(|known| known.http.as_ref())
         .and_then(|known| known.checksum_response.as_ref());
-    Some(HttpRequest {
-        checksum: answered.and_then(again),
-    })
+    Some(HttpRequest { checksum: answered.and_then(again) })
 }
 
 /// The request that was answered so.
@@ -103,10 +98,7 @@ fn again(response: &ChecksumResponse) -> Option<ChecksumRequest> {
         "sha512" => ChecksumAlgorithm::Sha512,
         _ => return None,
     };
-    Some(ChecksumRequest {
-        algorithm,
-        suffix: response.suffix.clone(),
-    })
+    Some(ChecksumRequest { algorithm, suffix: response.suffix.clone() })
 }
 
 #[cfg(test)]

@@ -46,10 +46,7 @@ fn check(identifier: &str, fields: &[Field], known: &SourceMeta) -> String {
 fn asks_for_what_answers_the_fields_and_again_for_what_is_known() {
     let nothing = SourceMeta::default();
     let config = SourceMeta {
-        image: Some(ImageMeta {
-            config: Some(Bytes::new()),
-            ..ImageMeta::default()
-        }),
+        image: Some(ImageMeta { config: Some(Bytes::new()), ..ImageMeta::default() }),
         ..SourceMeta::default()
     };
     let chain = SourceMeta {
@@ -60,10 +57,7 @@ fn asks_for_what_answers_the_fields_and_again_for_what_is_known() {
         ..SourceMeta::default()
     };
     let objects = SourceMeta {
-        git: Some(GitMeta {
-            commit_object: Some(Bytes::new()),
-            ..GitMeta::default()
-        }),
+        git: Some(GitMeta { commit_object: Some(Bytes::new()), ..GitMeta::default() }),
         ..SourceMeta::default()
     };
     let suffixed = SourceMeta {
@@ -76,74 +70,26 @@ fn asks_for_what_answers_the_fields_and_again_for_what_is_known() {
         }),
         ..SourceMeta::default()
     };
-    let (image, git, http) = (
-        "docker-image://alpine",
-        "git://host/x.git",
-        "https://host/x",
-    );
+    let (image, git, http) = ("docker-image://alpine", "git://host/x.git", "https://host/x");
     for (identifier, fields, known, wanted) in [
         (image, vec![Field::ImageChecksum], &nothing, "image+config"),
-        (
-            image,
-            vec![Field::ImageCreatedTime],
-            &nothing,
-            "image+config",
-        ),
-        (
-            image,
-            vec![Field::ImageEnv, Field::ImageUser],
-            &nothing,
-            "image+config",
-        ),
-        (
-            image,
-            vec![Field::ImageHasProvenance],
-            &nothing,
-            "image+attestations",
-        ),
-        (
-            image,
-            vec![Field::ImageSignatures],
-            &config,
-            "image+config+attestations",
-        ),
-        (
-            image,
-            vec![Field::ImageLabels],
-            &chain,
-            "image+config+attestations",
-        ),
-        (
-            image,
-            vec![Field::GitTag, Field::HttpChecksum],
-            &config,
-            "none",
-        ),
+        (image, vec![Field::ImageCreatedTime], &nothing, "image+config"),
+        (image, vec![Field::ImageEnv, Field::ImageUser], &nothing, "image+config"),
+        (image, vec![Field::ImageHasProvenance], &nothing, "image+attestations"),
+        (image, vec![Field::ImageSignatures], &config, "image+config+attestations"),
+        (image, vec![Field::ImageLabels], &chain, "image+config+attestations"),
+        (image, vec![Field::GitTag, Field::HttpChecksum], &config, "none"),
         (image, vec![], &config, "none"),
         (git, vec![Field::GitRef], &nothing, "git"),
         (git, vec![Field::GitIsSha256], &objects, "git+objects"),
         (git, vec![Field::GitTag], &nothing, "git+objects"),
-        (
-            git,
-            vec![Field::GitRef, Field::GitCommit],
-            &nothing,
-            "git+objects",
-        ),
+        (git, vec![Field::GitRef, Field::GitCommit], &nothing, "git+objects"),
         (git, vec![Field::ImageUser], &objects, "none"),
         (http, vec![Field::HttpChecksum], &nothing, "http"),
         (http, vec![Field::HttpChecksum], &suffixed, "http+assist"),
         (http, vec![Field::ImageUser], &suffixed, "none"),
-        (
-            "local://context",
-            vec![Field::HttpChecksum],
-            &nothing,
-            "none",
-        ),
+        ("local://context", vec![Field::HttpChecksum], &nothing, "none"),
     ] {
-        assert_eq!(
-            check(identifier, &fields, known),
-            wanted,
-            "{identifier} {fields:?}"
-        );
+        assert_eq!(check(identifier, &fields, known), wanted, "{identifier} {fields:?}");
     }
 }

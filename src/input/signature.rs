@@ -50,10 +50,7 @@ pub(super) fn ssh(armour: &str) -> Option<SshSignature> {
         && std::str::from_utf8(key_type).is_ok_and(|name| !name.is_empty())
         && !(key_type == b"ssh-rsa" && signature_type == b"ssh-rsa");
     let public_key = || format!("SHA256:{}", STANDARD_NO_PAD.encode(Sha256::digest(key)));
-    readable.then(|| SshSignature {
-        version,
-        public_key: public_key(),
-    })
+    readable.then(|| SshSignature { version, public_key: public_key() })
 }
 
 /// The bytes between `-----BEGIN label-----` and its end. An OpenPGP checksum is passed over: it
@@ -122,18 +119,17 @@ fn subpacket_length(bytes: &[u8]) -> Option<(usize, &[u8])> {
         [first @ 0..=191, rest @ ..] => Some((usize::from(*first), rest)),
         [255, a, b, c, d, rest @ ..] => Some((big_endian(&[*a, *b, *c, *d])?, rest)),
         [255, ..] => None,
-        [first, second, rest @ ..] => Some((
-            (usize::from(*first) - 192) * 256 + usize::from(*second) + 192,
-            rest,
-        )),
+        [first, second, rest @ ..] => {
+            Some(((usize::from(*first) - 192) * 256 + usize::from(*second) + 192, rest))
+        }
         _ => None,
     }
 }
 
 fn big_endian(octets: &[u8]) -> Option<usize> {
-    octets.iter().try_fold(0_usize, |value, octet| {
-        value.checked_mul(256)?.checked_add(usize::from(*octet))
-    })
+    octets
+        .iter()
+        .try_fold(0_usize, |value, octet| value.checked_mul(256)?.checked_add(usize::from(*octet)))
 }
 
 fn signature_packet(body: &[u8]) -> Option<PgpSignature> {
@@ -155,10 +151,7 @@ fn signature_packet(body: &[u8]) -> Option<PgpSignature> {
         key_id = issuer(version, subpackets)?.or(key_id);
         rest = after;
     }
-    Some(PgpSignature {
-        version,
-        key_id: key_id.unwrap_or_default(),
-    })
+    Some(PgpSignature { version, key_id: key_id.unwrap_or_default() })
 }
 
 /// The key id that subpackets name last; the outer `None` where they cannot be read.

@@ -23,19 +23,10 @@ fn armour(packets: &[u8]) -> String {
 fn an_openpgp_signature_names_its_key() {
     for (kind, raw) in [
         (Kind::Tag, include_bytes!("fixtures/pgp-tag").as_slice()),
-        (
-            Kind::Commit,
-            include_bytes!("fixtures/pgp-commit").as_slice(),
-        ),
+        (Kind::Commit, include_bytes!("fixtures/pgp-commit").as_slice()),
     ] {
         let text = signature(kind, raw);
-        assert_eq!(
-            pgp(&text),
-            Some(PgpSignature {
-                version: 4,
-                key_id: KEY_ID.into()
-            })
-        );
+        assert_eq!(pgp(&text), Some(PgpSignature { version: 4, key_id: KEY_ID.into() }));
         assert_eq!(ssh(&text), None);
     }
 }
@@ -44,19 +35,10 @@ fn an_openpgp_signature_names_its_key() {
 fn an_ssh_signature_names_its_key() {
     for (kind, raw) in [
         (Kind::Tag, include_bytes!("fixtures/ssh-tag").as_slice()),
-        (
-            Kind::Commit,
-            include_bytes!("fixtures/ssh-commit").as_slice(),
-        ),
+        (Kind::Commit, include_bytes!("fixtures/ssh-commit").as_slice()),
     ] {
         let text = signature(kind, raw);
-        assert_eq!(
-            ssh(&text),
-            Some(SshSignature {
-                version: 1,
-                public_key: FINGERPRINT.into()
-            })
-        );
+        assert_eq!(ssh(&text), Some(SshSignature { version: 1, public_key: FINGERPRINT.into() }));
         assert_eq!(pgp(&text), None);
     }
 }
@@ -86,23 +68,11 @@ fn packets_of_every_shape() {
     let old = |body: &[u8]| packet(&[0x88, length(body)], body);
     for (about, packets, key_id) in [
         ("old format", old(&named), id),
-        (
-            "old format, two octets",
-            packet(&[0x89, 0, length(&named)], &named),
-            id,
-        ),
+        ("old format, two octets", packet(&[0x89, 0, length(&named)], &named), id),
         ("old format, to the end", packet(&[0x8b], &named), id),
         ("new format", packet(&[0xc2, length(&named)], &named), id),
-        (
-            "new format, five octets",
-            packet(&[0xc2, 255, 0, 0, 0, length(&named)], &named),
-            id,
-        ),
-        (
-            "behind a marker",
-            packet(&[0xca, 3, b'P', b'G', b'P'], &old(&named)),
-            id,
-        ),
+        ("new format, five octets", packet(&[0xc2, 255, 0, 0, 0, length(&named)], &named), id),
+        ("behind a marker", packet(&[0xca, 3, b'P', b'G', b'P'], &old(&named)), id),
         ("hashed", old(&v4(&issuer, &[])), id),
         ("nobody", old(&v4(&[], &[])), Some("")),
         ("version 6", old(&v6), Some("0a0b0c0d0e0f1011")),
@@ -118,11 +88,7 @@ fn packets_of_every_shape() {
         ("nothing", vec![], None),
     ] {
         let got = pgp(&armour(&packets));
-        assert_eq!(
-            got.as_ref().map(|got| got.key_id.as_str()),
-            key_id,
-            "{about}"
-        );
+        assert_eq!(got.as_ref().map(|got| got.key_id.as_str()), key_id, "{about}");
     }
 }
 

@@ -67,10 +67,9 @@ fn wrong(message: String) -> EvalError {
 fn boolean(field: &str, value: &Value) -> Result<bool, EvalError> {
     match value {
         Value::Bool(value) => Ok(*value),
-        other => Err(wrong(format!(
-            "decision.{field} must be true or false, not {}",
-            type_name(other)
-        ))),
+        other => {
+            Err(wrong(format!("decision.{field} must be true or false, not {}", type_name(other))))
+        }
     }
 }
 

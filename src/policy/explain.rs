@@ -136,10 +136,9 @@ impl Policy {
             .flatten()
             .filter_map(|id| self.statement_trace(*id, trace))
             .collect();
-        let held = rule
-            .clauses
-            .iter()
-            .any(|clause| !clause.is_empty() && clause.iter().all(|id| trace.of(*id) == Reached::Held));
+        let held = rule.clauses.iter().any(|clause| {
+            !clause.is_empty() && clause.iter().all(|id| trace.of(*id) == Reached::Held)
+        });
         let reached = statements.iter().any(|statement| statement.attempt != Attempt::NotReached);
         RuleTrace {
             name: rule.name.clone(),
@@ -232,7 +231,8 @@ impl Policy {
 
 /// The group that a statement tests by its name alone.
 fn tested_group(steps: &[Step], id: StatementId) -> Option<GroupId> {
-    let at = steps.iter().position(|step| matches!(step, Step::Enter(entered) if *entered == id))?;
+    let at =
+        steps.iter().position(|step| matches!(step, Step::Enter(entered) if *entered == id))?;
     match steps.get(at + 1)? {
         Step::Test(Term::Group(group) | Term::Call(group, _)) => Some(*group),
         _ => None,

@@ -116,8 +116,8 @@ impl PolicyFiles {
     /// As [`PolicyFiles::read`], and when it is not UTF-8.
     pub fn read_text(&self, path: &str, limit: u64) -> Result<String, FileError> {
         let data = self.read(path, limit)?;
-        let text = std::str::from_utf8(&data)
-            .map_err(|_| FileError::NotText { path: path.to_owned() })?;
+        let text =
+            std::str::from_utf8(&data).map_err(|_| FileError::NotText { path: path.to_owned() })?;
         Ok(text.strip_prefix('\u{feff}').unwrap_or(text).to_owned())
     }
 
@@ -175,10 +175,8 @@ fn clean(path: &str) -> Result<String, FileError> {
 }
 
 fn read_below(root: &Path, path: &str, limit: u64) -> Result<Bytes, FileError> {
-    let not_found = || FileError::NotFound {
-        path: path.to_owned(),
-        root: root.display().to_string(),
-    };
+    let not_found =
+        || FileError::NotFound { path: path.to_owned(), root: root.display().to_string() };
     let map = |error: std::io::Error| match error.kind() {
         std::io::ErrorKind::NotFound => not_found(),
         _ => io_error(path, &error),

@@ -158,8 +158,7 @@ fn data_imports(module: &Module) -> Vec<(Vec<Arc<str>>, Span)> {
         .filter_map(|import| {
             let path = path_of(&import.refr);
             let (root, path) = path.split_first()?;
-            (&**root == "data" && !path.is_empty())
-                .then(|| (path.to_vec(), import.span.clone()))
+            (&**root == "data" && !path.is_empty()).then(|| (path.to_vec(), import.span.clone()))
         })
         .collect()
 }

@@ -5,10 +5,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use regorus::Value;
 
+use super::Shared;
 use super::builtins::{Origin, lookup};
 use super::error::{EvalError, Position};
 use super::files::{MAX_DATA, PolicyFiles};
-use super::Shared;
 use crate::source::Digest;
 
 /// Most that a policy may print in one evaluation, in bytes.

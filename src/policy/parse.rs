@@ -180,10 +180,8 @@ fn from_regorus(name: &str, text: &str, error: &anyhow::Error) -> PolicyError {
             Some((line, column))
         })
         .unwrap_or((1, 1));
-    let message = drawn
-        .rsplit_once("error: ")
-        .map_or(drawn.trim(), |(_, message)| message.trim())
-        .to_owned();
+    let message =
+        drawn.rsplit_once("error: ").map_or(drawn.trim(), |(_, message)| message.trim()).to_owned();
     source_error(name, text, place, message)
 }
 

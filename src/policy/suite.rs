@@ -193,9 +193,14 @@ impl TestSuite {
         guarded(|| {
             let lazy = Lazy::default();
             let natives = Natives::new(&self.policy.shared, &input);
-            let mut machine =
-                Machine::new(&self.policy.program, input.clone(), &lazy, natives, self.policy.limits)
-                    .with_trace();
+            let mut machine = Machine::new(
+                &self.policy.program,
+                input.clone(),
+                &lazy,
+                natives,
+                self.policy.limits,
+            )
+            .with_trace();
             let came = machine.evaluate(group);
             let (_, natives, trace) = machine.finish();
             Ok((came, trace.unwrap_or_default(), natives.prints))

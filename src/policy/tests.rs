@@ -33,10 +33,8 @@ fn check_files(files: &[(&str, &str)]) -> String {
 }
 
 fn load(files: &[(&str, &str)]) -> Result<Policy, PolicyError> {
-    let map: BTreeMap<String, bytes::Bytes> = files
-        .iter()
-        .map(|(name, text)| ((*name).to_owned(), text.to_string().into()))
-        .collect();
+    let map: BTreeMap<String, bytes::Bytes> =
+        files.iter().map(|(name, text)| ((*name).to_owned(), text.to_string().into())).collect();
     Policy::load("test", PolicyFiles::memory(map), &[files[0].0.to_owned()])
 }
 
@@ -138,7 +136,9 @@ fn what_opa_refuses_is_refused_with_a_place() {
     }
     let cycle = check("package docker\na if b\nb if c(1)\nc(x) if { a; x }\n");
     assert!(
-        cycle.contains("rules may not depend on themselves: docker.a -> docker.b -> docker.c -> docker.a"),
+        cycle.contains(
+            "rules may not depend on themselves: docker.a -> docker.b -> docker.c -> docker.a"
+        ),
         "{cycle}"
     );
 }
@@ -148,22 +148,48 @@ fn rules_make_values_as_in_opa() {
     let cases = [
         ("deny_msg contains \"b\"\ndeny_msg contains \"a\" if true\nallow := true", "allow a | b"),
         ("allow if false else := false if true\ndeny_msg := []", "deny"),
-        ("allow := false if { false } else := true if { true } else := false\ndeny_msg := []", "allow"),
+        (
+            "allow := false if { false } else := true if { true } else := false\ndeny_msg := []",
+            "allow",
+        ),
         ("f(x) := 1 if x > 0\nf(x) := 2 if x <= 0\nallow if f(-1) == 2\ndeny_msg := []", "allow"),
         ("f(\"a\") := 1\nf(\"b\") := 2\nallow if f(\"b\") == 2\ndeny_msg := []", "allow"),
         ("f([x, _]) := x\nallow if f([true, 1])\ndeny_msg := []", "allow"),
         ("default f(_) := false\nf(x) if x == 1\nallow if not f(2)\ndeny_msg := []", "allow"),
         ("p[x] := y if some x, y in {\"a\": 1}\nallow if p.a == 1\ndeny_msg := []", "allow"),
-        ("p.q.r := 1\np.s := 2\nallow if p == {\"q\": {\"r\": 1}, \"s\": 2}\ndeny_msg := []", "allow"),
-        ("p[x] contains y if { x := \"k\"; some y in [1, 2] }\nallow if p.k == {1, 2}\ndeny_msg := []", "allow"),
-        ("some_rule := \"m\"\ndeny_msg contains msg if { some msg in [some_rule] }\nallow := true", "allow m"),
-        ("msg := \"outer\"\ndeny_msg contains msg if { some msg in [\"inner\"] }\nallow := true", "allow inner"),
-        ("allow := true\nallow := false\ndeny_msg := []", "error: p.rego:2:1: `docker.allow` gives more than one value"),
+        (
+            "p.q.r := 1\np.s := 2\nallow if p == {\"q\": {\"r\": 1}, \"s\": 2}\ndeny_msg := []",
+            "allow",
+        ),
+        (
+            "p[x] contains y if { x := \"k\"; some y in [1, 2] }\nallow if p.k == {1, 2}\ndeny_msg := []",
+            "allow",
+        ),
+        (
+            "some_rule := \"m\"\ndeny_msg contains msg if { some msg in [some_rule] }\nallow := true",
+            "allow m",
+        ),
+        (
+            "msg := \"outer\"\ndeny_msg contains msg if { some msg in [\"inner\"] }\nallow := true",
+            "allow inner",
+        ),
+        (
+            "allow := true\nallow := false\ndeny_msg := []",
+            "error: p.rego:2:1: `docker.allow` gives more than one value",
+        ),
         ("a := {x: 1 | some x in [1]}\nallow if a[1] == 1\ndeny_msg := []", "allow"),
-        ("allow if { x := {i: i | some i in [1, 2]}; y := {1: v | some v in [1, 2]}; x; y }\ndeny_msg := []",
-         "error: p.rego:2:49: `object comprehension` gives more than one value"),
-        ("allow := \"yes\"\ndeny_msg := []", "error: decision.allow must be true or false, not a string"),
-        ("allow := false\ndeny_msg := [1]", "error: decision.deny_msg holds a number, where only strings may be: 1"),
+        (
+            "allow if { x := {i: i | some i in [1, 2]}; y := {1: v | some v in [1, 2]}; x; y }\ndeny_msg := []",
+            "error: p.rego:2:49: `object comprehension` gives more than one value",
+        ),
+        (
+            "allow := \"yes\"\ndeny_msg := []",
+            "error: decision.allow must be true or false, not a string",
+        ),
+        (
+            "allow := false\ndeny_msg := [1]",
+            "error: decision.deny_msg holds a number, where only strings may be: 1",
+        ),
     ];
     for (rules, expected) in cases {
         let text = format!(

@@ -68,21 +68,9 @@ mod tests {
             ("größe 漢字 🦀", "größe 漢字 🦀", "größe 漢字 🦀"),
             ("a\nb\tc", "a\\nb\\tc", "a\nb\tc"),
             ("\u{1b}[2Jx", "\\u{1b}[2Jx", "\\u{1b}[2Jx"),
-            (
-                "\r\u{7f}\u{9b}",
-                "\\u{d}\\u{7f}\\u{9b}",
-                "\\u{d}\\u{7f}\\u{9b}",
-            ),
-            (
-                "a\u{202e}b\u{2066}",
-                "a\\u{202e}b\\u{2066}",
-                "a\\u{202e}b\\u{2066}",
-            ),
-            (
-                "\u{0}\u{feff}\u{ffff}",
-                "\\u{0}\\u{feff}\\u{ffff}",
-                "\\u{0}\\u{feff}\\u{ffff}",
-            ),
+            ("\r\u{7f}\u{9b}", "\\u{d}\\u{7f}\\u{9b}", "\\u{d}\\u{7f}\\u{9b}"),
+            ("a\u{202e}b\u{2066}", "a\\u{202e}b\\u{2066}", "a\\u{202e}b\\u{2066}"),
+            ("\u{0}\u{feff}\u{ffff}", "\\u{0}\\u{feff}\\u{ffff}", "\\u{0}\\u{feff}\\u{ffff}"),
         ];
         for (text, one, many) in table {
             assert_eq!(line(text), one, "line({text:?})");
@@ -95,9 +83,6 @@ mod tests {
         let value = serde_json::json!({ "a\u{9b}": "x\u{202e}\u{7f}\u{1b}\n\u{ffff}" });
         let safe = json(&serde_json::to_string_pretty(&value).unwrap());
         assert!(!safe.contains(is_hostile), "{safe}");
-        assert_eq!(
-            serde_json::from_str::<serde_json::Value>(&safe).unwrap(),
-            value
-        );
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&safe).unwrap(), value);
     }
 }

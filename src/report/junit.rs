@@ -36,16 +36,12 @@ fn source(finding: &Finding) -> TestCase {
         Outcome::Allowed | Outcome::AllowedWithPin { .. } => TestCaseStatus::success(),
         Outcome::Denied => {
             let mut status = TestCaseStatus::non_success(NonSuccessKind::Failure);
-            status
-                .set_type("denied")
-                .set_message(first_line(&finding.messages));
+            status.set_type("denied").set_message(first_line(&finding.messages));
             status
         }
         Outcome::Undecided { error } => {
             let mut status = TestCaseStatus::non_success(NonSuccessKind::Error);
-            status
-                .set_type("undecided")
-                .set_message(escape::line(error));
+            status.set_type("undecided").set_message(escape::line(error));
             status
         }
     };
@@ -68,10 +64,7 @@ fn source(finding: &Finding) -> TestCase {
         case.add_property(("pinned to", escape::line(to).as_ref()));
     }
     if !finding.warnings.is_empty() {
-        let warnings = finding
-            .warnings
-            .iter()
-            .map(|warning| escape::lines(&warning.text));
+        let warnings = finding.warnings.iter().map(|warning| escape::lines(&warning.text));
         case.set_system_err(warnings.collect::<Vec<_>>().join("\n"));
     }
     case
@@ -97,12 +90,7 @@ fn described(finding: &Finding) -> String {
             None => words.into_owned(),
         });
     }
-    lines.extend(
-        finding
-            .hints
-            .iter()
-            .map(|hint| format!("help: {}", escape::lines(hint))),
-    );
+    lines.extend(finding.hints.iter().map(|hint| format!("help: {}", escape::lines(hint))));
     lines.join("\n")
 }
 
@@ -111,22 +99,17 @@ fn test(result: &TestResult) -> TestCase {
         TestOutcome::Passed => TestCaseStatus::success(),
         TestOutcome::Failed { detail } => {
             let mut status = TestCaseStatus::non_success(NonSuccessKind::Failure);
-            status
-                .set_message("the rule is not true")
-                .set_description(failure(detail));
+            status.set_message("the rule is not true").set_description(failure(detail));
             status
         }
         TestOutcome::Errored { error } => {
             let mut status = TestCaseStatus::non_success(NonSuccessKind::Error);
-            status
-                .set_message(escape::line(error))
-                .set_description(escape::lines(error));
+            status.set_message(escape::line(error)).set_description(escape::lines(error));
             status
         }
     };
     let mut case = TestCase::new(escape::line(&result.name), status);
-    case.set_classname(escape::line(&result.file))
-        .set_time(result.duration);
+    case.set_classname(escape::line(&result.file)).set_time(result.duration);
     case.add_property(("line", result.line.to_string().as_str()));
     case
 }

@@ -212,10 +212,7 @@ pub struct Summary {
 impl Report {
     /// How many sources there are of each kind.
     pub fn summary(&self) -> Summary {
-        let mut summary = Summary {
-            sources: self.findings.len(),
-            ..Summary::default()
-        };
+        let mut summary = Summary { sources: self.findings.len(), ..Summary::default() };
         for finding in &self.findings {
             summary.warnings += finding.warnings.len();
             match finding.outcome {

@@ -40,58 +40,27 @@ pub(super) fn test_reports() -> Vec<(&'static str, TestReport)> {
                 covered: vec![3, 4],
                 not_covered: vec![7, 8, 12],
             },
-            FileCoverage {
-                file: "policies/empty.rego".into(),
-                ..FileCoverage::default()
-            },
+            FileCoverage { file: "policies/empty.rego".into(), ..FileCoverage::default() },
         ],
     };
     let passed = vec![result("test_a", 3, TestOutcome::Passed)];
     let mut all = passed.clone();
     all.push(result("test_b", 9, TestOutcome::Failed { detail }));
-    all.push(result(
-        "test_b",
-        12,
-        TestOutcome::Failed {
-            detail: TestDetail::default(),
-        },
-    ));
+    all.push(result("test_b", 12, TestOutcome::Failed { detail: TestDetail::default() }));
     let error = "policy.rego:4:1: unknown function\n  x := f(1)".to_owned();
     all.push(result("test_c", 21, TestOutcome::Errored { error }));
-    let report = |results, coverage| TestReport {
-        tool_version: "0.1.0".into(),
-        results,
-        coverage,
-    };
-    vec![
-        ("passed", report(passed, None)),
-        ("failed", report(all, Some(coverage))),
-    ]
+    let report = |results, coverage| TestReport { tool_version: "0.1.0".into(), results, coverage };
+    vec![("passed", report(passed, None)), ("failed", report(all, Some(coverage)))]
 }
 
 /// One denial at a line, as most are.
 pub(super) fn denied() -> Report {
-    let mut node = finding(
-        "docker-image://docker.io/library/node:22",
-        "FROM",
-        Outcome::Denied,
-    );
+    let mut node = finding("docker-image://docker.io/library/node:22", "FROM", Outcome::Denied);
     node.platform = Some("linux/amd64".into());
-    node.location = Some(at(
-        3,
-        3,
-        "FROM node:22 AS build",
-        Some(Span { start: 5, end: 12 }),
-    ));
-    node.messages = vec![policy(
-        "Image node:22 is not pinned: name the digest too.",
-        70,
-    )];
+    node.location = Some(at(3, 3, "FROM node:22 AS build", Some(Span { start: 5, end: 12 })));
+    node.messages = vec![policy("Image node:22 is not pinned: name the digest too.", 70)];
     node.hints = vec![format!("docker.io/library/node:22@{DIGEST} would pass")];
-    report(vec![
-        finding("local://context", "build context", Outcome::Allowed),
-        node,
-    ])
+    report(vec![finding("local://context", "build context", Outcome::Allowed), node])
 }
 
 /// One of each outcome; without places, with several lines, several messages.
@@ -104,11 +73,7 @@ fn mixed() -> Report {
     );
     pinned.location = Some(at(1, 1, "FROM alpine:3.20", None));
     pinned.warnings = vec![policy("alpine:3.20 is near its end of life", 12)];
-    let mut add = finding(
-        "http://user:xxxxx@example.com/ä.tgz",
-        "ADD",
-        Outcome::Denied,
-    );
+    let mut add = finding("http://user:xxxxx@example.com/ä.tgz", "ADD", Outcome::Denied);
     let text = "ADD \\\n\thttp://user:xxxxx@example.com/ä.tgz \\\n\t/größe/";
     add.location = Some(at(4, 6, text, Some(Span { start: 7, end: 43 })));
     add.messages = vec![
@@ -125,11 +90,7 @@ fn mixed() -> Report {
             origin: Origin::Ours,
         },
     ];
-    let silent = finding(
-        "git://git.example.com/x.git",
-        "named context lib",
-        Outcome::Denied,
-    );
+    let silent = finding("git://git.example.com/x.git", "named context lib", Outcome::Denied);
     let error = "registry.example.com: 503 Service Unavailable\ntried 3 times".to_owned();
     let mut unknown = finding(
         "docker-image://registry.example.com/app",
@@ -145,59 +106,25 @@ fn mixed() -> Report {
 /// Control characters, marks of direction and a long line, everywhere a stranger can put them.
 fn hostile() -> Report {
     let evil = "x\u{1b}]0;owned\u{7}\u{9b}2J\r\u{202e}gpj.exe]]>&<\"'\u{0}\u{ffff}";
-    let mut one = finding(
-        evil,
-        evil,
-        Outcome::Undecided {
-            error: format!("{evil}\n{evil}"),
-        },
-    );
+    let mut one = finding(evil, evil, Outcome::Undecided { error: format!("{evil}\n{evil}") });
     one.platform = Some(evil.into());
     one.policy = Some(evil.into());
     one.hints = vec![evil.into()];
     one.fetched = vec![evil.into()];
-    one.location = Some(Location {
-        file: format!("a b/{evil}"),
-        ..at(2, 2, &format!("\tADD {evil}"), None)
-    });
-    let rule = RuleAt {
-        file: evil.into(),
-        line: 1,
-        column: 999,
-        snippet: evil.into(),
-    };
-    one.messages = vec![Message {
-        text: evil.into(),
-        rule: Some(rule),
-        origin: Origin::Policy,
-    }];
-    one.warnings = vec![Message {
-        text: evil.into(),
-        rule: None,
-        origin: Origin::Ours,
-    }];
-    let failed = RuleOutcome::Failed {
-        at: Position { line: 2, column: 3 },
-        expression: evil.into(),
-    };
+    one.location =
+        Some(Location { file: format!("a b/{evil}"), ..at(2, 2, &format!("\tADD {evil}"), None) });
+    let rule = RuleAt { file: evil.into(), line: 1, column: 999, snippet: evil.into() };
+    one.messages = vec![Message { text: evil.into(), rule: Some(rule), origin: Origin::Policy }];
+    one.warnings = vec![Message { text: evil.into(), rule: None, origin: Origin::Ours }];
+    let failed =
+        RuleOutcome::Failed { at: Position { line: 2, column: 3 }, expression: evil.into() };
     one.explain = Some(Explain {
         input: json!({ evil: evil }),
-        rules: vec![RuleTrace {
-            name: evil.into(),
-            file: evil.into(),
-            line: 1,
-            outcome: failed,
-        }],
+        rules: vec![RuleTrace { name: evil.into(), file: evil.into(), line: 1, outcome: failed }],
     });
-    let long = format!(
-        "RUN --mount=from=a {} && echo 漢字🦀",
-        "very-long ".repeat(60)
-    );
-    let mut two = finding(
-        "docker-image://docker.io/library/a:latest",
-        "RUN --mount",
-        Outcome::Denied,
-    );
+    let long = format!("RUN --mount=from=a {} && echo 漢字🦀", "very-long ".repeat(60));
+    let mut two =
+        finding("docker-image://docker.io/library/a:latest", "RUN --mount", Outcome::Denied);
     two.location = Some(at(7, 7, &long, Some(Span { start: 12, end: 18 })));
     two.messages = vec![policy(&"a reason without end ".repeat(20), 3)];
     report(vec![one, two])
@@ -213,10 +140,7 @@ pub(super) fn explained() -> Report {
         outcome,
     };
     let failed = RuleOutcome::Failed {
-        at: Position {
-            line: 41,
-            column: 2,
-        },
+        at: Position { line: 41, column: 2 },
         expression: "input.image.isCanonical".into(),
     };
     report.findings[1].fetched = vec!["image config from docker.io".into()];
@@ -232,11 +156,7 @@ pub(super) fn explained() -> Report {
 }
 
 fn report(findings: Vec<Finding>) -> Report {
-    Report {
-        tool_version: "0.1.0".into(),
-        findings,
-        base: None,
-    }
+    Report { tool_version: "0.1.0".into(), findings, base: None }
 }
 
 fn finding(source: &str, via: &str, outcome: Outcome) -> Finding {
@@ -256,13 +176,7 @@ fn finding(source: &str, via: &str, outcome: Outcome) -> Finding {
 }
 
 fn at(start_line: u32, end_line: u32, text: &str, span: Option<Span>) -> Location {
-    Location {
-        file: "app/Dockerfile".into(),
-        start_line,
-        end_line,
-        text: text.into(),
-        span,
-    }
+    Location { file: "app/Dockerfile".into(), start_line, end_line, text: text.into(), span }
 }
 
 fn policy(text: &str, line: u32) -> Message {
@@ -272,9 +186,5 @@ fn policy(text: &str, line: u32) -> Message {
         column: 1,
         snippet: "deny_msg contains msg if {".into(),
     };
-    Message {
-        text: text.into(),
-        rule: Some(rule),
-        origin: Origin::Policy,
-    }
+    Message { text: text.into(), rule: Some(rule), origin: Origin::Policy }
 }

@@ -21,12 +21,8 @@ use super::{
 };
 
 const SCHEMA: &str = "https://json.schemastore.org/sarif-2.1.0.json";
-const PATH: &AsciiSet = &NON_ALPHANUMERIC
-    .remove(b'/')
-    .remove(b'.')
-    .remove(b'-')
-    .remove(b'_')
-    .remove(b'~');
+const PATH: &AsciiSet =
+    &NON_ALPHANUMERIC.remove(b'/').remove(b'.').remove(b'-').remove(b'_').remove(b'~');
 
 /// What a result is about.
 #[derive(Clone, Copy)]
@@ -51,36 +47,26 @@ impl Rule {
 
     const fn facts(self) -> (&'static str, ResultLevel, &'static str) {
         match self {
-            Self::Denied => (
-                "source-denied",
-                ResultLevel::Error,
-                "A policy denies a source of the build.",
-            ),
+            Self::Denied => {
+                ("source-denied", ResultLevel::Error, "A policy denies a source of the build.")
+            }
             Self::Undecided => (
                 "source-undecided",
                 ResultLevel::Error,
                 "There is no decision on a source of the build, and so it is refused.",
             ),
-            Self::Warned => (
-                "source-warning",
-                ResultLevel::Warning,
-                "A policy warns of a source of the build.",
-            ),
+            Self::Warned => {
+                ("source-warning", ResultLevel::Warning, "A policy warns of a source of the build.")
+            }
             Self::Pinned => (
                 "source-pinned",
                 ResultLevel::Note,
                 "A source of the build is allowed as long as its content stays the same.",
             ),
-            Self::TestFailed => (
-                "test-failed",
-                ResultLevel::Error,
-                "A test of a policy failed.",
-            ),
-            Self::TestErrored => (
-                "test-errored",
-                ResultLevel::Error,
-                "A test of a policy could not be evaluated.",
-            ),
+            Self::TestFailed => ("test-failed", ResultLevel::Error, "A test of a policy failed."),
+            Self::TestErrored => {
+                ("test-errored", ResultLevel::Error, "A test of a policy could not be evaluated.")
+            }
         }
     }
 }
@@ -88,15 +74,9 @@ impl Rule {
 /// The report of a check.
 pub(super) fn check(report: &Report) -> Result<String, ReportError> {
     // Code scanning refuses a whole log for one result without a file.
-    let elsewhere = report
-        .findings
-        .iter()
-        .find_map(|finding| finding.location.as_ref());
+    let elsewhere = report.findings.iter().find_map(|finding| finding.location.as_ref());
     let elsewhere = elsewhere.map(|at| at.file.clone());
-    let mut results = Results {
-        elsewhere,
-        ..Results::default()
-    };
+    let mut results = Results { elsewhere, ..Results::default() };
     for finding in &report.findings {
         results.finding(finding);
     }
@@ -174,10 +154,7 @@ impl Results {
             (None, None) => SarifLocation::builder().build(),
         };
         let name = escape::line(&finding.source).into_owned();
-        let logical = LogicalLocation::builder()
-            .name(name)
-            .kind("resource")
-            .build();
+        let logical = LogicalLocation::builder().name(name).kind("resource").build();
         location.logical_locations = Some(vec![logical]);
         location
     }
@@ -189,10 +166,9 @@ impl Results {
                 let seen = text_test::failure(detail);
                 (Rule::TestFailed, format!("{} failed\n{seen}", result.name))
             }
-            TestOutcome::Errored { error } => (
-                Rule::TestErrored,
-                format!("{} could not be evaluated: {error}", result.name),
-            ),
+            TestOutcome::Errored { error } => {
+                (Rule::TestErrored, format!("{} could not be evaluated: {error}", result.name))
+            }
         };
         let region = Region::builder().start_line(i64::from(result.line)).build();
         self.push(Fact {
@@ -247,12 +223,9 @@ fn in_dockerfile(at: &Location) -> SarifLocation {
         .end_line(i64::from(at.end_line.max(at.start_line)))
         .snippet(ArtifactContent::builder().text(at.text.as_str()).build())
         .build();
-    let span = at.span.and_then(|span| {
-        Some((
-            at.text.get(..span.start)?,
-            at.text.get(span.start..span.end)?,
-        ))
-    });
+    let span = at
+        .span
+        .and_then(|span| Some((at.text.get(..span.start)?, at.text.get(span.start..span.end)?)));
     if let Some((before, meant)) = span {
         let (start, column) = position(before, i64::from(at.start_line), 1);
         let (end, end_column) = position(meant, start, column);
@@ -279,21 +252,12 @@ fn position(text: &str, line: i64, column: i64) -> (i64, i64) {
 }
 
 fn in_policy(rule: &RuleAt) -> SarifLocation {
-    let mut region = Region::builder()
-        .start_line(i64::from(rule.line.max(1)))
-        .build();
-    let before: String = rule
-        .snippet
-        .chars()
-        .take(rule.column.saturating_sub(1) as usize)
-        .collect();
+    let mut region = Region::builder().start_line(i64::from(rule.line.max(1))).build();
+    let before: String =
+        rule.snippet.chars().take(rule.column.saturating_sub(1) as usize).collect();
     if !rule.snippet.is_empty() {
         region.start_column = Some(position(&before, 1, 1).1);
-        region.snippet = Some(
-            ArtifactContent::builder()
-                .text(rule.snippet.as_str())
-                .build(),
-        );
+        region.snippet = Some(ArtifactContent::builder().text(rule.snippet.as_str()).build());
     }
     let mut location = place(&rule.file, region);
     location.message = Some(words("by this rule"));
@@ -302,16 +266,9 @@ fn in_policy(rule: &RuleAt) -> SarifLocation {
 
 fn place(file: &str, region: Region) -> SarifLocation {
     let path = utf8_percent_encode(file.strip_prefix("./").unwrap_or(file), PATH).to_string();
-    let uri = if file.starts_with('/') {
-        format!("file://{path}")
-    } else {
-        path
-    };
+    let uri = if file.starts_with('/') { format!("file://{path}") } else { path };
     let file = ArtifactLocation::builder().uri(uri).build();
-    let physical = PhysicalLocation::builder()
-        .artifact_location(file)
-        .region(region)
-        .build();
+    let physical = PhysicalLocation::builder().artifact_location(file).region(region).build();
     SarifLocation::builder().physical_location(physical).build()
 }
 
@@ -333,14 +290,8 @@ fn write(
     verdict: Verdict,
     results: Vec<SarifResult>,
 ) -> Result<String, ReportError> {
-    let rules = Rule::ALL
-        .into_iter()
-        .map(descriptor)
-        .collect::<Result<Vec<_>, _>>()?;
-    let mut driver = ToolComponent::builder()
-        .name("buildgate")
-        .rules(rules)
-        .build();
+    let rules = Rule::ALL.into_iter().map(descriptor).collect::<Result<Vec<_>, _>>()?;
+    let mut driver = ToolComponent::builder().name("buildgate").rules(rules).build();
     driver.version = Some(version.to_owned()).filter(|version| !version.is_empty());
     let invocation = Invocation::builder()
         .execution_successful(verdict != Verdict::Undecided)
@@ -352,11 +303,7 @@ fn write(
         .invocations(vec![invocation])
         .results(results)
         .build();
-    let log = Sarif::builder()
-        .schema(SCHEMA)
-        .version("2.1.0")
-        .runs(vec![run])
-        .build();
+    let log = Sarif::builder().schema(SCHEMA).version("2.1.0").runs(vec![run]).build();
     let mut text = escape::json(&serde_json::to_string_pretty(&log)?);
     text.push('\n');
     Ok(text)
@@ -397,31 +344,14 @@ mod tests {
             let index = usize::try_from(result.rule_index.unwrap()).unwrap();
             assert_eq!(Some(&rules[index].id), result.rule_id.as_ref());
             assert!(prints.insert(result.partial_fingerprints.clone().unwrap()));
-            let all = result
-                .locations
-                .iter()
-                .chain(&result.related_locations)
-                .flatten();
+            let all = result.locations.iter().chain(&result.related_locations).flatten();
             for physical in all.filter_map(|at| at.physical_location.as_ref()) {
-                let uri = physical
-                    .artifact_location
-                    .as_ref()
-                    .unwrap()
-                    .uri
-                    .as_ref()
-                    .unwrap();
+                let uri = physical.artifact_location.as_ref().unwrap().uri.as_ref().unwrap();
                 let base = url::Url::parse("file:///src/").unwrap();
-                assert!(
-                    base.join(uri).unwrap().as_str().ends_with(uri.as_str()),
-                    "{uri}"
-                );
+                assert!(base.join(uri).unwrap().as_str().ends_with(uri.as_str()), "{uri}");
                 let region = physical.region.as_ref().unwrap();
                 assert!(region.start_line.unwrap() >= 1);
-                assert!(
-                    region
-                        .end_line
-                        .is_none_or(|end| end >= region.start_line.unwrap())
-                );
+                assert!(region.end_line.is_none_or(|end| end >= region.start_line.unwrap()));
             }
         }
         text
@@ -440,10 +370,7 @@ mod tests {
         let prints = |report: &Report| {
             let log: Sarif = serde_json::from_str(&check(report).unwrap()).unwrap();
             let results = log.runs[0].results.clone().unwrap();
-            results
-                .into_iter()
-                .map(|r| r.partial_fingerprints.unwrap())
-                .collect::<Vec<_>>()
+            results.into_iter().map(|r| r.partial_fingerprints.unwrap()).collect::<Vec<_>>()
         };
         let before = prints(&report);
         report.findings[1].location.as_mut().unwrap().start_line += 10;

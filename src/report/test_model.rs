@@ -103,10 +103,7 @@ pub struct TestSummary {
 impl TestReport {
     /// How many tests there are of each kind.
     pub fn summary(&self) -> TestSummary {
-        let mut summary = TestSummary {
-            tests: self.results.len(),
-            ..TestSummary::default()
-        };
+        let mut summary = TestSummary { tests: self.results.len(), ..TestSummary::default() };
         for result in &self.results {
             match result.outcome {
                 TestOutcome::Passed => summary.passed += 1,
@@ -134,12 +131,7 @@ impl Coverage {
         let covered = self.files.iter().map(|file| file.covered.len()).sum();
         percent(
             covered,
-            covered
-                + self
-                    .files
-                    .iter()
-                    .map(|file| file.not_covered.len())
-                    .sum::<usize>(),
+            covered + self.files.iter().map(|file| file.not_covered.len()).sum::<usize>(),
         )
     }
 }
@@ -147,10 +139,7 @@ impl Coverage {
 impl FileCoverage {
     /// Lines reached of its lines, in percent; 100 where there is no line to reach.
     pub fn percent(&self) -> f64 {
-        percent(
-            self.covered.len(),
-            self.covered.len() + self.not_covered.len(),
-        )
+        percent(self.covered.len(), self.covered.len() + self.not_covered.len())
     }
 }
 

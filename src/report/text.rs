@@ -18,10 +18,7 @@ const WIDTH: usize = 140;
 
 /// The report of a check.
 pub(super) fn render(report: &Report, style: Style) -> String {
-    let pen = Pen {
-        style,
-        base: report.base.as_deref(),
-    };
+    let pen = Pen { style, base: report.base.as_deref() };
     let mut text = String::new();
     for finding in &report.findings {
         let drawn = draw(finding, pen);
@@ -147,20 +144,14 @@ fn refused(finding: &Finding, word: &str, error: Option<&String>, pen: Pen<'_>) 
     let mut group = Group::with_title(Level::ERROR.with_name(word).primary_title(title));
     group = match &finding.location {
         Some(at) => group.element(dockerfile(at, &own)),
-        None => group.elements(
-            own.iter()
-                .map(|words| Level::ERROR.no_name().message(words)),
-        ),
+        None => group.elements(own.iter().map(|words| Level::ERROR.no_name().message(words))),
     };
     group = group.elements(ours.iter().map(|words| Level::NOTE.message(words)));
     let mut groups = vec![group];
     for rule in rules(&finding.messages) {
         groups.push(refusing(rule, finding.policy.as_deref()));
     }
-    let hints = finding
-        .hints
-        .iter()
-        .map(|hint| escape::line(hint).into_owned());
+    let hints = finding.hints.iter().map(|hint| escape::line(hint).into_owned());
     groups.extend(hints.map(|hint| Group::with_title(Level::HELP.secondary_title(hint))));
     snippets(&groups, pen)
 }
@@ -171,11 +162,9 @@ fn warned<'a>(finding: &Finding, warning: &Message) -> Vec<Group<'a>> {
     let words = split(&warning.text);
     let mut groups = vec![match &finding.location {
         Some(at) => group.element(dockerfile(at, &words)),
-        None => group.elements(
-            words
-                .into_iter()
-                .map(|words| Level::WARNING.no_name().message(words)),
-        ),
+        None => {
+            group.elements(words.into_iter().map(|words| Level::WARNING.no_name().message(words)))
+        }
     }];
     groups.extend(warning.rule.iter().map(|rule| refusing(rule, None)));
     groups
@@ -184,9 +173,7 @@ fn warned<'a>(finding: &Finding, warning: &Message) -> Vec<Group<'a>> {
 /// The lines of a message, each safe to draw. They are drawn one by one: a line feed in a label
 /// would put what follows at the edge, where a stranger's text could pass for ours.
 fn split(text: &str) -> Vec<String> {
-    text.lines()
-        .map(|line| escape::line(line).into_owned())
-        .collect()
+    text.lines().map(|line| escape::line(line).into_owned()).collect()
 }
 
 /// The lines of the Dockerfile, with `labels` under the part that is meant.
@@ -196,11 +183,7 @@ fn dockerfile<'a>(at: &Location, labels: &[String]) -> Snippet<'a, Annotation<'a
         [] => vec![AnnotationKind::Primary.span(span.start..span.end)],
         labels => labels
             .iter()
-            .map(|words| {
-                AnnotationKind::Primary
-                    .span(span.start..span.end)
-                    .label(words.clone())
-            })
+            .map(|words| AnnotationKind::Primary.span(span.start..span.end).label(words.clone()))
             .collect(),
     };
     Snippet::source(text)
@@ -254,13 +237,8 @@ fn refusing<'a>(rule: &RuleAt, policy: Option<&str>) -> Group<'a> {
         return group.element(At::path(path).line(rule.line as usize).char_column(column));
     }
     let line = rule.snippet.lines().next().unwrap_or_default();
-    let start = line
-        .char_indices()
-        .nth(rule.column.saturating_sub(1) as usize);
-    let span = start.map(|(start, _)| Span {
-        start,
-        end: line.trim_end().len().max(start),
-    });
+    let start = line.char_indices().nth(rule.column.saturating_sub(1) as usize);
+    let span = start.map(|(start, _)| Span { start, end: line.trim_end().len().max(start) });
     let (text, span) = escaped(line, span);
     group.element(
         Snippet::source(text)
@@ -276,10 +254,7 @@ fn snippets(groups: &[Group<'_>], pen: Pen<'_>) -> String {
         Style::Plain => Renderer::plain(),
         Style::Ansi | Style::AnsiWithLinks => Renderer::styled(),
     };
-    let mut text = renderer
-        .decor_style(DecorStyle::Ascii)
-        .term_width(WIDTH)
-        .render(groups);
+    let mut text = renderer.decor_style(DecorStyle::Ascii).term_width(WIDTH).render(groups);
     text.push_str("\n\n");
     text
 }
@@ -303,11 +278,7 @@ fn explain_to(text: &mut String, finding: &Finding, explain: &Explain, pen: Pen<
             RuleOutcome::Held => ("held", Colour::Green, String::new()),
             RuleOutcome::Failed { at, expression } => {
                 let expression = escape::line(expression);
-                (
-                    "failed",
-                    Colour::Red,
-                    format!(" at {}:{} `{expression}`", at.line, at.column),
-                )
+                ("failed", Colour::Red, format!(" at {}:{} `{expression}`", at.line, at.column))
             }
             RuleOutcome::NotReached => ("not reached", Colour::Dim, String::new()),
         };
@@ -324,20 +295,13 @@ fn explain_to(text: &mut String, finding: &Finding, explain: &Explain, pen: Pen<
 
 /// `text` with `by` before each of its lines.
 pub(super) fn indent(text: &str, by: &str) -> String {
-    text.lines()
-        .map(|line| format!("{by}{line}"))
-        .collect::<Vec<_>>()
-        .join("\n")
+    text.lines().map(|line| format!("{by}{line}")).collect::<Vec<_>>().join("\n")
 }
 
 fn named(finding: &Finding) -> String {
     match &finding.platform {
         Some(platform) => {
-            format!(
-                "{} [{}]",
-                escape::line(&finding.source),
-                escape::line(platform)
-            )
+            format!("{} [{}]", escape::line(&finding.source), escape::line(platform))
         }
         None => escape::line(&finding.source).into_owned(),
     }
@@ -346,10 +310,7 @@ fn named(finding: &Finding) -> String {
 fn summary(report: &Report, pen: Pen<'_>) -> String {
     let sum = report.summary();
     if sum.sources == 0 {
-        return format!(
-            "{}\n",
-            pen.paint(Colour::Red, "0 sources: nothing was decided")
-        );
+        return format!("{}\n", pen.paint(Colour::Red, "0 sources: nothing was decided"));
     }
     let mut parts = vec![format!("{} allowed", sum.allowed)];
     if sum.denied > 0 {
@@ -384,12 +345,9 @@ mod tests {
     #[test]
     fn no_message_reaches_the_edge() {
         for at_line in [true, false] {
-            for outcome in [
-                Outcome::Denied,
-                Outcome::Undecided {
-                    error: "a\nallowed: forged".into(),
-                },
-            ] {
+            for outcome in
+                [Outcome::Denied, Outcome::Undecided { error: "a\nallowed: forged".into() }]
+            {
                 let mut report = samples::denied();
                 let finding = &mut report.findings[1];
                 finding.outcome = outcome;
@@ -402,10 +360,7 @@ mod tests {
                 }
                 let text = render(&report, Style::Plain);
                 assert!(text.contains("allowed: forged"));
-                assert!(
-                    !text.lines().any(|line| line.starts_with("allowed: forged")),
-                    "{text}"
-                );
+                assert!(!text.lines().any(|line| line.starts_with("allowed: forged")), "{text}");
             }
         }
     }

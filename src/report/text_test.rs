@@ -76,12 +76,7 @@ pub(super) fn failure(detail: &TestDetail) -> String {
 fn cover(text: &mut String, coverage: &Coverage) {
     text.push_str("coverage:\n");
     for file in &coverage.files {
-        let _ = write!(
-            text,
-            "  {:>5.1}% {}",
-            file.percent(),
-            escape::line(&file.file)
-        );
+        let _ = write!(text, "  {:>5.1}% {}", file.percent(), escape::line(&file.file));
         if !file.not_covered.is_empty() {
             let _ = write!(text, " (not reached: {})", ranges(&file.not_covered));
         }
@@ -116,12 +111,9 @@ mod tests {
 
     #[test]
     fn lines_are_drawn_as_ranges() {
-        for (lines, drawn) in [
-            (&[][..], ""),
-            (&[1], "1"),
-            (&[1, 2, 3, 7], "1-3, 7"),
-            (&[2, 4, 5], "2, 4-5"),
-        ] {
+        for (lines, drawn) in
+            [(&[][..], ""), (&[1], "1"), (&[1, 2, 3, 7], "1-3, 7"), (&[2, 4, 5], "2, 4-5")]
+        {
             assert_eq!(ranges(lines), drawn);
         }
     }

@@ -123,10 +123,7 @@ impl Fixtures {
 
     /// What was asked so far, in order.
     pub fn requests(&self) -> Vec<MetaRequest> {
-        self.requests
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.requests.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn answer(&self, request: &MetaRequest) -> Result<SourceMeta, ResolveError> {
@@ -159,10 +156,7 @@ impl Fixtures {
                 let mut hasher = Hasher::new(asked.algorithm);
                 hasher.update(&held.content);
                 hasher.update(&asked.suffix);
-                ChecksumResponse {
-                    digest: hasher.finish(),
-                    suffix: asked.suffix.clone(),
-                }
+                ChecksumResponse { digest: hasher.finish(), suffix: asked.suffix.clone() }
             });
             meta.http = Some(HttpMeta {
                 checksum: digest::of(ChecksumAlgorithm::Sha256, &held.content),
@@ -176,19 +170,13 @@ impl Fixtures {
 
 impl ResolveSourceMeta for Fixtures {
     fn resolve<'a>(&'a self, request: &'a MetaRequest) -> Resolving<'a> {
-        self.requests
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(request.clone());
+        self.requests.lock().unwrap_or_else(PoisonError::into_inner).push(request.clone());
         Box::pin(std::future::ready(self.answer(request)))
     }
 }
 
 fn image(case: CaseImage) -> Result<ImageMeta, FixtureError> {
-    let config = case
-        .config
-        .map(|config| serde_json::to_vec(&config))
-        .transpose()?;
+    let config = case.config.map(|config| serde_json::to_vec(&config)).transpose()?;
     Ok(ImageMeta {
         digest: case.digest,
         config: config.map(Bytes::from),
@@ -198,31 +186,16 @@ fn image(case: CaseImage) -> Result<ImageMeta, FixtureError> {
 
 fn chain(case: CaseChain) -> Result<AttestationChain, FixtureError> {
     let blob = |(digest, blob): (String, CaseBlob)| {
-        let CaseBlob {
-            media_type,
-            annotations,
-            data,
-        } = blob;
+        let CaseBlob { media_type, annotations, data } = blob;
         let data = decode("blobs", &data)?;
-        Ok((
-            digest,
-            AttestationBlob {
-                media_type,
-                annotations,
-                data,
-            },
-        ))
+        Ok((digest, AttestationBlob { media_type, annotations, data }))
     };
     Ok(AttestationChain {
         root: case.root,
         image_manifest: case.image_manifest,
         attestation_manifest: case.attestation_manifest,
         signature_manifests: case.signature_manifests,
-        blobs: case
-            .blobs
-            .into_iter()
-            .map(blob)
-            .collect::<Result<_, FixtureError>>()?,
+        blobs: case.blobs.into_iter().map(blob).collect::<Result<_, FixtureError>>()?,
     })
 }
 
@@ -238,17 +211,12 @@ fn git(case: CaseGit) -> Result<GitMeta, FixtureError> {
 }
 
 fn http(case: CaseHttp) -> Result<FileFixture, FixtureError> {
-    Ok(FileFixture {
-        content: decode("content", &case.content)?,
-        filename: case.filename,
-    })
+    Ok(FileFixture { content: decode("content", &case.content)?, filename: case.filename })
 }
 
 fn decode(field: &'static str, text: &str) -> Result<Bytes, FixtureError> {
     let decoded = STANDARD.decode(text);
-    decoded
-        .map(Bytes::from)
-        .map_err(|source| FixtureError::Base64 { field, source })
+    decoded.map(Bytes::from).map_err(|source| FixtureError::Base64 { field, source })
 }
 
 #[cfg(test)]
@@ -273,10 +241,7 @@ mod tests {
     async fn only_what_was_asked_is_answered() {
         let fixtures = fixtures();
         let image = |config, attestations| MetaRequest {
-            image: Some(ImageRequest {
-                config,
-                attestations,
-            }),
+            image: Some(ImageRequest { config, attestations }),
             ..MetaRequest::default()
         };
         for (config, attestations) in [(false, false), (true, false), (false, true), (true, true)] {
@@ -286,10 +251,8 @@ mod tests {
             assert_eq!(meta.config.is_some(), config);
             assert_eq!(meta.attestations.is_some(), attestations);
         }
-        let git = |objects| MetaRequest {
-            git: Some(GitRequest { objects }),
-            ..MetaRequest::default()
-        };
+        let git =
+            |objects| MetaRequest { git: Some(GitRequest { objects }), ..MetaRequest::default() };
         for objects in [false, true] {
             let request = git(objects);
             let meta = fixtures.resolve(&request).await.unwrap().git.unwrap();
@@ -301,18 +264,13 @@ mod tests {
             suffix: Bytes::from_static(b"d"),
         };
         let request = MetaRequest {
-            http: Some(HttpRequest {
-                checksum: Some(checksum),
-            }),
+            http: Some(HttpRequest { checksum: Some(checksum) }),
             ..MetaRequest::default()
         };
         let meta = fixtures.resolve(&request).await.unwrap().http.unwrap();
         assert_eq!(meta.checksum, digest::of(ChecksumAlgorithm::Sha256, b"abc"));
         let response = meta.checksum_response.unwrap();
-        assert_eq!(
-            response.digest,
-            digest::of(ChecksumAlgorithm::Sha512, b"abcd")
-        );
+        assert_eq!(response.digest, digest::of(ChecksumAlgorithm::Sha512, b"abcd"));
         assert_eq!(fixtures.requests().len(), 7);
     }
 
@@ -334,20 +292,12 @@ mod tests {
     #[test]
     fn bad_metadata_is_named() {
         let cases = [
-            (
-                serde_json::json!({"image": {"digset": "x"}}),
-                "unknown field `digset`",
-            ),
-            (
-                serde_json::json!({"http": {"content": "%"}}),
-                "bad base64 in content",
-            ),
+            (serde_json::json!({"image": {"digset": "x"}}), "unknown field `digset`"),
+            (serde_json::json!({"http": {"content": "%"}}), "bad base64 in content"),
             (serde_json::json!("x"), "not of the documented form"),
         ];
         for (metadata, expected) in cases {
-            let error = Fixtures::from_case_metadata(&metadata)
-                .unwrap_err()
-                .to_string();
+            let error = Fixtures::from_case_metadata(&metadata).unwrap_err().to_string();
             assert!(error.contains(expected), "{error}");
         }
     }

@@ -58,11 +58,7 @@ enum FileError {
 impl Files {
     /// Files over `transport`, of at most `limit` bytes.
     pub(crate) fn new(transport: Arc<Transport>, limit: u64) -> Self {
-        Self {
-            transport,
-            limit,
-            seen: Mutex::default(),
-        }
+        Self { transport, limit, seen: Mutex::default() }
     }
 
     /// What `request` asks for of the file that `source` names.
@@ -88,10 +84,7 @@ impl Files {
             });
         }
         let assisted = request.checksum.as_ref();
-        if let Some(length) = assisted
-            .map(|asked| asked.suffix.len())
-            .filter(|n| *n > MAX_SUFFIX)
-        {
+        if let Some(length) = assisted.map(|asked| asked.suffix.len()).filter(|n| *n > MAX_SUFFIX) {
             return Err(failed(&what, FileError::Suffix(length)));
         }
         let declared = source.declared_checksum.as_deref();
@@ -108,15 +101,7 @@ impl Files {
                 });
             }
         }
-        let mut meta = self
-            .fetch(Fetch {
-                what: &what,
-                url,
-                attrs,
-                request,
-                declared,
-            })
-            .await?;
+        let mut meta = self.fetch(Fetch { what: &what, url, attrs, request, declared }).await?;
         if let Some(checksum) = declared {
             meta.checksum = checksum.into();
         }
@@ -125,13 +110,7 @@ impl Files {
     }
 
     async fn fetch(&self, fetch: Fetch<'_>) -> Result<HttpMeta, ResolveError> {
-        let Fetch {
-            what,
-            url,
-            attrs,
-            request,
-            declared,
-        } = fetch;
+        let Fetch { what, url, attrs, request, declared } = fetch;
         let outgoing = Outgoing {
             what,
             url: url.clone(),
@@ -157,10 +136,7 @@ impl Files {
         let filename = filename(&url, attrs, answer.response.headers());
         let expected = declared.and_then(digest::algorithm);
         let mut sum = Hasher::new(expected.unwrap_or(ChecksumAlgorithm::Sha256));
-        let mut assist = request
-            .checksum
-            .as_ref()
-            .map(|asked| Hasher::new(asked.algorithm));
+        let mut assist = request.checksum.as_ref().map(|asked| Hasher::new(asked.algorithm));
         answer
             .stream(what, self.limit, |piece| {
                 sum.update(piece);
@@ -177,22 +153,11 @@ impl Files {
                 actual: checksum,
             });
         }
-        let checksum_response = request
-            .checksum
-            .as_ref()
-            .zip(assist)
-            .map(|(asked, mut hasher)| {
-                hasher.update(&asked.suffix);
-                ChecksumResponse {
-                    digest: hasher.finish(),
-                    suffix: asked.suffix.clone(),
-                }
-            });
-        Ok(HttpMeta {
-            checksum,
-            filename,
-            checksum_response,
-        })
+        let checksum_response = request.checksum.as_ref().zip(assist).map(|(asked, mut hasher)| {
+            hasher.update(&asked.suffix);
+            ChecksumResponse { digest: hasher.finish(), suffix: asked.suffix.clone() }
+        });
+        Ok(HttpMeta { checksum, filename, checksum_response })
     }
 
     /// Refuses a file that is another one than when it was first read.
@@ -255,10 +220,7 @@ fn disposition(headers: &HeaderMap) -> Option<String> {
                 let (charset, encoded) = value.split_once('\'')?;
                 let (_language, encoded) = encoded.split_once('\'')?;
                 if charset.eq_ignore_ascii_case("utf-8") {
-                    return percent_decode_str(encoded)
-                        .decode_utf8()
-                        .ok()
-                        .map(Into::into);
+                    return percent_decode_str(encoded).decode_utf8().ok().map(Into::into);
                 }
             }
             "filename" => plain = Some(value),

@@ -23,9 +23,7 @@ pub(crate) struct Memo<K, V> {
 
 impl<K, V> Default for Memo<K, V> {
     fn default() -> Self {
-        Self {
-            cells: Mutex::default(),
-        }
+        Self { cells: Mutex::default() }
     }
 }
 
@@ -42,9 +40,7 @@ impl<K: Eq + Hash, V: Clone> Memo<K, V> {
             let mut cells = self.cells.lock().unwrap_or_else(PoisonError::into_inner);
             Arc::clone(cells.entry(key).or_default())
         };
-        let outcome = cell
-            .get_or_init(|| async { fetch.await.map_err(Arc::new) })
-            .await;
+        let outcome = cell.get_or_init(|| async { fetch.await.map_err(Arc::new) }).await;
         outcome.clone().map_err(|error| replay(&error))
     }
 }
@@ -59,49 +55,33 @@ fn replay(error: &Arc<ResolveError>) -> ResolveError {
             host: host.clone(),
             advice: advice.clone(),
         },
-        ResolveError::RateLimited {
-            what,
-            host,
-            retry_after,
-        } => ResolveError::RateLimited {
+        ResolveError::RateLimited { what, host, retry_after } => ResolveError::RateLimited {
             what: what.clone(),
             host: host.clone(),
             retry_after: *retry_after,
         },
-        ResolveError::TooLarge { what, limit } => ResolveError::TooLarge {
-            what: what.clone(),
-            limit: *limit,
-        },
-        ResolveError::DigestMismatch {
-            what,
-            expected,
-            actual,
-        } => ResolveError::DigestMismatch {
+        ResolveError::TooLarge { what, limit } => {
+            ResolveError::TooLarge { what: what.clone(), limit: *limit }
+        }
+        ResolveError::DigestMismatch { what, expected, actual } => ResolveError::DigestMismatch {
             what: what.clone(),
             expected: expected.clone(),
             actual: actual.clone(),
         },
-        ResolveError::Timeout { what, after } => ResolveError::Timeout {
-            what: what.clone(),
-            after: *after,
-        },
-        ResolveError::Redirect {
-            what,
-            host,
-            problem,
-        } => ResolveError::Redirect {
+        ResolveError::Timeout { what, after } => {
+            ResolveError::Timeout { what: what.clone(), after: *after }
+        }
+        ResolveError::Redirect { what, host, problem } => ResolveError::Redirect {
             what: what.clone(),
             host: host.clone(),
             problem: problem.clone(),
         },
-        ResolveError::Unsupported { what, why } => ResolveError::Unsupported {
-            what: what.clone(),
-            why: why.clone(),
-        },
-        ResolveError::Failed { what, source: _ } => ResolveError::Failed {
-            what: what.clone(),
-            source: Box::new(Shared(Arc::clone(error))),
-        },
+        ResolveError::Unsupported { what, why } => {
+            ResolveError::Unsupported { what: what.clone(), why: why.clone() }
+        }
+        ResolveError::Failed { what, source: _ } => {
+            ResolveError::Failed { what: what.clone(), source: Box::new(Shared(Arc::clone(error))) }
+        }
     }
 }
 
@@ -111,11 +91,7 @@ struct Shared(Arc<ResolveError>);
 
 impl Shared {
     fn cause(&self) -> &(dyn Error + 'static) {
-        if let ResolveError::Failed { source, .. } = &*self.0 {
-            &**source
-        } else {
-            &*self.0
-        }
+        if let ResolveError::Failed { source, .. } = &*self.0 { &**source } else { &*self.0 }
     }
 }
 
@@ -157,10 +133,7 @@ mod tests {
     async fn a_failure_is_shared_with_its_cause() {
         let memo = Memo::<u8, u8>::default();
         let cause = std::io::Error::other("reset by peer");
-        let fail = ResolveError::Failed {
-            what: "x".into(),
-            source: Box::new(cause),
-        };
+        let fail = ResolveError::Failed { what: "x".into(), source: Box::new(cause) };
         let first = memo.get(1, async { Err(fail) }).await.unwrap_err();
         let second = memo.get(1, async { Ok(1) }).await.unwrap_err();
         assert_eq!(first.to_string(), "x: reset by peer");

@@ -119,10 +119,7 @@ impl ResolveSourceMeta for Network {
             let answer = self.answers.get(request.clone(), self.ask(request));
             match tokio::time::timeout(after, answer).await {
                 Ok(answer) => answer,
-                Err(_) => Err(ResolveError::Timeout {
-                    what: named(request),
-                    after,
-                }),
+                Err(_) => Err(ResolveError::Timeout { what: named(request), after }),
             }
         })
     }
@@ -130,17 +127,12 @@ impl ResolveSourceMeta for Network {
 
 impl ResolveSourceMeta for Offline {
     fn resolve<'a>(&'a self, request: &'a MetaRequest) -> Resolving<'a> {
-        Box::pin(std::future::ready(Err(ResolveError::Offline {
-            what: wanted(request),
-        })))
+        Box::pin(std::future::ready(Err(ResolveError::Offline { what: wanted(request) })))
     }
 }
 
 fn nothing(what: String, why: &str) -> ResolveError {
-    ResolveError::Unsupported {
-        what,
-        why: why.into(),
-    }
+    ResolveError::Unsupported { what, why: why.into() }
 }
 
 /// The source of a request, for people: userinfo and query left out of URLs.
@@ -154,25 +146,19 @@ fn named(request: &MetaRequest) -> String {
 
 /// What a request asks for, for people.
 fn wanted(request: &MetaRequest) -> String {
-    let image = request
-        .image
-        .map(|asked| match (asked.config, asked.attestations) {
-            (false, false) => "the digest",
-            (true, false) => "the config",
-            (false, true) => "the attestations",
-            (true, true) => "the config and the attestations",
-        });
+    let image = request.image.map(|asked| match (asked.config, asked.attestations) {
+        (false, false) => "the digest",
+        (true, false) => "the config",
+        (false, true) => "the attestations",
+        (true, true) => "the config and the attestations",
+    });
     let git = request.git.map(|asked| match asked.objects {
         false => "the commit",
         true => "the commit and tag objects",
     });
     let http = request.http.as_ref().map(|_| "the checksum");
     let parts: Vec<&str> = [image, git, http].into_iter().flatten().collect();
-    let parts = if parts.is_empty() {
-        "metadata".to_owned()
-    } else {
-        parts.join(" and ")
-    };
+    let parts = if parts.is_empty() { "metadata".to_owned() } else { parts.join(" and ") };
     format!("{parts} of {}", named(request))
 }
 

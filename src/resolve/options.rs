@@ -106,11 +106,7 @@ impl Default for Timeouts {
 
 impl Default for Retries {
     fn default() -> Self {
-        Self {
-            count: 2,
-            backoff: Duration::from_millis(500),
-            patience: Duration::from_secs(10),
-        }
+        Self { count: 2, backoff: Duration::from_millis(500), patience: Duration::from_secs(10) }
     }
 }
 
@@ -124,9 +120,5 @@ fn host_platform() -> Platform {
         "powerpc64" => ("ppc64le", ""),
         other => (other, ""),
     };
-    Platform {
-        os: "linux".into(),
-        architecture: architecture.into(),
-        variant: variant.into(),
-    }
+    Platform { os: "linux".into(), architecture: architecture.into(), variant: variant.into() }
 }

@@ -47,9 +47,7 @@ pub(crate) struct Server {
 
 impl Reply {
     pub(crate) fn ok(content_type: &str, body: impl Into<Vec<u8>>) -> Self {
-        Self::status(200)
-            .with("Content-Type", content_type)
-            .body(body)
+        Self::status(200).with("Content-Type", content_type).body(body)
     }
 
     pub(crate) fn status(status: u16) -> Self {
@@ -101,10 +99,7 @@ impl Server {
 
     /// `METHOD target`, in order.
     pub(crate) fn log(&self) -> Vec<String> {
-        self.asked()
-            .iter()
-            .map(|asked| format!("{} {}", asked.method, asked.target))
-            .collect()
+        self.asked().iter().map(|asked| format!("{} {}", asked.method, asked.target)).collect()
     }
 }
 
@@ -183,21 +178,14 @@ async fn read(stream: &mut TcpStream) -> Option<Asked> {
         .filter_map(|line| line.split_once(": "))
         .map(|(name, value)| (name.to_ascii_lowercase(), value.to_owned()))
         .collect();
-    let length = headers
-        .get("content-length")
-        .map_or(0, |length| length.parse().unwrap());
+    let length = headers.get("content-length").map_or(0, |length| length.parse().unwrap());
     let mut body = bytes[end + 4..].to_vec();
     while body.len() < length {
         let mut piece = [0; 4096];
         let read = stream.read(&mut piece).await.ok()?;
         body.extend_from_slice(&piece[..read]);
     }
-    Some(Asked {
-        method,
-        target,
-        headers,
-        body: String::from_utf8_lossy(&body).into_owned(),
-    })
+    Some(Asked { method, target, headers, body: String::from_utf8_lossy(&body).into_owned() })
 }
 
 /// Options with little patience, small sizes, and a Docker config of their own.
@@ -237,8 +225,7 @@ impl Store {
         let digest = digest::of(ChecksumAlgorithm::Sha256, &bytes);
         let reply = Reply::ok(media_type, bytes.clone());
         for reference in [Some(digest.as_str()), tag].into_iter().flatten() {
-            self.0
-                .insert(format!("/v2/acme/app/manifests/{reference}"), reply.clone());
+            self.0.insert(format!("/v2/acme/app/manifests/{reference}"), reply.clone());
         }
         json!({"mediaType": media_type, "digest": digest, "size": bytes.len()})
     }

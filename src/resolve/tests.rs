@@ -7,10 +7,7 @@ use crate::source::SourceOp;
 
 fn request(identifier: &str) -> MetaRequest {
     MetaRequest {
-        source: SourceOp {
-            identifier: identifier.into(),
-            ..SourceOp::default()
-        },
+        source: SourceOp { identifier: identifier.into(), ..SourceOp::default() },
         ..MetaRequest::default()
     }
 }
@@ -18,21 +15,12 @@ fn request(identifier: &str) -> MetaRequest {
 #[tokio::test]
 async fn offline_names_what_it_does_not_fetch() {
     let image = |config, attestations| MetaRequest {
-        image: Some(ImageRequest {
-            config,
-            attestations,
-        }),
+        image: Some(ImageRequest { config, attestations }),
         ..request("docker-image://docker.io/library/alpine:3")
     };
     let cases = [
-        (
-            image(true, false),
-            "the config of docker-image://docker.io/library/alpine:3",
-        ),
-        (
-            image(false, true),
-            "the attestations of docker-image://docker.io/library/alpine:3",
-        ),
+        (image(true, false), "the config of docker-image://docker.io/library/alpine:3"),
+        (image(false, true), "the attestations of docker-image://docker.io/library/alpine:3"),
         (
             MetaRequest {
                 git: Some(GitRequest { objects: true }),
@@ -63,29 +51,13 @@ async fn what_has_no_metadata_is_an_error() {
     let network = Network::new(options(&path)).unwrap();
     let hex = "a".repeat(64);
     let cases = [
-        (
-            "local://context".to_owned(),
-            "a directory of the client has no metadata",
-        ),
-        (
-            format!("oci-layout://store@sha256:{hex}"),
-            "it is the client's own",
-        ),
-        (
-            format!("docker-image+blob://ghcr.io/a/b@sha256:{hex}"),
-            "no metadata but its digest",
-        ),
+        ("local://context".to_owned(), "a directory of the client has no metadata"),
+        (format!("oci-layout://store@sha256:{hex}"), "it is the client's own"),
+        (format!("docker-image+blob://ghcr.io/a/b@sha256:{hex}"), "no metadata but its digest"),
     ];
     for (identifier, expected) in cases {
-        let error = network
-            .resolve(&request(&identifier))
-            .await
-            .unwrap_err()
-            .to_string();
-        assert!(
-            error.contains("cannot be resolved: ") && error.contains(expected),
-            "{error}"
-        );
+        let error = network.resolve(&request(&identifier)).await.unwrap_err().to_string();
+        assert!(error.contains("cannot be resolved: ") && error.contains(expected), "{error}");
     }
 }
 
@@ -99,10 +71,6 @@ fn a_setup_that_cannot_be_used_is_an_error() {
     assert!(error.contains("cannot be understood"), "{error}");
     let error = setup(options(&folder.path().join("missing"))).unwrap();
     assert!(error.contains("cannot read Docker's config"), "{error}");
-    let error = setup(Options {
-        ca_file: Some(path),
-        ..Options::default()
-    })
-    .unwrap();
+    let error = setup(Options { ca_file: Some(path), ..Options::default() }).unwrap();
     assert!(error.contains("no usable PEM certificate"), "{error}");
 }

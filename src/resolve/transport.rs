@@ -91,16 +91,10 @@ pub(crate) enum AnswerError {
     Status { host: String, status: StatusCode },
     /// The connection, or TLS, failed.
     #[error("{host} cannot be reached: {}", innermost(.source))]
-    Unreachable {
-        host: String,
-        source: reqwest::Error,
-    },
+    Unreachable { host: String, source: reqwest::Error },
     /// The body stopped before its end.
     #[error("{host} broke off in the middle of its answer: {}", innermost(.source))]
-    BrokenOff {
-        host: String,
-        source: reqwest::Error,
-    },
+    BrokenOff { host: String, source: reqwest::Error },
 }
 
 /// An answer whose body is still to be read.
@@ -154,10 +148,7 @@ impl Transport {
             backoff *= 2;
         }
         // Unreachable by the loop's condition; said as an error all the same.
-        Err(ResolveError::Timeout {
-            what: request.what.into(),
-            after: self.timeouts.total,
-        })
+        Err(ResolveError::Timeout { what: request.what.into(), after: self.timeouts.total })
     }
 
     /// Follows redirects until something else is answered.
@@ -196,11 +187,7 @@ impl Transport {
         url: &Url,
         authorization: Option<&HeaderValue>,
     ) -> Result<Answer, ResolveError> {
-        let clients = if is_loopback(url) {
-            &self.loopback
-        } else {
-            &self.outside
-        };
+        let clients = if is_loopback(url) { &self.loopback } else { &self.outside };
         let mut builder = match request.body {
             Body::Get => clients.verbatim.get(url.clone()),
             Body::GetDecoded => clients.decoding.get(url.clone()),
@@ -215,26 +202,17 @@ impl Transport {
         // The deadline of the head; that of the whole stands further up.
         let sent = tokio::time::timeout(self.timeouts.idle, builder.send()).await;
         match sent {
-            Ok(Ok(response)) => Ok(Answer {
-                response,
-                timeouts: self.timeouts,
-            }),
+            Ok(Ok(response)) => Ok(Answer { response, timeouts: self.timeouts }),
             Ok(Err(error)) if error.is_timeout() => {
                 let connecting = error.is_connect();
                 let Timeouts { connect, idle, .. } = self.timeouts;
-                Err(timeout(
-                    request.what,
-                    if connecting { connect } else { idle },
-                ))
+                Err(timeout(request.what, if connecting { connect } else { idle }))
             }
             Ok(Err(error)) => {
                 let host = authority(url);
                 Err(failed(
                     request.what,
-                    AnswerError::Unreachable {
-                        host,
-                        source: error.without_url(),
-                    },
+                    AnswerError::Unreachable { host, source: error.without_url() },
                 ))
             }
             Err(_) => Err(timeout(request.what, self.timeouts.idle)),
@@ -253,10 +231,7 @@ impl Answer {
         limit: u64,
         mut sink: impl FnMut(&[u8]),
     ) -> Result<u64, ResolveError> {
-        let too_large = || ResolveError::TooLarge {
-            what: what.into(),
-            limit,
-        };
+        let too_large = || ResolveError::TooLarge { what: what.into(), limit };
         if content_length(self.response.headers()).is_some_and(|length| length > limit) {
             return Err(too_large());
         }
@@ -278,10 +253,7 @@ impl Answer {
                 Err(error) => {
                     return Err(failed(
                         what,
-                        AnswerError::BrokenOff {
-                            host,
-                            source: error.without_url(),
-                        },
+                        AnswerError::BrokenOff { host, source: error.without_url() },
                     ));
                 }
             }
@@ -294,21 +266,14 @@ impl Answer {
     /// As [`Answer::stream`].
     pub(crate) async fn bytes(self, what: &str, limit: u64) -> Result<Bytes, ResolveError> {
         let mut body = Vec::new();
-        self.stream(what, limit, |piece| body.extend_from_slice(piece))
-            .await?;
+        self.stream(what, limit, |piece| body.extend_from_slice(piece)).await?;
         Ok(body.into())
     }
 
     /// The error for a status that is no success and has no other meaning here.
     pub(crate) fn unexpected(&self, what: &str) -> ResolveError {
         let host = authority(self.response.url());
-        failed(
-            what,
-            AnswerError::Status {
-                host,
-                status: self.response.status(),
-            },
-        )
+        failed(what, AnswerError::Status { host, status: self.response.status() })
     }
 }
 
@@ -352,17 +317,11 @@ pub(crate) fn failed(
     what: &str,
     source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
 ) -> ResolveError {
-    ResolveError::Failed {
-        what: what.into(),
-        source: source.into(),
-    }
+    ResolveError::Failed { what: what.into(), source: source.into() }
 }
 
 fn timeout(what: &str, after: Duration) -> ResolveError {
-    ResolveError::Timeout {
-        what: what.into(),
-        after,
-    }
+    ResolveError::Timeout { what: what.into(), after }
 }
 
 fn client(options: &Options, proxy: bool) -> Result<reqwest::ClientBuilder, SetupError> {
@@ -378,14 +337,10 @@ fn client(options: &Options, proxy: bool) -> Result<reqwest::ClientBuilder, Setu
     }
     if let Some(path) = &options.ca_file {
         let shown = path.display().to_string();
-        let pem = std::fs::read(path).map_err(|source| SetupError::CaFile {
-            path: shown.clone(),
-            source,
-        })?;
-        let certificates =
-            reqwest::Certificate::from_pem_bundle(&pem).map_err(|_| SetupError::NoCertificate {
-                path: shown.clone(),
-            })?;
+        let pem = std::fs::read(path)
+            .map_err(|source| SetupError::CaFile { path: shown.clone(), source })?;
+        let certificates = reqwest::Certificate::from_pem_bundle(&pem)
+            .map_err(|_| SetupError::NoCertificate { path: shown.clone() })?;
         if certificates.is_empty() {
             return Err(SetupError::NoCertificate { path: shown });
         }
@@ -418,25 +373,14 @@ pub(crate) fn target(from: &Url, headers: &HeaderMap) -> Result<Url, RedirectPro
 fn refused(what: &str, answer: &Answer, retry_after: Option<Duration>) -> ResolveError {
     if answer.response.status() == StatusCode::TOO_MANY_REQUESTS {
         let host = authority(answer.response.url());
-        return ResolveError::RateLimited {
-            what: what.into(),
-            host,
-            retry_after,
-        };
+        return ResolveError::RateLimited { what: what.into(), host, retry_after };
     }
     answer.unexpected(what)
 }
 
 /// `Retry-After` in seconds; its other form, a date, is taken for none.
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    headers
-        .get(RETRY_AFTER)?
-        .to_str()
-        .ok()?
-        .trim()
-        .parse()
-        .ok()
-        .map(Duration::from_secs)
+    headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok().map(Duration::from_secs)
 }
 
 fn content_length(headers: &HeaderMap) -> Option<u64> {

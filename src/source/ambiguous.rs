@@ -147,10 +147,7 @@ pub(super) fn check_reference(reference: &str) -> Result<(), Ambiguity> {
         .find(|token| reference.contains(token))
         .or_else(|| reference.starts_with('+').then_some("+"));
     match token {
-        Some(token) => Err(Ambiguity::ReferenceToken {
-            reference: reference.into(),
-            token,
-        }),
+        Some(token) => Err(Ambiguity::ReferenceToken { reference: reference.into(), token }),
         None => Ok(()),
     }
 }
@@ -167,10 +164,7 @@ pub(super) fn check_subdir(subdir: &str) -> Result<(), Ambiguity> {
     }
     // A single dot leads nowhere else, and BuildKit drops it before rules see it.
     match plain.split('/').find(|segment| *segment == "..") {
-        Some(segment) => Err(Ambiguity::DotSegment {
-            part: PART,
-            segment: mask::part(segment),
-        }),
+        Some(segment) => Err(Ambiguity::DotSegment { part: PART, segment: mask::part(segment) }),
         None => Ok(()),
     }
 }
@@ -204,10 +198,7 @@ fn check_segments(plain: &str, part: &'static str) -> Result<(), Ambiguity> {
         .split(['/', '\\'])
         .find(|segment| matches!(segment.split(';').next(), Some("." | "..")));
     match segment {
-        Some(segment) => Err(Ambiguity::DotSegment {
-            part,
-            segment: mask::part(segment),
-        }),
+        Some(segment) => Err(Ambiguity::DotSegment { part, segment: mask::part(segment) }),
         None => Ok(()),
     }
 }

@@ -17,30 +17,18 @@ pub(super) fn parse_oci_layout(
     let (name, digest) = split_digest(rest).map_err(|source| broken(identifier, source))?;
     let (repository, tag) = split_tag(name);
     if !reference::is_repository(repository) {
-        let source = ReferenceError::Component {
-            component: mask::part(repository),
-        };
+        let source = ReferenceError::Component { component: mask::part(repository) };
         return Err(broken(identifier, source));
     }
     if let Some(tag) = tag.filter(|tag| !reference::is_tag(tag)) {
-        return Err(broken(
-            identifier,
-            ReferenceError::Tag {
-                tag: mask::part(tag),
-            },
-        ));
+        return Err(broken(identifier, ReferenceError::Tag { tag: mask::part(tag) }));
     }
-    Ok(OciLayoutSource {
-        name: name.into(),
-        digest: digest.map(Into::into),
-    })
+    Ok(OciLayoutSource { name: name.into(), digest: digest.map(Into::into) })
 }
 
 /// Parses a whole blob identifier, as `git.bundle` has it.
 pub(super) fn parse_identifier(identifier: &str) -> Result<BlobSource, SourceError> {
-    let refuse = || SourceError::Blob {
-        identifier: mask::mask(identifier),
-    };
+    let refuse = || SourceError::Blob { identifier: mask::mask(identifier) };
     let (scheme, rest) = identifier.split_once("://").ok_or_else(refuse)?;
     match scheme.to_ascii_lowercase().as_str() {
         IMAGE_BLOB => parse_image_blob(identifier, rest),
@@ -61,9 +49,7 @@ pub(super) fn parse_image_blob(identifier: &str, rest: &str) -> Result<BlobSourc
             full_repo: image.full_repo(),
             digest: digest.clone(),
         }),
-        Some(_) | None => Err(SourceError::Blob {
-            identifier: mask::mask(identifier),
-        }),
+        Some(_) | None => Err(SourceError::Blob { identifier: mask::mask(identifier) }),
     }
 }
 
@@ -71,15 +57,10 @@ pub(super) fn parse_image_blob(identifier: &str, rest: &str) -> Result<BlobSourc
 pub(super) fn parse_oci_blob(identifier: &str, rest: &str) -> Result<BlobSource, SourceError> {
     let layout = parse_oci_layout(identifier, rest)?;
     match layout.digest {
-        Some(digest) if split_tag(&layout.name).1.is_none() => Ok(BlobSource {
-            scheme: OCI_BLOB.into(),
-            host: None,
-            full_repo: layout.name,
-            digest,
-        }),
-        Some(_) | None => Err(SourceError::Blob {
-            identifier: mask::mask(identifier),
-        }),
+        Some(digest) if split_tag(&layout.name).1.is_none() => {
+            Ok(BlobSource { scheme: OCI_BLOB.into(), host: None, full_repo: layout.name, digest })
+        }
+        Some(_) | None => Err(SourceError::Blob { identifier: mask::mask(identifier) }),
     }
 }
 
@@ -99,8 +80,5 @@ fn split_tag(name: &str) -> (&str, Option<&str>) {
 }
 
 fn broken(identifier: &str, source: ReferenceError) -> SourceError {
-    SourceError::Reference {
-        identifier: mask::mask(identifier),
-        source,
-    }
+    SourceError::Reference { identifier: mask::mask(identifier), source }
 }

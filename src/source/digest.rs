@@ -45,9 +45,7 @@ impl Digest {
 
     /// `sha256`, `sha384` or `sha512`.
     pub fn algorithm(&self) -> &str {
-        self.0
-            .split_once(':')
-            .map_or("", |(algorithm, _)| algorithm)
+        self.0.split_once(':').map_or("", |(algorithm, _)| algorithm)
     }
 
     /// The hexadecimal digits.
@@ -61,28 +59,20 @@ impl FromStr for Digest {
 
     fn from_str(text: &str) -> Result<Self, DigestError> {
         let Some((algorithm, hex)) = text.split_once(':') else {
-            return Err(DigestError::NoAlgorithm {
-                digest: mask::part(text),
-            });
+            return Err(DigestError::NoAlgorithm { digest: mask::part(text) });
         };
         let (algorithm, expected) = match algorithm {
             "sha256" => ("sha256", 64),
             "sha384" => ("sha384", 96),
             "sha512" => ("sha512", 128),
             other => {
-                return Err(DigestError::Algorithm {
-                    algorithm: mask::part(other),
-                });
+                return Err(DigestError::Algorithm { algorithm: mask::part(other) });
             }
         };
         if hex.len() == expected && hex.bytes().all(is_lower_hex) {
             return Ok(Self(text.into()));
         }
-        Err(DigestError::Encoded {
-            digest: mask::part(text),
-            algorithm,
-            expected,
-        })
+        Err(DigestError::Encoded { digest: mask::part(text), algorithm, expected })
     }
 }
 
@@ -133,17 +123,8 @@ mod tests {
         let check = |text: &str, message: &str| {
             assert_eq!(text.parse::<Digest>().unwrap_err().to_string(), message);
         };
-        check(
-            "",
-            "`` has no algorithm; expected sha256:, sha384: or sha512: and hexadecimal",
-        );
-        check(
-            "md5:00",
-            "digest algorithm `md5` is unknown; expected sha256, sha384 or sha512",
-        );
-        check(
-            "sha256:AB",
-            "`sha256:AB`: sha256 takes 64 lower-case hexadecimal digits",
-        );
+        check("", "`` has no algorithm; expected sha256:, sha384: or sha512: and hexadecimal");
+        check("md5:00", "digest algorithm `md5` is unknown; expected sha256, sha384 or sha512");
+        check("sha256:AB", "`sha256:AB`: sha256 takes 64 lower-case hexadecimal digits");
     }
 }

@@ -59,9 +59,7 @@ impl GitSource {
 
     /// The commit, where the reference is one.
     pub fn commit(&self) -> Option<&str> {
-        self.reference
-            .as_deref()
-            .filter(|reference| is_commit(reference))
+        self.reference.as_deref().filter(|reference| is_commit(reference))
     }
 }
 
@@ -94,11 +92,7 @@ pub(super) fn parse(op: &SourceOp, rest: &str) -> Result<GitSource, SourceError>
 
 /// `text` with `https://` before it, where it names no transport of its own.
 pub(super) fn with_transport(text: &str) -> String {
-    if has_transport(text) {
-        text.into()
-    } else {
-        format!("https://{text}")
-    }
+    if has_transport(text) { text.into() } else { format!("https://{text}") }
 }
 
 /// The scheme in front of `://`, lower case, where there is one of letters and digits.
@@ -126,9 +120,7 @@ pub(super) fn split_scp(text: &str) -> Option<(&str, &str, &str)> {
     let (host, path) = rest.split_once(':')?;
     let named = |text: &str, more: &[u8]| {
         !text.is_empty()
-            && text
-                .bytes()
-                .all(|byte| byte.is_ascii_alphanumeric() || more.contains(&byte))
+            && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || more.contains(&byte))
     };
     (named(user, b"-_") && named(host, b"-.")).then_some((user, host, path))
 }
@@ -208,15 +200,7 @@ fn check_place(host: &str, path: &str) -> Result<(), Problem> {
         && labels
             .into_iter()
             .all(|(written, meant)| written.is_ascii() || meant.starts_with("xn--"));
-    if honest {
-        Ok(())
-    } else {
-        Err(Ambiguity::DisguisedHost {
-            host: host.into(),
-            ascii,
-        }
-        .into())
-    }
+    if honest { Ok(()) } else { Err(Ambiguity::DisguisedHost { host: host.into(), ascii }.into()) }
 }
 
 /// `reference:directory`, the directory without empty and `.` segments.
@@ -228,18 +212,12 @@ fn split_fragment(fragment: &str) -> Result<(String, String), Ambiguity> {
 /// Checks a directory, and drops its empty and `.` segments as BuildKit does.
 pub(super) fn clean_subdir(subdir: &str) -> Result<String, Ambiguity> {
     ambiguous::check_subdir(subdir)?;
-    let segments = subdir
-        .split('/')
-        .filter(|segment| !segment.is_empty() && *segment != ".");
+    let segments = subdir.split('/').filter(|segment| !segment.is_empty() && *segment != ".");
     Ok(segments.collect::<Vec<_>>().join("/"))
 }
 
 fn parse_checksum(op: &SourceOp) -> Result<Option<String>, SourceError> {
-    let Some(checksum) = op
-        .attrs
-        .get(CHECKSUM)
-        .filter(|checksum| !checksum.is_empty())
-    else {
+    let Some(checksum) = op.attrs.get(CHECKSUM).filter(|checksum| !checksum.is_empty()) else {
         return Ok(None);
     };
     if checksum.bytes().all(|byte| byte.is_ascii_hexdigit()) {

@@ -127,14 +127,8 @@ pub fn parse_git_user(text: &str) -> Result<Option<GitUserSource>, SourceError> 
         fetch_by_commit: None,
         form,
     };
-    let refuse = |source| SourceError::GitQuery {
-        identifier: mask::mask(text),
-        source,
-    };
-    let too_many = |source| SourceError::Url {
-        identifier: mask::mask(text),
-        source,
-    };
+    let refuse = |source| SourceError::GitQuery { identifier: mask::mask(text), source };
+    let too_many = |source| SourceError::Url { identifier: mask::mask(text), source };
     if let Some(query) = url.query.filter(|query| !query.is_empty()) {
         check_pairs(&query).map_err(refuse)?;
         let values = http::parse_query(&query).map_err(too_many)?;
@@ -148,10 +142,7 @@ impl GitUserSource {
     /// The source that the Dockerfile frontend makes of it. The attributes that name secrets and
     /// SSH sockets are the client's, and not set.
     pub fn to_op(&self) -> SourceOp {
-        let segments = self
-            .path
-            .split('/')
-            .filter(|part| !part.is_empty() && *part != ".");
+        let segments = self.path.split('/').filter(|part| !part.is_empty() && *part != ".");
         let path = segments.collect::<Vec<_>>().join("/");
         let mut identifier = format!("git://{}/{path}", self.host);
         if self.reference.is_some() || self.subdir.is_some() {
@@ -171,27 +162,17 @@ impl GitUserSource {
             ("git.mtime", self.mtime.clone()),
             ("git.fetchbycommit", on(self.fetch_by_commit, true)),
         ];
-        let attrs = attrs
-            .into_iter()
-            .filter_map(|(name, value)| Some((name.to_owned(), value?)));
-        SourceOp {
-            identifier,
-            attrs: attrs.collect(),
-        }
+        let attrs = attrs.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
+        SourceOp { identifier, attrs: attrs.collect() }
     }
 
     fn load(&mut self, values: BTreeMap<String, Vec<String>>) -> Result<(), GitQueryError> {
         let (mut tag, mut branch) = (None, None);
         for (name, values) in values {
             let [value] = values.as_slice() else {
-                return Err(GitQueryError::Repeated {
-                    name: mask::part(&name),
-                });
+                return Err(GitQueryError::Repeated { name: mask::part(&name) });
             };
-            let flag = matches!(
-                name.as_str(),
-                "submodules" | "keep-git-dir" | "fetch-by-commit"
-            );
+            let flag = matches!(name.as_str(), "submodules" | "keep-git-dir" | "fetch-by-commit");
             let known = KEYS.split(", ").any(|key| key == name);
             if known && !flag && value.is_empty() {
                 return Err(GitQueryError::NoValue { name });
@@ -221,9 +202,7 @@ impl GitUserSource {
                     });
                 }
                 _ => {
-                    return Err(GitQueryError::Unknown {
-                        name: mask::part(&name),
-                    });
+                    return Err(GitQueryError::Unknown { name: mask::part(&name) });
                 }
             }
         }
@@ -270,28 +249,20 @@ fn path_of(text: &str) -> String {
     let rest = text.split_once("://").map_or("", |(_, rest)| rest);
     let rest = rest.split(['?', '#']).next().unwrap_or_default();
     let path = rest.split_once('/').map_or("", |(_, path)| path);
-    percent_encoding::percent_decode_str(path)
-        .decode_utf8_lossy()
-        .into_owned()
+    percent_encoding::percent_decode_str(path).decode_utf8_lossy().into_owned()
 }
 
 /// Go drops such pairs in silence; here they are an error.
 fn check_pairs(query: &str) -> Result<(), GitQueryError> {
     let broken = |pair: &&str| pair.contains(';') || check_escapes(pair).is_err();
     match query.split('&').find(broken) {
-        Some(pair) => Err(GitQueryError::Malformed {
-            pair: mask::part(pair),
-        }),
+        Some(pair) => Err(GitQueryError::Malformed { pair: mask::part(pair) }),
         None => Ok(()),
     }
 }
 
 fn qualify(prefix: &str, name: String) -> String {
-    if name.starts_with(prefix) {
-        name
-    } else {
-        format!("{prefix}{name}")
-    }
+    if name.starts_with(prefix) { name } else { format!("{prefix}{name}") }
 }
 
 fn set(what: &'static str, slot: &mut Option<String>, value: String) -> Result<(), GitQueryError> {
@@ -313,11 +284,9 @@ fn parse_bool(name: &'static str, value: &str) -> Result<bool, GitQueryError> {
     match value {
         "" | "1" | "t" | "T" | "TRUE" | "true" | "True" => Ok(true),
         "0" | "f" | "F" | "FALSE" | "false" | "False" => Ok(false),
-        other => Err(GitQueryError::Value {
-            name,
-            value: mask::part(other),
-            expected: "true or false",
-        }),
+        other => {
+            Err(GitQueryError::Value { name, value: mask::part(other), expected: "true or false" })
+        }
     }
 }
 

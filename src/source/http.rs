@@ -18,14 +18,8 @@ const AUTH_HEADER: &str = "http.authheadersecret";
 /// Parses a source whose scheme is `http` or `https`.
 pub(super) fn parse(op: &SourceOp) -> Result<HttpSource, SourceError> {
     let identifier = || mask::mask(&op.identifier);
-    let ambiguous = |source: Ambiguity| SourceError::Ambiguous {
-        identifier: identifier(),
-        source,
-    };
-    let broken = |source: UrlError| SourceError::Url {
-        identifier: identifier(),
-        source,
-    };
+    let ambiguous = |source: Ambiguity| SourceError::Ambiguous { identifier: identifier(), source };
+    let broken = |source: UrlError| SourceError::Url { identifier: identifier(), source };
 
     check_text(&op.identifier).map_err(ambiguous)?;
     let url = WebUrl::parse(&op.identifier).map_err(broken)?;
@@ -36,10 +30,7 @@ pub(super) fn parse(op: &SourceOp) -> Result<HttpSource, SourceError> {
     let declared_checksum = match op.attrs.get(CHECKSUM) {
         Some(text) => Some(
             text.parse::<Digest>()
-                .map_err(|source| SourceError::HttpChecksum {
-                    identifier: identifier(),
-                    source,
-                })?,
+                .map_err(|source| SourceError::HttpChecksum { identifier: identifier(), source })?,
         ),
         None => None,
     };
@@ -69,11 +60,7 @@ pub(super) fn check_text(text: &str) -> Result<(), Ambiguity> {
 
 /// Lower case, ASCII by IDNA, no trailing dot, no default port, addresses in their one form.
 fn normalise_host(url: &WebUrl) -> Result<String, UrlError> {
-    let host = match url
-        .hostname
-        .strip_prefix('[')
-        .and_then(|rest| rest.strip_suffix(']'))
-    {
+    let host = match url.hostname.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
         Some(address) => format!("[{}]", normalise_address(address)),
         None => normalise_name(&url.hostname)?,
     };
@@ -92,12 +79,8 @@ fn normalise_host(url: &WebUrl) -> Result<String, UrlError> {
 }
 
 fn normalise_address(address: &str) -> String {
-    let (ip, zone) = address
-        .split_once('%')
-        .map_or((address, None), |(ip, z)| (ip, Some(z)));
-    let ip = ip
-        .parse::<Ipv6Addr>()
-        .map_or_else(|_| ip.to_owned(), |ip| ip.to_string());
+    let (ip, zone) = address.split_once('%').map_or((address, None), |(ip, z)| (ip, Some(z)));
+    let ip = ip.parse::<Ipv6Addr>().map_or_else(|_| ip.to_owned(), |ip| ip.to_string());
     zone.map_or_else(|| ip.clone(), |zone| format!("{ip}%{zone}"))
 }
 
@@ -125,9 +108,7 @@ pub(super) fn to_ascii(name: &str) -> Result<String, UrlError> {
         Hyphens::Check,
         DnsLength::Ignore,
     );
-    mapped
-        .map(Into::into)
-        .map_err(|_| UrlError::Idna { host: name.into() })
+    mapped.map(Into::into).map_err(|_| UrlError::Idna { host: name.into() })
 }
 
 /// The query as Go reads it: split at `&`; a pair that has a `;` or a broken escape is dropped.
@@ -141,19 +122,14 @@ pub(super) fn parse_query(query: &str) -> Result<BTreeMap<String, Vec<String>>, 
             continue;
         }
         let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-        values
-            .entry(decode_form(key))
-            .or_default()
-            .push(decode_form(value));
+        values.entry(decode_form(key)).or_default().push(decode_form(value));
     }
     Ok(values)
 }
 
 fn decode_form(text: &str) -> String {
     let spaced = text.replace('+', " ");
-    percent_encoding::percent_decode_str(&spaced)
-        .decode_utf8_lossy()
-        .into_owned()
+    percent_encoding::percent_decode_str(&spaced).decode_utf8_lossy().into_owned()
 }
 
 #[cfg(test)]

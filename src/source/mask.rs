@@ -70,24 +70,14 @@ fn secret_length(rest: &str, names_image: bool, over_ssh: bool) -> Option<usize>
         // `user:p/w@host`: a password with an unescaped slash.
         let (_, port) = authority.split_once(':')?;
         let plain = port.bytes().all(|byte| byte.is_ascii_digit()) || authority.starts_with('[');
-        return if plain || names_image {
-            None
-        } else {
-            rest.rfind('@')
-        };
+        return if plain || names_image { None } else { rest.rfind('@') };
     };
     let (user, host) = (&authority[..at], &authority[at + 1..]);
-    let digest = host
-        .split_once(':')
-        .is_some_and(|(algorithm, _)| algorithm.starts_with("sha"));
+    let digest = host.split_once(':').is_some_and(|(algorithm, _)| algorithm.starts_with("sha"));
     // `git@host:path` and `ssh://git@host` name a user whose secret is elsewhere.
     let scp = host.contains(':') && !user.is_empty() && !host.ends_with(':');
     let bare_user = !user.contains(':') && (over_ssh || (scp && !has_port(host)));
-    if bare_user || (names_image && digest) {
-        None
-    } else {
-        Some(at)
-    }
+    if bare_user || (names_image && digest) { None } else { Some(at) }
 }
 
 fn has_port(host: &str) -> bool {
@@ -97,8 +87,7 @@ fn has_port(host: &str) -> bool {
 
 /// `alpine@sha256:…`, or `alpine:3@sha256:…`, without a scheme.
 fn is_reference_at_digest(text: &str) -> bool {
-    text.rsplit_once('@')
-        .is_some_and(|(_, digest)| digest.starts_with("sha"))
+    text.rsplit_once('@').is_some_and(|(_, digest)| digest.starts_with("sha"))
 }
 
 fn mask_query(text: &str) -> Cow<'_, str> {
@@ -107,12 +96,7 @@ fn mask_query(text: &str) -> Cow<'_, str> {
     };
     let end = text[start..].find('#').map_or(text.len(), |at| start + at);
     let pairs: Vec<Cow<'_, str>> = text[start + 1..end].split('&').map(mask_pair).collect();
-    Cow::Owned(format!(
-        "{}?{}{}",
-        &text[..start],
-        pairs.join("&"),
-        &text[end..]
-    ))
+    Cow::Owned(format!("{}?{}{}", &text[..start], pairs.join("&"), &text[end..]))
 }
 
 fn mask_pair(pair: &str) -> Cow<'_, str> {
@@ -123,11 +107,7 @@ fn mask_pair(pair: &str) -> Cow<'_, str> {
     let lower = decoded.to_ascii_lowercase();
     let secret = SECRET_NAMES.contains(&lower.as_str())
         || SECRET_WORDS.iter().any(|word| lower.contains(word));
-    if secret {
-        Cow::Owned(format!("{name}={MASK}"))
-    } else {
-        Cow::Borrowed(pair)
-    }
+    if secret { Cow::Owned(format!("{name}={MASK}")) } else { Cow::Borrowed(pair) }
 }
 
 /// Control characters as `\n`, `\u{1b}`: a source must not write lines of its own into a log.
@@ -136,11 +116,7 @@ fn visible(text: &str) -> Cow<'_, str> {
         return Cow::Borrowed(text);
     }
     let escape = |char: char| {
-        if char.is_control() {
-            char.escape_default().collect()
-        } else {
-            String::from(char)
-        }
+        if char.is_control() { char.escape_default().collect() } else { String::from(char) }
     };
     Cow::Owned(text.chars().map(escape).collect())
 }
@@ -164,37 +140,16 @@ mod tests {
             ("git://user:pw@a.b/c.git#main", "git://***@a.b/c.git#main"),
             ("user:pw@a.b/c.git", "***@a.b/c.git"),
             ("git@github.com:a/b.git", "git@github.com:a/b.git"),
-            (
-                "git://git@github.com:a/b.git",
-                "git://git@github.com:a/b.git",
-            ),
-            (
-                "ssh://git@github.com/a/b.git",
-                "ssh://git@github.com/a/b.git",
-            ),
-            (
-                "ssh://git:pw@github.com/a/b.git",
-                "ssh://***@github.com/a/b.git",
-            ),
-            (
-                "https://token@github.com:443/a",
-                "https://***@github.com:443/a",
-            ),
+            ("git://git@github.com:a/b.git", "git://git@github.com:a/b.git"),
+            ("ssh://git@github.com/a/b.git", "ssh://git@github.com/a/b.git"),
+            ("ssh://git:pw@github.com/a/b.git", "ssh://***@github.com/a/b.git"),
+            ("https://token@github.com:443/a", "https://***@github.com:443/a"),
             ("docker-image://a@sha256:00", "docker-image://a@sha256:00"),
-            (
-                "docker-image://a.b/c:1@sha256:00",
-                "docker-image://a.b/c:1@sha256:00",
-            ),
+            ("docker-image://a.b/c:1@sha256:00", "docker-image://a.b/c:1@sha256:00"),
             ("docker-image://user:pw@a.b/c", "docker-image://***@a.b/c"),
             ("alpine:3@sha256:00", "alpine:3@sha256:00"),
-            (
-                "https://a/b?x=1&access_token=t#f",
-                "https://a/b?x=1&access_token=***#f",
-            ),
-            (
-                "https://a/b?X-Amz-Signature=0&y",
-                "https://a/b?X-Amz-Signature=***&y",
-            ),
+            ("https://a/b?x=1&access_token=t#f", "https://a/b?x=1&access_token=***#f"),
+            ("https://a/b?X-Amz-Signature=0&y", "https://a/b?X-Amz-Signature=***&y"),
             ("https://a/b?%74oken=t", "https://a/b?%74oken=***"),
             ("local://a\nb\u{1b}", "local://a\\nb\\u{1b}"),
         ] {

@@ -145,19 +145,12 @@ impl Source {
     /// rule and another to whoever fetches it.
     pub fn parse(op: &SourceOp) -> Result<Self, SourceError> {
         let identifier = op.identifier.as_str();
-        let longest = op
-            .attrs
-            .values()
-            .map(String::len)
-            .chain([identifier.len()])
-            .max();
+        let longest = op.attrs.values().map(String::len).chain([identifier.len()]).max();
         if let Some(length) = longest.filter(|length| *length > MAX_LENGTH) {
             return Err(SourceError::TooLong { length });
         }
         let Some((scheme, rest)) = identifier.split_once("://") else {
-            return Err(SourceError::NoScheme {
-                identifier: mask(identifier),
-            });
+            return Err(SourceError::NoScheme { identifier: mask(identifier) });
         };
         match scheme.to_ascii_lowercase().as_str() {
             "docker-image" => parse_image(identifier, rest).map(Source::Image),
@@ -178,10 +171,7 @@ impl Source {
 impl SourceOp {
     /// A source of which only the identifier is known.
     pub fn new(identifier: impl Into<String>) -> Self {
-        Self {
-            identifier: identifier.into(),
-            attrs: BTreeMap::new(),
-        }
+        Self { identifier: identifier.into(), attrs: BTreeMap::new() }
     }
 
     /// Reads a source as people write it: an identifier (`docker-image://…`), a git or HTTP URL as
@@ -217,28 +207,16 @@ impl SourceOp {
     /// The blob that a git source is read from (`git.bundle`): a source of its own, that is to be
     /// judged beside it, with the attributes BuildKit gives it.
     pub fn bundle(&self) -> Option<Self> {
-        let is_git = self
-            .identifier
-            .get(..6)
-            .is_some_and(|it| it.eq_ignore_ascii_case("git://"));
-        let bundle = self
-            .attrs
-            .get(git::BUNDLE)
-            .filter(|it| is_git && !it.is_empty())?;
+        let is_git = self.identifier.get(..6).is_some_and(|it| it.eq_ignore_ascii_case("git://"));
+        let bundle = self.attrs.get(git::BUNDLE).filter(|it| is_git && !it.is_empty())?;
         let mut op = Self::new(bundle.as_str());
         let (scheme, name) = bundle.split_once("://")?;
         if scheme.eq_ignore_ascii_case(blob::OCI_BLOB) {
             let name = name.split('@').next().unwrap_or_default();
             let session = self.attrs.get("oci.session").cloned();
-            let store = self
-                .attrs
-                .get("oci.store")
-                .filter(|store| !store.is_empty())
-                .cloned();
-            op.attrs
-                .extend(session.map(|session| ("oci.session".into(), session)));
-            op.attrs
-                .insert("oci.store".into(), store.unwrap_or_else(|| name.into()));
+            let store = self.attrs.get("oci.store").filter(|store| !store.is_empty()).cloned();
+            op.attrs.extend(session.map(|session| ("oci.session".into(), session)));
+            op.attrs.insert("oci.store".into(), store.unwrap_or_else(|| name.into()));
         }
         Some(op)
     }
@@ -251,17 +229,13 @@ impl fmt::Display for SourceOp {
 }
 
 fn parse_image(identifier: &str, rest: &str) -> Result<ImageSource, SourceError> {
-    ImageSource::parse(rest).map_err(|source| SourceError::Reference {
-        identifier: mask(identifier),
-        source,
-    })
+    ImageSource::parse(rest)
+        .map_err(|source| SourceError::Reference { identifier: mask(identifier), source })
 }
 
 fn parse_local(identifier: &str, name: &str) -> Result<LocalSource, SourceError> {
     if name.is_empty() || name.contains(char::is_control) {
-        return Err(SourceError::LocalName {
-            identifier: mask(identifier),
-        });
+        return Err(SourceError::LocalName { identifier: mask(identifier) });
     }
     Ok(LocalSource { name: name.into() })
 }

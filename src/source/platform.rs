@@ -111,33 +111,22 @@ impl Platform {
     /// When it is not `os[/arch[/variant]]`, or a lone word that is no known name.
     pub fn parse(text: &str) -> Result<Self, PlatformError> {
         if text.contains('*') {
-            return Err(PlatformError::Wildcard {
-                platform: mask::part(text),
-            });
+            return Err(PlatformError::Wildcard { platform: mask::part(text) });
         }
         let mut parts: Vec<&str> = text.splitn(4, '/').collect();
         if let Some(os) = parts.first_mut() {
             *os = without_version(os);
         }
-        let bad = parts
-            .iter()
-            .enumerate()
-            .find(|(at, part)| !is_name(part, *at == 0));
+        let bad = parts.iter().enumerate().find(|(at, part)| !is_name(part, *at == 0));
         if let Some((_, part)) = bad {
-            return Err(PlatformError::Part {
-                platform: mask::part(text),
-                part: mask::part(part),
-            });
+            return Err(PlatformError::Part { platform: mask::part(text), part: mask::part(part) });
         }
         match parts.as_slice() {
-            [word] => Self::from_word(word).ok_or_else(|| PlatformError::Unknown {
-                platform: mask::part(text),
-            }),
+            [word] => Self::from_word(word)
+                .ok_or_else(|| PlatformError::Unknown { platform: mask::part(text) }),
             [os, architecture] => Ok(Self::from_parts(os, architecture, "")),
             [os, architecture, variant] => Ok(Self::from_parts(os, architecture, variant)),
-            _ => Err(PlatformError::TooManyParts {
-                platform: mask::part(text),
-            }),
+            _ => Err(PlatformError::TooManyParts { platform: mask::part(text) }),
         }
     }
 
@@ -148,11 +137,7 @@ impl Platform {
             return Self::default();
         }
         let (architecture, variant) = normalise_architecture(architecture, variant);
-        Self {
-            os: normalise_os(os),
-            architecture,
-            variant,
-        }
+        Self { os: normalise_os(os), architecture, variant }
     }
 
     /// A lone word names a system or an architecture; the other half is the default's.
@@ -173,11 +158,7 @@ impl Platform {
 
 impl Default for Platform {
     fn default() -> Self {
-        Self {
-            os: "linux".into(),
-            architecture: "amd64".into(),
-            variant: String::new(),
-        }
+        Self { os: "linux".into(), architecture: "amd64".into(), variant: String::new() }
     }
 }
 
@@ -308,10 +289,7 @@ mod tests {
                  letters, digits, `_`, `-` and `.`"
             )
         };
-        check(
-            "*",
-            "platform `*`: wildcards are not supported; expected os[/arch[/variant]]",
-        );
+        check("*", "platform `*`: wildcards are not supported; expected os[/arch[/variant]]");
         check(
             "linux/amd64/v3/x",
             "platform `linux/amd64/v3/x` has more than three parts; expected os[/arch[/variant]]",
@@ -325,20 +303,14 @@ mod tests {
         check("linux/", &part("linux/", ""));
         check("linux/amd 64", &part("linux/amd 64", "amd 64"));
         check("linux/é", &part("linux/é", "é"));
-        check(
-            "windows(1 0)/amd64",
-            &part("windows(1 0)/amd64", "windows(1 0)"),
-        );
+        check("windows(1 0)/amd64", &part("windows(1 0)/amd64", "windows(1 0)"));
         check("linux/amd64(1)", &part("linux/amd64(1)", "amd64(1)"));
     }
 
     #[test]
     fn takes_the_parts_of_the_wire() {
         let check = |parts: [&str; 3], expected: &str| {
-            assert_eq!(
-                Platform::from_parts(parts[0], parts[1], parts[2]).to_string(),
-                expected
-            );
+            assert_eq!(Platform::from_parts(parts[0], parts[1], parts[2]).to_string(), expected);
         };
         check(["", "", ""], "linux/amd64");
         check(["Linux", "x86_64", ""], "linux/amd64");

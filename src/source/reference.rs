@@ -93,17 +93,11 @@ impl ImageSource {
         let official = host == DEFAULT_HOST && !path.contains('/');
         check_path(path, if official { OFFICIAL.len() } else { 0 })?;
         if let Some(tag) = tag.filter(|tag| !is_tag(tag)) {
-            return Err(ReferenceError::Tag {
-                tag: mask::part(tag),
-            });
+            return Err(ReferenceError::Tag { tag: mask::part(tag) });
         }
         Ok(Self {
             host: host.into(),
-            path: if official {
-                format!("{OFFICIAL}{path}")
-            } else {
-                path.into()
-            },
+            path: if official { format!("{OFFICIAL}{path}") } else { path.into() },
             tag: tag.map(Into::into),
             digest: digest.map(Into::into),
         })
@@ -151,10 +145,7 @@ impl ImageSource {
     /// This image at `digest`, whatever its digest was.
     #[must_use]
     pub fn with_digest(&self, digest: &Digest) -> Self {
-        Self {
-            digest: Some(digest.as_str().into()),
-            ..self.clone()
-        }
+        Self { digest: Some(digest.as_str().into()), ..self.clone() }
     }
 
     /// This image with the tag `latest`, where it has neither tag nor digest.
@@ -186,9 +177,7 @@ pub(super) fn is_tag(tag: &str) -> bool {
     let bytes = tag.as_bytes();
     bytes.len() <= MAX_TAG
         && bytes.first().is_some_and(|byte| word(*byte))
-        && bytes
-            .iter()
-            .all(|byte| word(*byte) || matches!(byte, b'.' | b'-'))
+        && bytes.iter().all(|byte| word(*byte) || matches!(byte, b'.' | b'-'))
 }
 
 /// Splits the host off, or puts Docker Hub's in its place.
@@ -212,32 +201,20 @@ fn check_host(host: &str) -> Result<(), ReferenceError> {
     let good = if let Some(rest) = host.strip_prefix('[') {
         rest.split_once(']').is_some_and(|(address, port)| {
             !address.is_empty()
-                && address
-                    .bytes()
-                    .all(|byte| byte.is_ascii_hexdigit() || byte == b':')
+                && address.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b':')
                 && (port.is_empty() || port.strip_prefix(':').is_some_and(is_port))
         })
     } else {
-        let (name, port) = host
-            .split_once(':')
-            .map_or((host, None), |(n, p)| (n, Some(p)));
+        let (name, port) = host.split_once(':').map_or((host, None), |(n, p)| (n, Some(p)));
         name.split('.').all(is_label) && port.is_none_or(is_port)
     };
-    if good {
-        Ok(())
-    } else {
-        Err(ReferenceError::Host {
-            host: mask::part(host),
-        })
-    }
+    if good { Ok(()) } else { Err(ReferenceError::Host { host: mask::part(host) }) }
 }
 
 /// Letters, digits and dashes, with no dash at either end.
 fn is_label(label: &str) -> bool {
     !label.is_empty()
-        && label
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+        && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
         && !label.starts_with('-')
         && !label.ends_with('-')
 }
@@ -252,14 +229,10 @@ fn check_path(path: &str, prefix: usize) -> Result<(), ReferenceError> {
         return Err(ReferenceError::Empty);
     }
     if path.to_lowercase() != path {
-        return Err(ReferenceError::UpperCase {
-            path: mask::part(path),
-        });
+        return Err(ReferenceError::UpperCase { path: mask::part(path) });
     }
     if let Some(component) = path.split('/').find(|component| !is_component(component)) {
-        return Err(ReferenceError::Component {
-            component: mask::part(component),
-        });
+        return Err(ReferenceError::Component { component: mask::part(component) });
     }
     let length = path.len() + prefix;
     if length > MAX_PATH {

@@ -9,11 +9,7 @@ fn digest() -> String {
 
 fn refusal(identifier: &str, attrs: &[(&str, &str)]) -> String {
     let mut op = SourceOp::new(identifier);
-    op.attrs.extend(
-        attrs
-            .iter()
-            .map(|(name, value)| ((*name).into(), (*value).into())),
-    );
+    op.attrs.extend(attrs.iter().map(|(name, value)| ((*name).into(), (*value).into())));
     match Source::parse(&op) {
         Err(error) => error.to_string(),
         Ok(source) => panic!("{identifier}: {source:?}"),
@@ -28,14 +24,9 @@ fn check(identifier: &str, message: &str) {
 #[test]
 fn schemes() {
     let none = format!("`{{}}` is not a source identifier: it has no scheme; {SCHEMES}");
-    for identifier in [
-        "",
-        "alpine",
-        "docker-image",
-        "https:a.b",
-        "https:\\\\a.b\\c",
-        "not-a-source",
-    ] {
+    for identifier in
+        ["", "alpine", "docker-image", "https:a.b", "https:\\\\a.b\\c", "not-a-source"]
+    {
         check(identifier, &none);
     }
     for (identifier, scheme) in [
@@ -46,10 +37,7 @@ fn schemes() {
         ("docker-image+x://alpine", "docker-image+x"),
         (" https://a.b", " https"),
     ] {
-        check(
-            identifier,
-            &format!("`{{}}`: unknown source scheme `{scheme}`; {SCHEMES}"),
-        );
+        check(identifier, &format!("`{{}}`: unknown source scheme `{scheme}`; {SCHEMES}"));
     }
     let long = "x".repeat(MAX_LENGTH - "local://".len());
     assert!(Source::parse(&SourceOp::new(format!("local://{long}"))).is_ok());
@@ -114,18 +102,12 @@ fn images() {
         ("a:-x", tag("-x")),
         ("a:", tag("")),
         ("a:1:2", tag("1:2")),
-        (
-            "a@",
-            "`` has no algorithm; expected sha256:, sha384: or sha512: and hexadecimal".into(),
-        ),
+        ("a@", "`` has no algorithm; expected sha256:, sha384: or sha512: and hexadecimal".into()),
         (
             "a@sha1:00",
             "digest algorithm `sha1` is unknown; expected sha256, sha384 or sha512".into(),
         ),
-        (
-            "a@sha256:4B",
-            "`sha256:4B`: sha256 takes 64 lower-case hexadecimal digits".into(),
-        ),
+        ("a@sha256:4B", "`sha256:4B`: sha256 takes 64 lower-case hexadecimal digits".into()),
     ] {
         let identifier = format!("docker-image://{text}");
         let shown = mask(&identifier);
@@ -168,10 +150,7 @@ fn ambiguous_paths() {
         ("our/%00", "its path has a control character".into()),
         ("our/%0d%0aX", "its path has a control character".into()),
         ("our/%7f", "its path has a control character".into()),
-        (
-            "our/%25252541",
-            "its path is percent-escaped more than 3 times over".into(),
-        ),
+        ("our/%25252541", "its path is percent-escaped more than 3 times over".into()),
     ] {
         let check = |identifier: String, attr: Option<&str>| {
             let attrs: Vec<_> = attr.iter().map(|url| ("git.fullurl", *url)).collect();
@@ -182,16 +161,10 @@ fn ambiguous_paths() {
         check(format!("https://dl.example/{path}"), None);
         check(format!("git://github.com/{path}#main"), None);
         check(format!("git://ssh://git@github.com/{path}"), None);
-        check(
-            "git://github.com/our/x".into(),
-            Some(&format!("https://github.com/{path}")),
-        );
+        check("git://github.com/our/x".into(), Some(&format!("https://github.com/{path}")));
         if !path.contains('\\') {
             check(format!("git://git@github.com:{path}"), None);
-            check(
-                "git://github.com/our/x".into(),
-                Some(&format!("git@github.com:{path}")),
-            );
+            check("git://github.com/our/x".into(), Some(&format!("git@github.com:{path}")));
         }
     }
 }
@@ -227,14 +200,8 @@ fn ambiguous_urls() {
     check("git://a.b/c#-x", &option("reference"));
     check("git://a.b/c#%2dx", &option("reference"));
     check("git://a.b/c#x%00", "its reference has a control character");
-    check(
-        "git://a.b/c#main:x%1b",
-        "its subdirectory has a control character",
-    );
-    check(
-        "git://ｇithub.com/a",
-        "its host `ｇithub.com` means `github.com`; write that",
-    );
+    check("git://a.b/c#main:x%1b", "its subdirectory has a control character");
+    check("git://ｇithub.com/a", "its host `ｇithub.com` means `github.com`; write that");
     check(
         "git://a.b/c%23d",
         "its path has an escaped `#` or `?`, which git sources read as the start of a reference or \
@@ -309,10 +276,7 @@ fn broken_urls() {
             "https://a.b/%c0%ae%c0%ae/",
             "its path is not UTF-8 once its percent-escapes are undone".into(),
         ),
-        (
-            "https://é-.b/",
-            "host `é-.b` is not a valid internationalised name (IDNA)".into(),
-        ),
+        ("https://é-.b/", "host `é-.b` is not a valid internationalised name (IDNA)".into()),
     ] {
         let shown = mask(identifier);
         let message = format!("`{shown}` is not a URL that can be fetched: {problem}");
@@ -339,26 +303,16 @@ fn attributes() {
             vec![("git.checksum", "main")],
             "attribute git.checksum is `main`; expected a commit in hexadecimal",
         ),
-        (
-            "git://a.b/c",
-            vec![("git.bundle", "https://evil"), ("git.checksum", "ab")],
-            bundle,
-        ),
+        ("git://a.b/c", vec![("git.bundle", "https://evil"), ("git.checksum", "ab")], bundle),
         ("git://a.b/c", vec![("git.bundle", blob.as_str())], bundle),
     ] {
-        assert_eq!(
-            refusal(identifier, &attrs),
-            format!("`{identifier}`: {message}")
-        );
+        assert_eq!(refusal(identifier, &attrs), format!("`{identifier}`: {message}"));
     }
     for url in ["", "-oProxyCommand=x@h:a", "git@[::1]:a", "https://"] {
         refusal("git://a.b/c", &[("git.fullurl", url)]);
     }
     assert_eq!(
-        refusal(
-            "git://a.b/c",
-            &[("git.fullurl", "https://u:hunter2@a.b/../c")]
-        ),
+        refusal("git://a.b/c", &[("git.fullurl", "https://u:hunter2@a.b/../c")]),
         "`https://***@a.b/../c` is ambiguous and refused: its path has the dot segment `..`, which \
          whoever fetches it resolves; write the place it leads to"
     );
@@ -368,32 +322,13 @@ fn attributes() {
 fn local_layouts_and_blobs() {
     let digest = digest();
     let parse = |identifier: String| Source::parse(&SourceOp::new(identifier)).unwrap();
-    assert_eq!(
-        parse("Local://a b".into()),
-        Source::Local(LocalSource { name: "a b".into() })
-    );
-    for name in [
-        "local-base",
-        "docker.io/library/base:latest",
-        "localhost:5000/a",
-    ] {
-        let layout = OciLayoutSource {
-            name: name.into(),
-            digest: Some(digest.clone()),
-        };
-        assert_eq!(
-            parse(format!("oci-layout://{name}@{digest}")),
-            Source::OciLayout(layout)
-        );
+    assert_eq!(parse("Local://a b".into()), Source::Local(LocalSource { name: "a b".into() }));
+    for name in ["local-base", "docker.io/library/base:latest", "localhost:5000/a"] {
+        let layout = OciLayoutSource { name: name.into(), digest: Some(digest.clone()) };
+        assert_eq!(parse(format!("oci-layout://{name}@{digest}")), Source::OciLayout(layout));
     }
-    let layout = OciLayoutSource {
-        name: "base:1".into(),
-        digest: None,
-    };
-    assert_eq!(
-        parse("oci-layout://base:1".into()),
-        Source::OciLayout(layout)
-    );
+    let layout = OciLayoutSource { name: "base:1".into(), digest: None };
+    assert_eq!(parse("oci-layout://base:1".into()), Source::OciLayout(layout));
     let blob = |scheme: &str, host: Option<&str>, full_repo: &str| {
         Source::Blob(BlobSource {
             scheme: scheme.into(),
@@ -423,21 +358,15 @@ fn local_layouts_and_blobs() {
     ] {
         check(&identifier, message);
     }
-    for identifier in [
-        "oci-layout://",
-        "oci-layout://../x@y",
-        "oci-layout://a b",
-        "oci-layout://a:-",
-    ] {
+    for identifier in
+        ["oci-layout://", "oci-layout://../x@y", "oci-layout://a b", "oci-layout://a:-"]
+    {
         refusal(identifier, &[]);
     }
     let local = "`{}`: expected the name of a directory that the client offers, without control \
                  characters, for example local://context";
     check("local://", local);
-    assert_eq!(
-        refusal("local://a\nb", &[]),
-        local.replace("{}", "local://a\\nb")
-    );
+    assert_eq!(refusal("local://a\nb", &[]), local.replace("{}", "local://a\\nb"));
 }
 
 #[test]
@@ -445,14 +374,8 @@ fn what_people_write() {
     for (text, identifier) in [
         ("alpine", "docker-image://docker.io/library/alpine:latest"),
         ("ghcr.io/a/b:1", "docker-image://ghcr.io/a/b:1"),
-        (
-            "docker-image://alpine",
-            "docker-image://docker.io/library/alpine:latest",
-        ),
-        (
-            "Docker-Image://alpine:3",
-            "docker-image://docker.io/library/alpine:3",
-        ),
+        ("docker-image://alpine", "docker-image://docker.io/library/alpine:latest"),
+        ("Docker-Image://alpine:3", "docker-image://docker.io/library/alpine:3"),
         ("https://a.b/c.tgz", "https://a.b/c.tgz"),
         ("https://a.b/c.git#main", "git://a.b/c.git#main"),
         ("git@a.b:c/d.git", "git://a.b/c/d.git"),
@@ -465,14 +388,7 @@ fn what_people_write() {
         assert_eq!(op.identifier, identifier, "{text}");
         assert!(Source::parse(&op).is_ok());
     }
-    for text in [
-        "",
-        "ftp://a/b",
-        "UPPER CASE",
-        "https://a.b/../c",
-        "github.com/a/../b",
-        "a:1:2",
-    ] {
+    for text in ["", "ftp://a/b", "UPPER CASE", "https://a.b/../c", "github.com/a/../b", "a:1:2"] {
         assert!(SourceOp::from_user(text).is_err(), "{text}");
     }
 }
@@ -487,11 +403,7 @@ fn shows_no_secret() {
 fn errors_keep_their_cause() {
     use std::error::Error;
     let error = Source::parse(&SourceOp::new("docker-image://a@sha256:0")).unwrap_err();
-    assert!(
-        error
-            .source()
-            .is_some_and(|cause| cause.is::<ReferenceError>())
-    );
+    assert!(error.source().is_some_and(|cause| cause.is::<ReferenceError>()));
     let error = Source::parse(&SourceOp::new("https://a.b/..")).unwrap_err();
     assert!(error.source().is_some_and(|cause| cause.is::<Ambiguity>()));
 }

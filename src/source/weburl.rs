@@ -125,11 +125,7 @@ impl WebUrl {
             text.push('@');
         }
         escape(&mut text, &self.host(), |byte| byte.is_ascii());
-        if self
-            .raw_path
-            .bytes()
-            .all(|byte| is_path_byte(byte) || b"!'()*[]%".contains(&byte))
-        {
+        if self.raw_path.bytes().all(|byte| is_path_byte(byte) || b"!'()*[]%".contains(&byte)) {
             text.push_str(&self.raw_path);
         } else {
             escape(&mut text, &self.path, is_path_byte);
@@ -145,9 +141,7 @@ impl WebUrl {
 /// Undoes percent-escapes; a `+` stays one.
 pub(super) fn unescape<'a>(text: &'a str, part: &'static str) -> Result<Cow<'a, str>, UrlError> {
     check_escapes(text)?;
-    percent_encoding::percent_decode_str(text)
-        .decode_utf8()
-        .map_err(|_| UrlError::NotUtf8 { part })
+    percent_encoding::percent_decode_str(text).decode_utf8().map_err(|_| UrlError::NotUtf8 { part })
 }
 
 /// Whether each `%` has its two digits.
@@ -155,17 +149,14 @@ pub(super) fn check_escapes(text: &str) -> Result<(), UrlError> {
     for (at, _) in text.match_indices('%') {
         let digits = text.as_bytes().get(at + 1..at + 3).unwrap_or_default();
         if digits.len() != 2 || !digits.iter().all(u8::is_ascii_hexdigit) {
-            return Err(UrlError::Escape {
-                escape: text[at..].chars().take(3).collect(),
-            });
+            return Err(UrlError::Escape { escape: text[at..].chars().take(3).collect() });
         }
     }
     Ok(())
 }
 
 fn cut(text: &str, at: char) -> (&str, Option<&str>) {
-    text.split_once(at)
-        .map_or((text, None), |(before, after)| (before, Some(after)))
+    text.split_once(at).map_or((text, None), |(before, after)| (before, Some(after)))
 }
 
 /// Splits the port off; the brackets of an IPv6 address stay.
@@ -206,13 +197,9 @@ fn check_address(address: &str) -> Option<String> {
 /// A name of letters, digits, `-`, `_`, `.` and whatever is not ASCII (escaped or not).
 fn check_name(name: &str) -> Option<String> {
     check_escapes(name).ok()?;
-    let decoded = percent_encoding::percent_decode_str(name)
-        .decode_utf8()
-        .ok()?;
+    let decoded = percent_encoding::percent_decode_str(name).decode_utf8().ok()?;
     // Go undoes the escapes of a host only where they stand for something beyond ASCII.
-    let plain_escape = name
-        .match_indices('%')
-        .any(|(at, _)| name.as_bytes()[at + 1] < b'8');
+    let plain_escape = name.match_indices('%').any(|(at, _)| name.as_bytes()[at + 1] < b'8');
     let named = |char: char| {
         char.is_ascii_alphanumeric()
             || matches!(char, '-' | '_' | '.')
@@ -264,32 +251,18 @@ mod tests {
 
     fn check(text: &str, host: &str, path: &str, remote: &str) {
         let url = WebUrl::parse(text).unwrap_or_else(|error| panic!("{text}: {error}"));
-        assert_eq!(
-            (url.host().as_str(), url.path.as_str()),
-            (host, path),
-            "{text}"
-        );
+        assert_eq!((url.host().as_str(), url.path.as_str()), (host, path), "{text}");
         assert_eq!(url.without_query(), remote, "{text}");
     }
 
     #[test]
     fn takes_urls_apart_and_writes_them_back_as_go_does() {
         check("https://a.b", "a.b", "", "https://a.b");
-        check(
-            "HTTPS://A.b:443/C?x#y",
-            "A.b:443",
-            "/C",
-            "https://A.b:443/C",
-        );
+        check("HTTPS://A.b:443/C?x#y", "A.b:443", "/C", "https://A.b:443/C");
         check("https://a/b%20c", "a", "/b c", "https://a/b%20c");
         check("https://a/b c", "a", "/b c", "https://a/b%20c");
         check("https://a/é", "a", "/é", "https://a/%C3%A9");
-        check(
-            "https://a/(b)!*'[c]",
-            "a",
-            "/(b)!*'[c]",
-            "https://a/(b)!*'[c]",
-        );
+        check("https://a/(b)!*'[c]", "a", "/(b)!*'[c]", "https://a/(b)!*'[c]");
         check("https://a/%7E", "a", "/~", "https://a/%7E");
         check("https://a?", "a", "", "https://a?");
         check("https://a:/b", "a:", "/b", "https://a:/b");
@@ -304,32 +277,16 @@ mod tests {
     #[test]
     fn says_what_is_no_url() {
         let check = |text: &str, message: &str| {
-            assert_eq!(
-                WebUrl::parse(text).unwrap_err().to_string(),
-                message,
-                "{text}"
-            );
+            assert_eq!(WebUrl::parse(text).unwrap_err().to_string(), message, "{text}");
         };
         let host = |host: &str| {
             format!("host `{host}` is not a name, an IPv4 address or an [IPv6 address]")
         };
         check("https:a", "it has no scheme; expected scheme://host/path");
-        check(
-            "https://a/%zz",
-            "`%zz` is no percent-escape; expected % and two hexadecimal digits",
-        );
-        check(
-            "https://a/%",
-            "`%` is no percent-escape; expected % and two hexadecimal digits",
-        );
-        check(
-            "https://a/%ff",
-            "its path is not UTF-8 once its percent-escapes are undone",
-        );
-        check(
-            "https://u<@a",
-            "its user information has characters that must be percent-escaped",
-        );
+        check("https://a/%zz", "`%zz` is no percent-escape; expected % and two hexadecimal digits");
+        check("https://a/%", "`%` is no percent-escape; expected % and two hexadecimal digits");
+        check("https://a/%ff", "its path is not UTF-8 once its percent-escapes are undone");
+        check("https://u<@a", "its user information has characters that must be percent-escaped");
         check("https://a b/c", &host("a b"));
         check("https://%61.b/", &host("%61.b"));
         check("https://a%25b/", &host("a%25b"));
@@ -337,13 +294,7 @@ mod tests {
         check("https://[1.2.3.4]/", &host("[1.2.3.4]"));
         check("https://[::1]x/", &host("[::1]x"));
         check("https://a\\b", &host("a\\b"));
-        check(
-            "https://a:b:22/",
-            "its port is not a number from 0 to 65535",
-        );
-        check(
-            "https://a:99999/",
-            "its port is not a number from 0 to 65535",
-        );
+        check("https://a:b:22/", "its port is not a number from 0 to 65535");
+        check("https://a:99999/", "its port is not a number from 0 to 65535");
     }
 }

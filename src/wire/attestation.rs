@@ -23,13 +23,7 @@ impl TryFrom<gateway::AttestationChain> for AttestationChain {
             .into_iter()
             .map(|(key, blob)| Ok((key.clone(), attestation_blob(key, blob)?)))
             .collect::<Result<BTreeMap<_, _>, MetaError>>()?;
-        Ok(Self {
-            root,
-            image_manifest,
-            attestation_manifest,
-            signature_manifests,
-            blobs,
-        })
+        Ok(Self { root, image_manifest, attestation_manifest, signature_manifests, blobs })
     }
 }
 
@@ -44,39 +38,14 @@ impl From<AttestationChain> for gateway::AttestationChain {
         } = chain;
         let blobs = blobs
             .into_iter()
-            .map(
-                |(
-                    digest,
-                    AttestationBlob {
-                        media_type,
-                        annotations,
-                        data,
-                    },
-                )| {
-                    let size = i64::try_from(data.len()).unwrap_or(i64::MAX);
-                    let descriptor = gateway::Descriptor {
-                        media_type,
-                        digest: digest.clone(),
-                        size,
-                        annotations,
-                    };
-                    (
-                        digest,
-                        gateway::Blob {
-                            descriptor: Some(descriptor),
-                            data,
-                        },
-                    )
-                },
-            )
+            .map(|(digest, AttestationBlob { media_type, annotations, data })| {
+                let size = i64::try_from(data.len()).unwrap_or(i64::MAX);
+                let descriptor =
+                    gateway::Descriptor { media_type, digest: digest.clone(), size, annotations };
+                (digest, gateway::Blob { descriptor: Some(descriptor), data })
+            })
             .collect();
-        Self {
-            root,
-            image_manifest,
-            attestation_manifest,
-            signature_manifests,
-            blobs,
-        }
+        Self { root, image_manifest, attestation_manifest, signature_manifests, blobs }
     }
 }
 
@@ -85,28 +54,12 @@ fn attestation_blob(key: String, wire: gateway::Blob) -> Result<AttestationBlob,
     let Some(descriptor) = descriptor else {
         return Err(MetaError::NoDescriptor { digest: key });
     };
-    let gateway::Descriptor {
-        media_type,
-        digest,
-        size,
-        annotations,
-    } = descriptor;
+    let gateway::Descriptor { media_type, digest, size, annotations } = descriptor;
     if digest != key {
-        return Err(MetaError::OtherDigest {
-            key,
-            described: digest,
-        });
+        return Err(MetaError::OtherDigest { key, described: digest });
     }
     if i64::try_from(data.len()) != Ok(size) {
-        return Err(MetaError::OtherSize {
-            digest,
-            actual: data.len(),
-            described: size,
-        });
+        return Err(MetaError::OtherSize { digest, actual: data.len(), described: size });
     }
-    Ok(AttestationBlob {
-        media_type,
-        annotations,
-        data,
-    })
+    Ok(AttestationBlob { media_type, annotations, data })
 }

@@ -127,23 +127,14 @@ impl Loads {
         if depth > MAX_DEPTH {
             return Err(LlbError::TooDeep);
         }
-        let pb::Definition {
-            def,
-            metadata: _,
-            source,
-        } = definition;
+        let pb::Definition { def, metadata: _, source } = definition;
         *budget = budget.checked_sub(def.len()).ok_or(LlbError::TooManyOps)?;
         let vertices = vertices(def)?;
         let lines = lines(&vertices, source.as_ref())?;
         for (Vertex { digest, op, .. }, lines) in vertices.into_iter().zip(lines) {
             match op {
                 Kind::Source(source, platform) => {
-                    self.sources.push(SourceVertex {
-                        digest,
-                        source,
-                        platform,
-                        lines,
-                    });
+                    self.sources.push(SourceVertex { digest, source, platform, lines });
                 }
                 Kind::Build(nested) => {
                     if let Some(nested) = nested {
@@ -189,30 +180,18 @@ fn vertices(def: &[Bytes]) -> Result<Vec<Vertex>, LlbError> {
 }
 
 fn vertex(digest: String, op: pb::Op, is_last: bool) -> Result<Vertex, LlbError> {
-    let pb::Op {
-        inputs,
-        op,
-        platform,
-        constraints: _,
-    } = op;
+    let pb::Op { inputs, op, platform, constraints: _ } = op;
     let kind = match op {
         Some(pb::op::Op::Source(source)) => {
             let source = SourceOp::from(source);
-            let platform = platform
-                .map(TryInto::try_into)
-                .transpose()
-                .map_err(|error| LlbError::Platform {
-                    identifier: source.identifier.clone(),
-                    source: error,
-                })?;
+            let platform = platform.map(TryInto::try_into).transpose().map_err(|error| {
+                LlbError::Platform { identifier: source.identifier.clone(), source: error }
+            })?;
             Kind::Source(source, platform)
         }
-        Some(pb::op::Op::Build(pb::BuildOp {
-            builder: _,
-            inputs: _,
-            def,
-            attrs: _,
-        })) => Kind::Build(def),
+        Some(pb::op::Op::Build(pb::BuildOp { builder: _, inputs: _, def, attrs: _ })) => {
+            Kind::Build(def)
+        }
         Some(
             pb::op::Op::Exec(_)
             | pb::op::Op::File(_)
@@ -224,15 +203,8 @@ fn vertex(digest: String, op: pb::Op, is_last: bool) -> Result<Vertex, LlbError>
         None if is_last => Kind::Local,
         None => return Err(LlbError::UnknownOp { digest }),
     };
-    let inputs = inputs
-        .into_iter()
-        .map(|pb::Input { digest, index: _ }| digest)
-        .collect();
-    Ok(Vertex {
-        digest,
-        inputs,
-        op: kind,
-    })
+    let inputs = inputs.into_iter().map(|pb::Input { digest, index: _ }| digest).collect();
+    Ok(Vertex { digest, inputs, op: kind })
 }
 
 /// The lines of each vertex: its own, or those of the nearest one that consumes it, directly or
@@ -242,25 +214,15 @@ fn lines(vertices: &[Vertex], source: Option<&pb::Source>) -> Result<Vec<Lines>,
         return Ok(vec![Lines::default(); vertices.len()]);
     };
     let mut own = own_lines(source)?;
-    let mut found: Vec<Option<Lines>> = vertices
-        .iter()
-        .map(|vertex| own.remove(vertex.digest.as_str()))
-        .collect();
-    let places: BTreeMap<&str, usize> = vertices
-        .iter()
-        .enumerate()
-        .map(|(place, v)| (v.digest.as_str(), place))
-        .collect();
+    let mut found: Vec<Option<Lines>> =
+        vertices.iter().map(|vertex| own.remove(vertex.digest.as_str())).collect();
+    let places: BTreeMap<&str, usize> =
+        vertices.iter().enumerate().map(|(place, v)| (v.digest.as_str(), place)).collect();
 
-    let mut queue: VecDeque<(usize, Lines)> = found
-        .iter()
-        .enumerate()
-        .filter_map(|(at, lines)| Some((at, lines.clone()?)))
-        .collect();
+    let mut queue: VecDeque<(usize, Lines)> =
+        found.iter().enumerate().filter_map(|(at, lines)| Some((at, lines.clone()?))).collect();
     while let Some((consumer, lines)) = queue.pop_front() {
-        let inputs = vertices
-            .get(consumer)
-            .map(|vertex| vertex.inputs.as_slice());
+        let inputs = vertices.get(consumer).map(|vertex| vertex.inputs.as_slice());
         for input in inputs.unwrap_or_default() {
             let Some(&place) = places.get(input.as_str()) else {
                 continue;
@@ -280,26 +242,11 @@ fn own_lines(source: &pb::Source) -> Result<BTreeMap<&str, Lines>, LlbError> {
     let mut own = BTreeMap::new();
     for (digest, pb::Locations { locations }) in locations {
         let mut lines = Vec::new();
-        for pb::Location {
-            source_index,
-            ranges,
-        } in locations
-        {
-            let info = usize::try_from(*source_index)
-                .ok()
-                .and_then(|index| infos.get(index));
-            let Some(pb::SourceInfo {
-                filename,
-                data,
-                definition: _,
-                language,
-            }) = info
-            else {
+        for pb::Location { source_index, ranges } in locations {
+            let info = usize::try_from(*source_index).ok().and_then(|index| infos.get(index));
+            let Some(pb::SourceInfo { filename, data, definition: _, language }) = info else {
                 let index = *source_index;
-                return Err(LlbError::Location {
-                    digest: digest.clone(),
-                    index,
-                });
+                return Err(LlbError::Location { digest: digest.clone(), index });
             };
             if ranges.is_empty() {
                 continue;
@@ -310,10 +257,7 @@ fn own_lines(source: &pb::Source) -> Result<BTreeMap<&str, Lines>, LlbError> {
                 definition: None,
                 language: language.clone(),
             };
-            lines.push(errdefs::Source {
-                info: Some(info),
-                ranges: ranges.clone(),
-            });
+            lines.push(errdefs::Source { info: Some(info), ranges: ranges.clone() });
         }
         if !lines.is_empty() {
             own.insert(digest.as_str(), Lines::from(lines));

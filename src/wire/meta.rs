@@ -15,10 +15,8 @@ use crate::source::SourceOp;
 
 /// The predicate types under which SLSA provenance is attested. They have to be named to be
 /// fetched along with an attestation chain.
-pub const PROVENANCE_PREDICATES: [&str; 2] = [
-    "https://slsa.dev/provenance/v0.2",
-    "https://slsa.dev/provenance/v1",
-];
+pub const PROVENANCE_PREDICATES: [&str; 2] =
+    ["https://slsa.dev/provenance/v0.2", "https://slsa.dev/provenance/v1"];
 
 /// Metadata on the wire that cannot be taken at its word.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -74,13 +72,7 @@ pub struct Resolved {
 
 impl From<MetaRequest> for gateway::ResolveSourceMetaRequest {
     fn from(request: MetaRequest) -> Self {
-        let MetaRequest {
-            source,
-            platform,
-            image,
-            git,
-            http,
-        } = request;
+        let MetaRequest { source, platform, image, git, http } = request;
         Self {
             source: Some(source.into()),
             platform: platform.map(Into::into),
@@ -90,11 +82,9 @@ impl From<MetaRequest> for gateway::ResolveSourceMetaRequest {
                 return_object: objects,
             }),
             image: image.map(Into::into),
-            http: http.map(
-                |HttpRequest { checksum }| gateway::ResolveSourceHttpRequest {
-                    checksum_request: checksum.map(Into::into),
-                },
-            ),
+            http: http.map(|HttpRequest { checksum }| gateway::ResolveSourceHttpRequest {
+                checksum_request: checksum.map(Into::into),
+            }),
             source_policies: Vec::new(),
         }
     }
@@ -102,15 +92,8 @@ impl From<MetaRequest> for gateway::ResolveSourceMetaRequest {
 
 impl From<ImageRequest> for gateway::ResolveSourceImageRequest {
     fn from(request: ImageRequest) -> Self {
-        let ImageRequest {
-            config,
-            attestations,
-        } = request;
-        let predicates = if attestations {
-            &PROVENANCE_PREDICATES[..]
-        } else {
-            &[]
-        };
+        let ImageRequest { config, attestations } = request;
+        let predicates = if attestations { &PROVENANCE_PREDICATES[..] } else { &[] };
         Self {
             // The digest comes with the config or with the chain; without both there is none.
             no_config: !config && attestations,
@@ -129,10 +112,7 @@ impl From<ChecksumRequest> for gateway::ChecksumRequest {
             ChecksumAlgorithm::Sha384 => ChecksumAlgo::Sha384,
             ChecksumAlgorithm::Sha512 => ChecksumAlgo::Sha512,
         };
-        Self {
-            algo: algo.into(),
-            suffix,
-        }
+        Self { algo: algo.into(), suffix }
     }
 }
 
@@ -156,11 +136,9 @@ impl TryFrom<gateway::ResolveSourceMetaRequest> for MetaRequest {
             source: source.ok_or(MetaError::NoSource)?.into(),
             platform: platform.map(TryInto::try_into).transpose()?,
             image: image.map(Into::into),
-            git: git.map(
-                |gateway::ResolveSourceGitRequest { return_object }| GitRequest {
-                    objects: return_object,
-                },
-            ),
+            git: git.map(|gateway::ResolveSourceGitRequest { return_object }| GitRequest {
+                objects: return_object,
+            }),
             http: http
                 .map(|gateway::ResolveSourceHttpRequest { checksum_request }| {
                     let checksum = checksum_request.map(TryInto::try_into).transpose()?;
@@ -206,12 +184,7 @@ impl TryFrom<gateway::ResolveSourceMetaResponse> for Resolved {
     type Error = MetaError;
 
     fn try_from(wire: gateway::ResolveSourceMetaResponse) -> Result<Self, Self::Error> {
-        let gateway::ResolveSourceMetaResponse {
-            source,
-            image,
-            git,
-            http,
-        } = wire;
+        let gateway::ResolveSourceMetaResponse { source, image, git, http } = wire;
         let source: pb::SourceOp = source.ok_or(MetaError::NoSource)?;
         Ok(Self {
             source: source.into(),
@@ -226,10 +199,7 @@ impl TryFrom<gateway::ResolveSourceMetaResponse> for Resolved {
 
 impl From<Resolved> for gateway::ResolveSourceMetaResponse {
     fn from(resolved: Resolved) -> Self {
-        let Resolved {
-            source,
-            meta: SourceMeta { image, git, http },
-        } = resolved;
+        let Resolved { source, meta: SourceMeta { image, git, http } } = resolved;
         Self {
             source: Some(source.into()),
             image: image.map(Into::into),
@@ -243,11 +213,7 @@ impl TryFrom<gateway::ResolveSourceImageResponse> for ImageMeta {
     type Error = MetaError;
 
     fn try_from(wire: gateway::ResolveSourceImageResponse) -> Result<Self, Self::Error> {
-        let gateway::ResolveSourceImageResponse {
-            digest,
-            config,
-            attestation_chain,
-        } = wire;
+        let gateway::ResolveSourceImageResponse { digest, config, attestation_chain } = wire;
         Ok(Self {
             digest: Some(digest).filter(|digest| !digest.is_empty()),
             config: present(config),
@@ -258,11 +224,7 @@ impl TryFrom<gateway::ResolveSourceImageResponse> for ImageMeta {
 
 impl From<ImageMeta> for gateway::ResolveSourceImageResponse {
     fn from(meta: ImageMeta) -> Self {
-        let ImageMeta {
-            digest,
-            config,
-            attestations,
-        } = meta;
+        let ImageMeta { digest, config, attestations } = meta;
         Self {
             digest: digest.unwrap_or_default(),
             config: config.unwrap_or_default(),
@@ -292,13 +254,7 @@ impl From<gateway::ResolveSourceGitResponse> for GitMeta {
 
 impl From<GitMeta> for gateway::ResolveSourceGitResponse {
     fn from(meta: GitMeta) -> Self {
-        let GitMeta {
-            checksum,
-            reference,
-            commit_checksum,
-            commit_object,
-            tag_object,
-        } = meta;
+        let GitMeta { checksum, reference, commit_checksum, commit_object, tag_object } = meta;
         Self {
             checksum,
             r#ref: reference,
@@ -329,21 +285,13 @@ impl TryFrom<gateway::ResolveSourceHttpResponse> for HttpMeta {
             }
             None => None,
         };
-        Ok(Self {
-            checksum,
-            filename,
-            checksum_response,
-        })
+        Ok(Self { checksum, filename, checksum_response })
     }
 }
 
 impl From<HttpMeta> for gateway::ResolveSourceHttpResponse {
     fn from(meta: HttpMeta) -> Self {
-        let HttpMeta {
-            checksum,
-            filename,
-            checksum_response,
-        } = meta;
+        let HttpMeta { checksum, filename, checksum_response } = meta;
         Self {
             checksum,
             filename,

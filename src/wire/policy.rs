@@ -124,9 +124,7 @@ impl Question {
             ..request.into()
         };
         let result = policysession::check_policy_response::Result::Request(request);
-        Ok(policysession::CheckPolicyResponse {
-            result: Some(result),
-        })
+        Ok(policysession::CheckPolicyResponse { result: Some(result) })
     }
 }
 
@@ -134,28 +132,16 @@ impl TryFrom<policysession::CheckPolicyRequest> for Question {
     type Error = QuestionError;
 
     fn try_from(wire: policysession::CheckPolicyRequest) -> Result<Self, Self::Error> {
-        let policysession::CheckPolicyRequest {
-            platform: asked_platform,
-            source,
-            caps,
-        } = wire;
+        let policysession::CheckPolicyRequest { platform: asked_platform, source, caps } = wire;
         let resolved: Resolved = source.ok_or(QuestionError::NoSource)?.try_into()?;
         let Resolved { source, meta } = resolved;
-        let platform = asked_platform
-            .as_ref()
-            .map(without_os_version)
-            .transpose()
-            .map_err(|platform_error| QuestionError::Platform {
+        let platform = asked_platform.as_ref().map(without_os_version).transpose().map_err(
+            |platform_error| QuestionError::Platform {
                 identifier: source.identifier.clone(),
                 source: platform_error,
-            })?;
-        Ok(Self {
-            source,
-            platform,
-            meta,
-            caps,
-            asked_platform,
-        })
+            },
+        )?;
+        Ok(Self { source, platform, meta, caps, asked_platform })
     }
 }
 
@@ -167,24 +153,16 @@ impl From<Answer> for policysession::DecisionResponse {
             Answer::Deny { messages } => (PolicyAction::Deny, messages, None),
             Answer::Convert(source) => (PolicyAction::Convert, Vec::new(), Some(source.into())),
         };
-        let deny_messages = messages
-            .into_iter()
-            .map(|message| policysession::DenyMessage { message })
-            .collect();
-        Self {
-            action: action.into(),
-            deny_messages,
-            update,
-        }
+        let deny_messages =
+            messages.into_iter().map(|message| policysession::DenyMessage { message }).collect();
+        Self { action: action.into(), deny_messages, update }
     }
 }
 
 impl From<Answer> for policysession::CheckPolicyResponse {
     fn from(answer: Answer) -> Self {
         use policysession::check_policy_response::Result;
-        Self {
-            result: Some(Result::Decision(answer.into())),
-        }
+        Self { result: Some(Result::Decision(answer.into())) }
     }
 }
 
@@ -195,11 +173,7 @@ impl TryFrom<policysession::DecisionResponse> for Answer {
 
     fn try_from(wire: policysession::DecisionResponse) -> Result<Self, Self::Error> {
         use sourcepolicy::PolicyAction;
-        let policysession::DecisionResponse {
-            action,
-            deny_messages,
-            update,
-        } = wire;
+        let policysession::DecisionResponse { action, deny_messages, update } = wire;
         let action = PolicyAction::try_from(action)
             .map_err(|prost::UnknownEnumValue(value)| AnswerError::Action(value))?;
         match (action, update) {
@@ -214,14 +188,8 @@ impl TryFrom<policysession::DecisionResponse> for Answer {
                 Ok(Self::Deny { messages })
             }
             (PolicyAction::Allow | PolicyAction::Deny, Some(update)) => {
-                let pb::SourceOp {
-                    identifier,
-                    attrs: _,
-                } = update;
-                Err(AnswerError::StrayUpdate {
-                    action: action.as_str_name(),
-                    identifier,
-                })
+                let pb::SourceOp { identifier, attrs: _ } = update;
+                Err(AnswerError::StrayUpdate { action: action.as_str_name(), identifier })
             }
         }
     }

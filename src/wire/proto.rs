@@ -3,12 +3,7 @@
 //! Decoding drops fields that are not in `proto/`: a message that is passed on is passed on as the
 //! bytes it came in (see [`super::raw`]).
 
-#[allow(
-    missing_docs,
-    clippy::all,
-    clippy::pedantic,
-    clippy::wildcard_enum_match_arm
-)]
+#[allow(missing_docs, clippy::all, clippy::pedantic, clippy::wildcard_enum_match_arm)]
 mod generated {
     include!(concat!(env!("OUT_DIR"), "/contract.rs"));
 }

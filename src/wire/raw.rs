@@ -100,23 +100,15 @@ mod tests {
         let got = raw.into_bytes();
         assert!(got.starts_with(&sent));
         let got = control::SolveRequest::decode(got).unwrap();
-        let wanted = control::SolveRequest {
-            source_policy_session: "ours".into(),
-            ..solve
-        };
+        let wanted = control::SolveRequest { source_policy_session: "ours".into(), ..solve };
         assert_eq!(got, wanted);
     }
 
     #[test]
     fn an_element_is_added_to_a_repeated_field() {
-        let policy = |version| sourcepolicy::Policy {
-            version,
-            rules: Vec::new(),
-        };
-        let solve = gateway::SolveRequest {
-            source_policies: vec![policy(1)],
-            ..Default::default()
-        };
+        let policy = |version| sourcepolicy::Policy { version, rules: Vec::new() };
+        let solve =
+            gateway::SolveRequest { source_policies: vec![policy(1)], ..Default::default() };
         let mut raw = parse([UNKNOWN, solve.encode_to_vec().as_slice()].concat());
         let added = policy(2).encode_to_vec();
         raw.append_bytes_field(Field::GATEWAY_SOLVE_SOURCE_POLICIES, &added);
@@ -128,10 +120,7 @@ mod tests {
 
     #[test]
     fn a_varint_is_set_over_an_earlier_one() {
-        let first = control::SolveRequest {
-            internal: true,
-            ..Default::default()
-        };
+        let first = control::SolveRequest { internal: true, ..Default::default() };
         let mut raw = parse([first.encode_to_vec().as_slice(), UNKNOWN].concat());
         raw.append_varint_field(Field(11), 0);
         raw.append_varint_field(Field(16), u64::MAX);

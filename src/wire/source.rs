@@ -53,23 +53,13 @@ impl TryFrom<pb::Platform> for Platform {
 
     fn try_from(wire: pb::Platform) -> Result<Self, Self::Error> {
         let platform = without_os_version(&wire)?;
-        let pb::Platform {
-            os_version,
-            os_features,
-            ..
-        } = wire;
+        let pb::Platform { os_version, os_features, .. } = wire;
         if !os_version.is_empty() {
-            return Err(PlatformError::Unsupported {
-                field: "OSVersion",
-                value: os_version,
-            });
+            return Err(PlatformError::Unsupported { field: "OSVersion", value: os_version });
         }
         if !os_features.is_empty() {
             let value = os_features.join(",");
-            return Err(PlatformError::Unsupported {
-                field: "OSFeatures",
-                value,
-            });
+            return Err(PlatformError::Unsupported { field: "OSFeatures", value });
         }
         Ok(platform)
     }
@@ -77,46 +67,22 @@ impl TryFrom<pb::Platform> for Platform {
 
 impl From<Platform> for pb::Platform {
     fn from(platform: Platform) -> Self {
-        let Platform {
-            os,
-            architecture,
-            variant,
-        } = platform;
-        Self {
-            architecture,
-            os,
-            variant,
-            os_version: String::new(),
-            os_features: Vec::new(),
-        }
+        let Platform { os, architecture, variant } = platform;
+        Self { architecture, os, variant, os_version: String::new(), os_features: Vec::new() }
     }
 }
 
 /// The platform as rules see it. Whoever calls this keeps the message, to ask with it again.
 pub(super) fn without_os_version(wire: &pb::Platform) -> Result<Platform, PlatformError> {
-    let pb::Platform {
-        architecture,
-        os,
-        variant,
-        os_version: _,
-        os_features: _,
-    } = wire;
-    for (field, value, required) in [
-        ("OS", os, true),
-        ("Architecture", architecture, true),
-        ("Variant", variant, false),
-    ] {
+    let pb::Platform { architecture, os, variant, os_version: _, os_features: _ } = wire;
+    for (field, value, required) in
+        [("OS", os, true), ("Architecture", architecture, true), ("Variant", variant, false)]
+    {
         if required && value.is_empty() {
             return Err(PlatformError::Missing { field });
         }
-        if !value
-            .chars()
-            .all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-'))
-        {
-            return Err(PlatformError::Malformed {
-                field,
-                value: value.clone(),
-            });
+        if !value.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-')) {
+            return Err(PlatformError::Malformed { field, value: value.clone() });
         }
     }
     Ok(normalised(os, architecture, variant))
@@ -143,11 +109,7 @@ fn normalised(os: &str, architecture: &str, variant: &str) -> Platform {
         ("arm", "8") => ("arm", "v8"),
         other => other,
     };
-    Platform {
-        os,
-        architecture: architecture.to_owned(),
-        variant: variant.to_owned(),
-    }
+    Platform { os, architecture: architecture.to_owned(), variant: variant.to_owned() }
 }
 
 #[cfg(test)]
@@ -159,17 +121,8 @@ mod tests {
         let mut next = || parts.next().unwrap_or_default();
         let (os, architecture, variant) = (next(), next(), next());
         let os_version = next();
-        let os_features = Some(next())
-            .filter(|feature| !feature.is_empty())
-            .into_iter()
-            .collect();
-        pb::Platform {
-            architecture,
-            os,
-            variant,
-            os_version,
-            os_features,
-        }
+        let os_features = Some(next()).filter(|feature| !feature.is_empty()).into_iter().collect();
+        pb::Platform { architecture, os, variant, os_version, os_features }
     }
 
     #[test]
@@ -192,11 +145,7 @@ mod tests {
             ("linux/armel", "linux/arm/v6"),
             ("unknown/unknown", "unknown/unknown/"),
         ] {
-            let Platform {
-                os,
-                architecture,
-                variant,
-            } = wire(given).try_into().unwrap();
+            let Platform { os, architecture, variant } = wire(given).try_into().unwrap();
             assert_eq!(format!("{os}/{architecture}/{variant}"), wanted, "{given}");
         }
     }
@@ -215,14 +164,8 @@ mod tests {
                 "linux/arm/v7\n",
                 "platform: Variant `v7\n` may only hold letters, digits, `_`, `.` and `-`",
             ),
-            (
-                "windows/amd64//10.0",
-                "platform: OSVersion `10.0` is not supported",
-            ),
-            (
-                "windows/amd64///win32k",
-                "platform: OSFeatures `win32k` is not supported",
-            ),
+            ("windows/amd64//10.0", "platform: OSVersion `10.0` is not supported"),
+            ("windows/amd64///win32k", "platform: OSFeatures `win32k` is not supported"),
         ] {
             let error = Platform::try_from(wire(given)).unwrap_err();
             assert_eq!(error.to_string(), wanted, "{given}");

@@ -30,38 +30,22 @@ pub fn denial(identifier: &str, messages: &[String], lines: &[errdefs::Source]) 
     let message = denial_message(identifier);
     let code = Code::Unknown;
     let reasons = (!messages.is_empty()).then(|| decision_detail(messages));
-    let details = reasons
-        .into_iter()
-        .chain(lines.iter().map(source_detail))
-        .collect();
-    let status = rpc::Status {
-        code: code as i32,
-        message: message.clone(),
-        details,
-    };
+    let details = reasons.into_iter().chain(lines.iter().map(source_detail)).collect();
+    let status = rpc::Status { code: code as i32, message: message.clone(), details };
     tonic::Status::with_details(code, message, status.encode_to_vec().into())
 }
 
 /// The words of a daemon that denies `identifier`.
 #[must_use]
 pub fn denial_message(identifier: &str) -> String {
-    format!(
-        "source {} not allowed by policy: action DENY",
-        quoted(identifier)
-    )
+    format!("source {} not allowed by policy: action DENY", quoted(identifier))
 }
 
 /// The reasons of a denial as a typed detail.
 #[must_use]
 pub fn decision_detail(messages: &[String]) -> Any {
-    let messages: Vec<_> = messages
-        .iter()
-        .map(|message| json!({ "message": message }))
-        .collect();
-    detail(
-        DECISION_TYPE,
-        &json!({ "action": "DENY", "denyMessages": messages }),
-    )
+    let messages: Vec<_> = messages.iter().map(|message| json!({ "message": message })).collect();
+    detail(DECISION_TYPE, &json!({ "action": "DENY", "denyMessages": messages }))
 }
 
 /// Lines of a source file as a typed detail.
@@ -84,35 +68,21 @@ pub fn source_detail(lines: &errdefs::Source) -> Any {
 /// When they are no `google.rpc.Status`.
 pub fn details(status: &tonic::Status) -> Result<Vec<Any>, prost::DecodeError> {
     let body = Bytes::copy_from_slice(status.details());
-    let rpc::Status {
-        code: _,
-        message: _,
-        details,
-    } = rpc::Status::decode(body)?;
+    let rpc::Status { code: _, message: _, details } = rpc::Status::decode(body)?;
     Ok(details)
 }
 
 fn detail(type_url: &str, body: &Value) -> Any {
-    Any {
-        type_url: type_url.to_owned(),
-        value: body.to_string().into_bytes(),
-    }
+    Any { type_url: type_url.to_owned(), value: body.to_string().into_bytes() }
 }
 
 fn source_info(info: &pb::SourceInfo) -> Value {
     // The definition that the file was read from is of no use to whoever prints it.
-    let pb::SourceInfo {
-        filename,
-        data,
-        definition: _,
-        language,
-    } = info;
+    let pb::SourceInfo { filename, data, definition: _, language } = info;
     let mut body = Map::new();
-    for (name, value) in [
-        ("filename", filename),
-        ("data", &BASE64.encode(data)),
-        ("language", language),
-    ] {
+    for (name, value) in
+        [("filename", filename), ("data", &BASE64.encode(data)), ("language", language)]
+    {
         if !value.is_empty() {
             body.insert(name.into(), value.as_str().into());
         }
@@ -167,7 +137,5 @@ fn quoted(text: &str) -> String {
 
 fn is_printable(c: char) -> bool {
     let mut buffer = [0; 4];
-    PRINTABLE
-        .as_ref()
-        .is_some_and(|printable| printable.is_match(c.encode_utf8(&mut buffer)))
+    PRINTABLE.as_ref().is_some_and(|printable| printable.is_match(c.encode_utf8(&mut buffer)))
 }

@@ -235,40 +235,22 @@ pub struct SignerInfo {
     #[serde(rename = "runnerEnvironment", skip_serializing_if = "String::is_empty")]
     pub runner_environment: String,
     /// Repository that was built (….1.12).
-    #[serde(
-        rename = "sourceRepositoryURI",
-        skip_serializing_if = "String::is_empty"
-    )]
+    #[serde(rename = "sourceRepositoryURI", skip_serializing_if = "String::is_empty")]
     pub source_repository_uri: String,
     /// Commit of it (….1.13).
-    #[serde(
-        rename = "sourceRepositoryDigest",
-        skip_serializing_if = "String::is_empty"
-    )]
+    #[serde(rename = "sourceRepositoryDigest", skip_serializing_if = "String::is_empty")]
     pub source_repository_digest: String,
     /// Reference of it (….1.14).
-    #[serde(
-        rename = "sourceRepositoryRef",
-        skip_serializing_if = "String::is_empty"
-    )]
+    #[serde(rename = "sourceRepositoryRef", skip_serializing_if = "String::is_empty")]
     pub source_repository_ref: String,
     /// Its immutable identifier (….1.15).
-    #[serde(
-        rename = "sourceRepositoryIdentifier",
-        skip_serializing_if = "String::is_empty"
-    )]
+    #[serde(rename = "sourceRepositoryIdentifier", skip_serializing_if = "String::is_empty")]
     pub source_repository_identifier: String,
     /// Its owner (….1.16).
-    #[serde(
-        rename = "sourceRepositoryOwnerURI",
-        skip_serializing_if = "String::is_empty"
-    )]
+    #[serde(rename = "sourceRepositoryOwnerURI", skip_serializing_if = "String::is_empty")]
     pub source_repository_owner_uri: String,
     /// Its owner's immutable identifier (….1.17).
-    #[serde(
-        rename = "sourceRepositoryOwnerIdentifier",
-        skip_serializing_if = "String::is_empty"
-    )]
+    #[serde(rename = "sourceRepositoryOwnerIdentifier", skip_serializing_if = "String::is_empty")]
     pub source_repository_owner_identifier: String,
     /// Top-level build instructions (….1.18).
     #[serde(rename = "buildConfigURI", skip_serializing_if = "String::is_empty")]

@@ -20,10 +20,7 @@ pub(super) fn count(args: &[Value]) -> Outcome {
 
 pub(super) fn max(args: &[Value]) -> Outcome {
     let all = elements(arg(args, 0)?)?;
-    all.into_iter()
-        .max_by(|a, b| compare(a, b))
-        .cloned()
-        .ok_or(Fail::Undefined)
+    all.into_iter().max_by(|a, b| compare(a, b)).cloned().ok_or(Fail::Undefined)
 }
 
 /// The least element. Of a set that holds `null`, OPA gives the least of the others.
@@ -49,9 +46,7 @@ pub(super) fn concat(args: &[Value]) -> Outcome {
     if a.len() + b.len() > MAX_ELEMENTS {
         return Err(limit("array.concat", MAX_ELEMENTS, "elements"));
     }
-    Ok(Value::from(
-        a.iter().chain(b.iter()).cloned().collect::<Vec<_>>(),
-    ))
+    Ok(Value::from(a.iter().chain(b.iter()).cloned().collect::<Vec<_>>()))
 }
 
 /// One level of nesting less.
@@ -74,17 +69,12 @@ pub(super) fn slice(args: &[Value]) -> Outcome {
     let (items, start, stop) = (array(args, 0)?, int(args, 1)?, int(args, 2)?);
     let stop = stop.clamp(0, items.len() as i64);
     let start = start.clamp(0, stop);
-    let taken = items
-        .iter()
-        .skip(start as usize)
-        .take((stop - start) as usize);
+    let taken = items.iter().skip(start as usize).take((stop - start) as usize);
     Ok(Value::from(taken.cloned().collect::<Vec<_>>()))
 }
 
 pub(super) fn reverse(args: &[Value]) -> Outcome {
-    Ok(Value::from(
-        array(args, 0)?.iter().rev().cloned().collect::<Vec<_>>(),
-    ))
+    Ok(Value::from(array(args, 0)?.iter().rev().cloned().collect::<Vec<_>>()))
 }
 
 pub(super) fn union(args: &[Value]) -> Outcome {

@@ -53,9 +53,7 @@ pub(super) fn base64url_encode(args: &[Value]) -> Outcome {
 }
 
 pub(super) fn base64url_encode_no_pad(args: &[Value]) -> Outcome {
-    encoded(args, |text| {
-        URL.encode(text).trim_end_matches('=').to_owned()
-    })
+    encoded(args, |text| URL.encode(text).trim_end_matches('=').to_owned())
 }
 
 /// Padding may be missing, by the length of the whole text.
@@ -77,10 +75,7 @@ pub(super) fn hex_encode(args: &[Value]) -> Outcome {
 }
 
 pub(super) fn hex_decode(args: &[Value]) -> Outcome {
-    utf8(
-        "hex.decode",
-        hex::decode(string(args, 0)?).map_err(|_| Fail::Undefined)?,
-    )
+    utf8("hex.decode", hex::decode(string(args, 0)?).map_err(|_| Fail::Undefined)?)
 }
 
 /// Go's `url.QueryEscape`.
@@ -139,9 +134,7 @@ pub(super) fn urlquery_encode_object(args: &[Value]) -> Outcome {
         fields.insert(key, values);
     }
     let pairs = fields.iter().flat_map(|(key, values)| {
-        values
-            .iter()
-            .map(move |value| format!("{}={}", query_escape(key), query_escape(value)))
+        values.iter().map(move |value| format!("{}={}", query_escape(key), query_escape(value)))
     });
     Ok(Value::from(pairs.collect::<Vec<_>>().join("&")))
 }
@@ -164,8 +157,6 @@ pub(super) fn urlquery_decode_object(args: &[Value]) -> Outcome {
         let (key, value) = (text(query_unescape(key)?)?, text(query_unescape(value)?)?);
         fields.entry(key).or_default().push(value);
     }
-    let fields = fields
-        .into_iter()
-        .map(|(key, values)| (Value::from(key), texts(values)));
+    let fields = fields.into_iter().map(|(key, values)| (Value::from(key), texts(values)));
     Ok(fields.collect::<Object>().into_value())
 }

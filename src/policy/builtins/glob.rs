@@ -31,10 +31,7 @@ fn delimiters(value: &Value) -> Result<String, Fail> {
         .map(|item| match item {
             Value::String(text) => {
                 let mut chars = text.chars();
-                chars
-                    .next()
-                    .filter(|_| chars.next().is_none())
-                    .ok_or(Fail::Undefined)
+                chars.next().filter(|_| chars.next().is_none()).ok_or(Fail::Undefined)
             }
             _ => Err(Fail::Undefined),
         })
@@ -45,11 +42,7 @@ pub(super) fn matches(args: &[Value]) -> Outcome {
     let (pattern, delimiters) = (string(args, 0)?, delimiters(arg(args, 1)?)?);
     let text = string(args, 2)?;
     if let Some(what) = unsupported(pattern, &delimiters, text) {
-        return Err(BuiltinError::Unsupported {
-            function: "glob.match",
-            what,
-        }
-        .into());
+        return Err(BuiltinError::Unsupported { function: "glob.match", what }.into());
     }
     let regex = compiled(pattern, &delimiters)?;
     let known = overlapping(pattern, &delimiters, text) || nothing_listed(pattern, text);
@@ -75,10 +68,7 @@ fn compiled(pattern: &str, delimiters: &str) -> Result<Regex, Fail> {
 
 /// Where Go's library gives answers that its own rules do not: we give none.
 fn unsupported(pattern: &str, delimiters: &str, text: &str) -> Option<&'static str> {
-    let class = pattern
-        .split('[')
-        .skip(1)
-        .filter_map(|rest| rest.split(']').next());
+    let class = pattern.split('[').skip(1).filter_map(|rest| rest.split(']').next());
     if class.into_iter().any(|class| !class.is_ascii()) {
         return Some("a class of characters beyond ASCII");
     }
@@ -102,11 +92,7 @@ fn unsupported(pattern: &str, delimiters: &str, text: &str) -> Option<&'static s
 /// Go's library lets the text before and the text behind an asterisk overlap, where that is all
 /// the pattern has: `ab**ba` matches `aba`.
 fn overlapping(pattern: &str, delimiters: &str, text: &str) -> bool {
-    let any = if delimiters.is_empty() && !pattern.contains("**") {
-        "*"
-    } else {
-        "**"
-    };
+    let any = if delimiters.is_empty() && !pattern.contains("**") { "*" } else { "**" };
     match pattern.split_once(any) {
         Some((before, behind)) if !format!("{before}{behind}").contains(SPECIAL) => {
             text.starts_with(before) && text.ends_with(behind)
@@ -123,9 +109,7 @@ fn nothing_listed(pattern: &str, text: &str) -> bool {
     if pattern == "?" && text.is_empty() {
         return true;
     }
-    let list = pattern
-        .strip_prefix("[!")
-        .and_then(|rest| rest.strip_suffix(']'));
+    let list = pattern.strip_prefix("[!").and_then(|rest| rest.strip_suffix(']'));
     text.is_empty() && list.is_some_and(|list| !list.contains(SPECIAL))
 }
 
@@ -154,12 +138,8 @@ impl Pattern<'_> {
             "" => ".".to_owned(),
             _ => format!("[^{}]", delimiters.chars().map(member).collect::<String>()),
         };
-        let mut reader = Pattern {
-            rest: pattern,
-            out: String::from(r"(?s)\A(?:"),
-            open: 0,
-            single,
-        };
+        let mut reader =
+            Pattern { rest: pattern, out: String::from(r"(?s)\A(?:"), open: 0, single };
         reader.read()?;
         reader.out.push_str(&")".repeat(reader.open));
         reader.out.push_str(r")\z");
@@ -208,8 +188,7 @@ impl Pattern<'_> {
     }
 
     fn literal(&mut self, c: char) {
-        self.out
-            .push_str(&regex::escape(c.encode_utf8(&mut [0; 4])));
+        self.out.push_str(&regex::escape(c.encode_utf8(&mut [0; 4])));
     }
 
     /// `[a-z]` is a range only if it is all there is; any other class is a list of characters.
@@ -229,8 +208,7 @@ impl Pattern<'_> {
             if last < first || self.next()? != ']' {
                 return None;
             }
-            self.out
-                .push_str(&format!("[{negated}{}-{}]", member(first), member(last)));
+            self.out.push_str(&format!("[{negated}{}-{}]", member(first), member(last)));
             return Some(());
         }
         let mut list = String::new();
@@ -251,9 +229,5 @@ impl Pattern<'_> {
 
 /// A character as a member of a regular expression's class.
 fn member(c: char) -> String {
-    if c.is_ascii_punctuation() {
-        format!("\\{c}")
-    } else {
-        c.to_string()
-    }
+    if c.is_ascii_punctuation() { format!("\\{c}") } else { c.to_string() }
 }

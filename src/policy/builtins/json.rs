@@ -46,20 +46,13 @@ pub(super) fn marshal_with_options(args: &[Value]) -> Outcome {
     if !pretty.unwrap_or(implied) {
         return marshal(args);
     }
-    Ok(Value::from(format!(
-        "{prefix}{}",
-        written(value, Some((prefix, indent)))?
-    )))
+    Ok(Value::from(format!("{prefix}{}", written(value, Some((prefix, indent)))?)))
 }
 
 type Layout<'a> = Option<(&'a str, &'a str)>;
 
 fn written(value: &Value, layout: Layout) -> Result<String, Fail> {
-    let mut writer = Writer {
-        out: String::new(),
-        layout,
-        depth: 0,
-    };
+    let mut writer = Writer { out: String::new(), layout, depth: 0 };
     writer.value(value)?;
     Ok(writer.out)
 }
@@ -114,8 +107,7 @@ impl Writer<'_> {
         for (at, (key, value)) in fields.iter().enumerate() {
             self.element(at);
             escape(&mut self.out, key);
-            self.out
-                .push_str(if self.layout.is_some() { ": " } else { ":" });
+            self.out.push_str(if self.layout.is_some() { ": " } else { ":" });
             self.value(value)?;
         }
         self.close('}', fields.is_empty());
@@ -190,20 +182,11 @@ pub(super) fn is_valid(args: &[Value]) -> Outcome {
 
 /// Reads one JSON document. Lone surrogates become U+FFFD, the last of equal keys wins.
 pub(super) fn parse(function: &'static str, text: &str) -> Outcome {
-    let mut parser = Parser {
-        function,
-        text,
-        at: 0,
-        depth: 0,
-    };
+    let mut parser = Parser { function, text, at: 0, depth: 0 };
     parser.space();
     let value = parser.value()?;
     parser.space();
-    if parser.at < text.len() {
-        Err(Fail::Undefined)
-    } else {
-        Ok(value)
-    }
+    if parser.at < text.len() { Err(Fail::Undefined) } else { Ok(value) }
 }
 
 struct Parser<'a> {
@@ -235,11 +218,7 @@ impl<'a> Parser<'a> {
     }
 
     fn expect(&mut self, byte: u8) -> Result<(), Fail> {
-        if self.take(byte) {
-            Ok(())
-        } else {
-            Err(Fail::Undefined)
-        }
+        if self.take(byte) { Ok(()) } else { Err(Fail::Undefined) }
     }
 
     fn value(&mut self) -> Outcome {
@@ -302,11 +281,8 @@ impl<'a> Parser<'a> {
     }
 
     fn word(&mut self) -> Outcome {
-        let words = [
-            ("null", Value::Null),
-            ("true", Value::Bool(true)),
-            ("false", Value::Bool(false)),
-        ];
+        let words =
+            [("null", Value::Null), ("true", Value::Bool(true)), ("false", Value::Bool(false))];
         for (word, value) in words {
             if self.rest().starts_with(word) {
                 self.at += word.len();
@@ -317,13 +293,8 @@ impl<'a> Parser<'a> {
     }
 
     fn number(&mut self) -> Outcome {
-        let end = self
-            .rest()
-            .find(|c: char| !matches!(c, '0'..='9' | '+' | '-' | '.' | 'e' | 'E'));
-        let text = self
-            .rest()
-            .get(..end.unwrap_or(self.rest().len()))
-            .unwrap_or_default();
+        let end = self.rest().find(|c: char| !matches!(c, '0'..='9' | '+' | '-' | '.' | 'e' | 'E'));
+        let text = self.rest().get(..end.unwrap_or(self.rest().len())).unwrap_or_default();
         if !is_json_number(text) {
             return Err(Fail::Undefined);
         }
@@ -400,17 +371,10 @@ pub(super) fn read_number(function: &'static str, text: &str) -> Outcome {
         return Ok(Value::from(0));
     }
     // An exponent is a promise of as many digits.
-    if exponent
-        .parse::<i32>()
-        .map_or(true, |exponent| exponent.abs() > 10_000)
-    {
+    if exponent.parse::<i32>().map_or(true, |exponent| exponent.abs() > 10_000) {
         return Err(inexact());
     }
     let value = Value::from_numeric_string(text).map_err(|_| inexact())?;
     let vanished = value.as_number().ok().and_then(|number| number.as_f64()) == Some(0.0);
-    if vanished && !zero {
-        Err(inexact())
-    } else {
-        Ok(value)
-    }
+    if vanished && !zero { Err(inexact()) } else { Ok(value) }
 }

@@ -46,10 +46,7 @@ fn insert(node: &mut BTreeMap<Value, Tree>, path: &[Value]) {
         node.insert(key.clone(), Tree::Leaf);
         return;
     }
-    match node
-        .entry(key.clone())
-        .or_insert_with(|| Tree::Node(BTreeMap::new()))
-    {
+    match node.entry(key.clone()).or_insert_with(|| Tree::Node(BTreeMap::new())) {
         Tree::Leaf => {}
         Tree::Node(below) => insert(below, rest),
     }
@@ -68,24 +65,19 @@ fn filtered(value: &Value, tree: &Tree) -> Value {
     match value {
         Value::Object(object) => {
             let kept = object.iter().filter_map(|(key, value)| {
-                wanted
-                    .get(key)
-                    .map(|tree| (key.clone(), filtered(value, tree)))
+                wanted.get(key).map(|tree| (key.clone(), filtered(value, tree)))
             });
             kept.collect::<Object>().into_value()
         }
         Value::Array(items) => {
             let kept = items.iter().enumerate().filter_map(|(at, item)| {
-                wanted
-                    .get(&Value::from(at.to_string()))
-                    .map(|tree| filtered(item, tree))
+                wanted.get(&Value::from(at.to_string())).map(|tree| filtered(item, tree))
             });
             Value::from(kept.collect::<Vec<_>>())
         }
         Value::Set(items) => {
-            let kept = items
-                .iter()
-                .filter_map(|item| wanted.get(item).map(|tree| filtered(item, tree)));
+            let kept =
+                items.iter().filter_map(|item| wanted.get(item).map(|tree| filtered(item, tree)));
             kept.collect::<Set>().into_value()
         }
         _ => value.clone(),
@@ -119,9 +111,7 @@ fn removed(value: &Value, tree: Option<&Tree>) -> Option<Value> {
             Value::from(kept.collect::<Vec<_>>())
         }
         Value::Set(items) => {
-            let kept = items
-                .iter()
-                .filter_map(|item| removed(item, unwanted.get(item)));
+            let kept = items.iter().filter_map(|item| removed(item, unwanted.get(item)));
             kept.collect::<Set>().into_value()
         }
         _ => value.clone(),
@@ -224,11 +214,7 @@ fn take(document: Option<Value>, path: &[Value]) -> Result<Option<Value>, Fail> 
         }
         Value::Set(items) => {
             let mut items = (**items).clone();
-            if items.remove(last) {
-                Ok(items.into_value())
-            } else {
-                Err(Fail::Undefined)
-            }
+            if items.remove(last) { Ok(items.into_value()) } else { Err(Fail::Undefined) }
         }
         Value::Array(items) => {
             let at = index(items, last).filter(|at| *at < items.len());

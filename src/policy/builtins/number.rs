@@ -25,10 +25,7 @@ impl Num {
         if is_float(value) {
             return number.as_f64().map(Num::Float).ok_or(Fail::Undefined);
         }
-        number
-            .to_big()
-            .map(|big| Num::Int((*big).clone()))
-            .map_err(|_| Fail::Undefined)
+        number.to_big().map(|big| Num::Int((*big).clone())).map_err(|_| Fail::Undefined)
     }
 
     /// The integer it is, `1.0` included.
@@ -42,11 +39,7 @@ impl Num {
 
     pub(super) fn to_big(&self) -> Big {
         match self {
-            Num::Int(int) => Big {
-                mantissa: int.clone(),
-                exponent: 0,
-            }
-            .round(),
+            Num::Int(int) => Big { mantissa: int.clone(), exponent: 0 }.round(),
             Num::Float(float) => Big::of_f64(*float),
         }
     }
@@ -77,9 +70,7 @@ impl Big {
     pub(super) fn of_f64(float: f64) -> Big {
         let text = format!("{float:e}");
         let (digits, exponent) = text.split_once('e').unwrap_or((&text, "0"));
-        let fraction = digits
-            .split_once('.')
-            .map_or(0, |(_, fraction)| fraction.len());
+        let fraction = digits.split_once('.').map_or(0, |(_, fraction)| fraction.len());
         let significant = digits.chars().filter(char::is_ascii_digit).count();
         let plain: String = digits.chars().filter(|c| *c != '.').collect();
         match (plain.parse::<BigInt>(), exponent.parse::<i64>()) {
@@ -98,11 +89,7 @@ impl Big {
             0 => (fraction, -1074),
             _ => (fraction | (1 << 52), field - 1075),
         };
-        let mantissa = BigInt::from(if float.is_sign_negative() {
-            -mantissa
-        } else {
-            mantissa
-        });
+        let mantissa = BigInt::from(if float.is_sign_negative() { -mantissa } else { mantissa });
         Big { mantissa, exponent }
     }
 
@@ -110,11 +97,7 @@ impl Big {
     pub(super) fn decimal(mantissa: BigInt, exponent: i64) -> Big {
         let power = BigInt::from(10).pow(u32::try_from(exponent.unsigned_abs()).unwrap_or(0));
         if exponent >= 0 {
-            Big {
-                mantissa: mantissa * power,
-                exponent: 0,
-            }
-            .round()
+            Big { mantissa: mantissa * power, exponent: 0 }.round()
         } else {
             Big::ratio(mantissa, &power)
         }
@@ -133,11 +116,7 @@ impl Big {
             (false, Sign::Minus) => BigInt::from(-1),
             (false, _) => BigInt::from(1),
         };
-        Big {
-            mantissa: (quotient << 1) + sticky,
-            exponent: -shift - 1,
-        }
-        .round()
+        Big { mantissa: (quotient << 1) + sticky, exponent: -shift - 1 }.round()
     }
 
     /// Rounds to 64 bits, to nearest, ties to even.
@@ -155,10 +134,7 @@ impl Big {
             kept += 1;
         }
         let mantissa = if negative { -kept } else { kept };
-        Big {
-            mantissa,
-            exponent: self.exponent + excess,
-        }
+        Big { mantissa, exponent: self.exponent + excess }
     }
 
     pub(super) fn is_zero(&self) -> bool {
@@ -172,27 +148,16 @@ impl Big {
     pub(super) fn add(&self, other: &Big) -> Big {
         let exponent = self.exponent.min(other.exponent);
         let align = |big: &Big| big.mantissa.clone() << (big.exponent - exponent);
-        Big {
-            mantissa: align(self) + align(other),
-            exponent,
-        }
-        .round()
+        Big { mantissa: align(self) + align(other), exponent }.round()
     }
 
     pub(super) fn neg(&self) -> Big {
-        Big {
-            mantissa: -self.mantissa.clone(),
-            exponent: self.exponent,
-        }
+        Big { mantissa: -self.mantissa.clone(), exponent: self.exponent }
     }
 
     pub(super) fn mul(&self, other: &Big) -> Big {
         let mantissa = &self.mantissa * &other.mantissa;
-        Big {
-            mantissa,
-            exponent: self.exponent + other.exponent,
-        }
-        .round()
+        Big { mantissa, exponent: self.exponent + other.exponent }.round()
     }
 
     /// The quotient; `None` for a division by zero.
@@ -201,11 +166,7 @@ impl Big {
             return None;
         }
         let negative = other.is_negative();
-        let numerator = if negative {
-            -self.mantissa.clone()
-        } else {
-            self.mantissa.clone()
-        };
+        let numerator = if negative { -self.mantissa.clone() } else { self.mantissa.clone() };
         let denominator = BigInt::from(other.mantissa.magnitude().clone());
         let mut quotient = Big::ratio(numerator, &denominator);
         quotient.exponent += self.exponent - other.exponent;
@@ -218,11 +179,7 @@ impl Big {
             return self.mantissa.clone() << self.exponent;
         }
         let magnitude = BigInt::from(self.mantissa.magnitude().clone()) >> -self.exponent;
-        if self.is_negative() {
-            -magnitude
-        } else {
-            magnitude
-        }
+        if self.is_negative() { -magnitude } else { magnitude }
     }
 
     pub(super) fn is_int(&self) -> bool {
@@ -241,9 +198,7 @@ impl Big {
         let sign = if self.is_negative() { "-" } else { "" };
         let text = format!("{sign}0.{digits}e{point}");
         if self.is_int() {
-            let zeros = usize::try_from(point)
-                .unwrap_or(0)
-                .saturating_sub(digits.len());
+            let zeros = usize::try_from(point).unwrap_or(0).saturating_sub(digits.len());
             let text = format!("{sign}{digits}{}", "0".repeat(zeros));
             return Value::from_numeric_string(&text).map_err(|_| Fail::Undefined);
         }
@@ -263,11 +218,8 @@ impl Big {
         let inclusive = !mantissa.bit(0);
         let doubled: BigInt = mantissa << 1u8;
         let decimal = |mantissa: BigInt| decimal_digits(mantissa, exponent - 1);
-        let (lower, middle, upper) = (
-            decimal(&doubled - 1),
-            decimal(doubled.clone()),
-            decimal(doubled + 1),
-        );
+        let (lower, middle, upper) =
+            (decimal(&doubled - 1), decimal(doubled.clone()), decimal(doubled + 1));
         let digit = |of: &(Vec<u8>, i64), at: usize| of.0.get(at).copied().unwrap_or(b'0');
         for (at, m) in middle.0.iter().copied().enumerate() {
             let (l, u) = (digit(&lower, at), digit(&upper, at));
@@ -276,11 +228,7 @@ impl Big {
             if down_ok || up_ok {
                 let kept = middle.0.get(..=at).unwrap_or_default().to_vec();
                 let rest = middle.0.get(at + 1..).unwrap_or_default();
-                let up = if down_ok && up_ok {
-                    rounds_up(&kept, rest)
-                } else {
-                    up_ok
-                };
+                let up = if down_ok && up_ok { rounds_up(&kept, rest) } else { up_ok };
                 return finish(kept, middle.1, up);
             }
         }

@@ -22,19 +22,13 @@ fn rounded(args: &[Value], name: &'static str, round: fn(&Big) -> Big) -> Outcom
 }
 
 fn whole(int: BigInt) -> Big {
-    Big {
-        mantissa: int,
-        exponent: 0,
-    }
+    Big { mantissa: int, exponent: 0 }
 }
 
 /// To the nearest integer, halves away from zero.
 pub(super) fn round(args: &[Value]) -> Outcome {
     rounded(args, "round", |big| {
-        let half = Big {
-            mantissa: BigInt::from(1),
-            exponent: -1,
-        };
+        let half = Big { mantissa: BigInt::from(1), exponent: -1 };
         let half = if big.is_negative() { half.neg() } else { half };
         whole(big.add(&half).trunc())
     })
@@ -44,11 +38,7 @@ pub(super) fn ceil(args: &[Value]) -> Outcome {
     rounded(args, "ceil", |big| {
         // OPA looks at the sign of the integer part, which -0.5 has lost.
         let int = big.trunc();
-        let up = if int.sign() == Sign::Minus || big.is_int() {
-            0
-        } else {
-            1
-        };
+        let up = if int.sign() == Sign::Minus || big.is_int() { 0 } else { 1 };
         whole(int + up)
     })
 }
@@ -56,11 +46,7 @@ pub(super) fn ceil(args: &[Value]) -> Outcome {
 pub(super) fn floor(args: &[Value]) -> Outcome {
     rounded(args, "floor", |big| {
         let int = big.trunc();
-        let down = if int.sign() == Sign::Minus && !big.is_int() {
-            1
-        } else {
-            0
-        };
+        let down = if int.sign() == Sign::Minus && !big.is_int() { 1 } else { 0 };
         whole(int - down)
     })
 }
@@ -123,10 +109,8 @@ fn total(
     exact: fn(BigInt, BigInt) -> BigInt,
     float: fn(&Big, &Big) -> Big,
 ) -> Outcome {
-    let numbers = elements(arg(args, 0)?)?
-        .into_iter()
-        .map(Num::of)
-        .collect::<Result<Vec<_>, _>>()?;
+    let numbers =
+        elements(arg(args, 0)?)?.into_iter().map(Num::of).collect::<Result<Vec<_>, _>>()?;
     if let Some(ints) = numbers.iter().map(Num::to_int).collect::<Option<Vec<_>>>() {
         let mut all = BigInt::from(start);
         for int in ints {
@@ -138,10 +122,7 @@ fn total(
         return int_value(name, &all);
     }
     let start = whole(BigInt::from(start));
-    numbers
-        .iter()
-        .fold(start, |all, number| float(&all, &number.to_big()))
-        .to_value(name)
+    numbers.iter().fold(start, |all, number| float(&all, &number.to_big())).to_value(name)
 }
 
 pub(super) fn sum(args: &[Value]) -> Outcome {
@@ -172,9 +153,7 @@ pub(super) fn range_step(args: &[Value]) -> Outcome {
 fn numbers_range(name: &'static str, args: &[Value], step: &BigInt) -> Outcome {
     let (from, to) = (big_int(args, 0)?, big_int(args, 1)?);
     let count = (&to - &from).magnitude() / step.magnitude();
-    let count = usize::try_from(count)
-        .ok()
-        .filter(|count| *count < MAX_ELEMENTS);
+    let count = usize::try_from(count).ok().filter(|count| *count < MAX_ELEMENTS);
     let count = count.ok_or_else(|| limit(name, MAX_ELEMENTS, "elements"))?;
     let step = if from <= to { step.clone() } else { -step };
     let mut all = Vec::with_capacity(count + 1);
@@ -212,10 +191,7 @@ fn parse(text: &str) -> Outcome {
     }
     let digits = unsigned.split(['e', 'E']).next().unwrap_or_default();
     if float == 0.0 && digits.contains(|c: char| ('1'..='9').contains(&c)) {
-        return Err(BuiltinError::Inexact {
-            function: "to_number",
-        }
-        .into());
+        return Err(BuiltinError::Inexact { function: "to_number" }.into());
     }
     Value::from_numeric_string(text).map_err(|_| Fail::Undefined)
 }
@@ -233,11 +209,7 @@ fn parse_go_syntax(text: &str, unsigned: &str) -> Outcome {
         return Err(Fail::Undefined);
     }
     let what = "numbers with underscores or in hexadecimal";
-    Err(BuiltinError::Unsupported {
-        function: "to_number",
-        what,
-    }
-    .into())
+    Err(BuiltinError::Unsupported { function: "to_number", what }.into())
 }
 
 /// The integer part of a number in base 2, 8, 10 or 16.

@@ -43,12 +43,8 @@ fn keys_argument(args: &[Value]) -> Result<Set, Fail> {
 
 fn keep(args: &[Value], listed: bool) -> Outcome {
     let (object, keys) = (object(args, 0)?, keys_argument(args)?);
-    let kept = object
-        .iter()
-        .filter(|(key, _)| keys.contains(key) == listed);
-    let kept: Object = kept
-        .map(|(key, value)| (key.clone(), value.clone()))
-        .collect();
+    let kept = object.iter().filter(|(key, _)| keys.contains(key) == listed);
+    let kept: Object = kept.map(|(key, value)| (key.clone(), value.clone())).collect();
     Ok(kept.into_value())
 }
 
@@ -65,9 +61,7 @@ pub(super) fn get(args: &[Value]) -> Outcome {
     object(args, 0)?;
     let default = arg(args, 2)?;
     let found = match arg(args, 1)? {
-        Value::Array(path) => path
-            .iter()
-            .try_fold(arg(args, 0)?, |at, key| element(at, key)),
+        Value::Array(path) => path.iter().try_fold(arg(args, 0)?, |at, key| element(at, key)),
         key => element(arg(args, 0)?, key),
     };
     Ok(found.unwrap_or(default).clone())

@@ -13,13 +13,7 @@ use super::value::{self, Fail, Outcome, as_int, as_set, settle};
 
 /// `a + b`.
 pub fn add(a: &Value, b: &Value) -> Result<Value, BuiltinError> {
-    settle(arithmetic(
-        "plus",
-        (a, b),
-        i64::checked_add,
-        |a, b| a + b,
-        Big::add,
-    ))
+    settle(arithmetic("plus", (a, b), i64::checked_add, |a, b| a + b, Big::add))
 }
 
 /// `a - b`, of numbers or of sets.
@@ -27,24 +21,12 @@ pub fn sub(a: &Value, b: &Value) -> Result<Value, BuiltinError> {
     if let (Value::Set(a), Value::Set(b)) = (a, b) {
         return Ok(a.difference(b).into_value());
     }
-    settle(arithmetic(
-        "minus",
-        (a, b),
-        i64::checked_sub,
-        |a, b| a - b,
-        |a, b| a.add(&b.neg()),
-    ))
+    settle(arithmetic("minus", (a, b), i64::checked_sub, |a, b| a - b, |a, b| a.add(&b.neg())))
 }
 
 /// `a * b`.
 pub fn mul(a: &Value, b: &Value) -> Result<Value, BuiltinError> {
-    settle(arithmetic(
-        "mul",
-        (a, b),
-        i64::checked_mul,
-        |a, b| a * b,
-        Big::mul,
-    ))
+    settle(arithmetic("mul", (a, b), i64::checked_mul, |a, b| a * b, Big::mul))
 }
 
 /// `a / b`; undefined where `b` is zero.

@@ -48,20 +48,10 @@ fn compile(pattern: &str) -> Result<Option<Compiled>, Fail> {
         return Ok(None);
     };
     if let Some(what) = translated.unsupported {
-        return Err(BuiltinError::Unsupported {
-            function: "regex",
-            what,
-        }
-        .into());
+        return Err(BuiltinError::Unsupported { function: "regex", what }.into());
     }
-    match RegexBuilder::new(&translated.pattern)
-        .size_limit(SIZE_LIMIT)
-        .build()
-    {
-        Ok(regex) => Ok(Some(Compiled {
-            regex,
-            names: translated.names.into(),
-        })),
+    match RegexBuilder::new(&translated.pattern).size_limit(SIZE_LIMIT).build() {
+        Ok(regex) => Ok(Some(Compiled { regex, names: translated.names.into() })),
         Err(regex::Error::CompiledTooBig(_)) => Err(limit("regex", SIZE_LIMIT, "bytes")),
         Err(_) => Ok(None),
     }
@@ -104,19 +94,12 @@ fn found<'t>(regex: &Regex, text: &'t str, count: i64) -> Result<Vec<Captures<'t
 }
 
 fn whole(captures: &Captures) -> String {
-    captures
-        .get(0)
-        .map_or("", |found| found.as_str())
-        .to_owned()
+    captures.get(0).map_or("", |found| found.as_str()).to_owned()
 }
 
 pub(super) fn find_n(args: &[Value]) -> Outcome {
     let (pattern, text, count) = (string(args, 0)?, string(args, 1)?, int(args, 2)?);
-    Ok(texts(
-        found(&compiled(pattern)?.regex, text, count)?
-            .iter()
-            .map(whole),
-    ))
+    Ok(texts(found(&compiled(pattern)?.regex, text, count)?.iter().map(whole)))
 }
 
 /// Every match with its groups; a group that took no part is the empty string.
@@ -124,11 +107,7 @@ pub(super) fn find_all_string_submatch_n(args: &[Value]) -> Outcome {
     let (pattern, text, count) = (string(args, 0)?, string(args, 1)?, int(args, 2)?);
     let all = found(&compiled(pattern)?.regex, text, count)?;
     let groups = |captures: &Captures| {
-        texts(
-            captures
-                .iter()
-                .map(|group| group.map_or("", |group| group.as_str())),
-        )
+        texts(captures.iter().map(|group| group.map_or("", |group| group.as_str())))
     };
     Ok(Value::from(all.iter().map(groups).collect::<Vec<_>>()))
 }

@@ -25,18 +25,8 @@ pub(super) fn translate(pattern: &str) -> Option<Translated> {
         unsupported: None,
     };
     reader.read()?;
-    let Reader {
-        out: pattern,
-        open,
-        names,
-        unsupported,
-        ..
-    } = reader;
-    (open == 0).then_some(Translated {
-        pattern,
-        names,
-        unsupported,
-    })
+    let Reader { out: pattern, open, names, unsupported, .. } = reader;
+    (open == 0).then_some(Translated { pattern, names, unsupported })
 }
 
 struct Reader<'a> {
@@ -143,9 +133,7 @@ impl<'a> Reader<'a> {
         let Some((inner, rest)) = self.rest.split_once('}') else {
             return Some(None);
         };
-        let (least, most) = inner
-            .split_once(',')
-            .map_or((inner, None), |(a, b)| (a, Some(b)));
+        let (least, most) = inner.split_once(',').map_or((inner, None), |(a, b)| (a, Some(b)));
         let digits = |text: &str| {
             let plain = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
             plain && (text == "0" || !text.starts_with('0'))
@@ -219,8 +207,7 @@ impl<'a> Reader<'a> {
         match c {
             'd' | 'D' | 's' | 'S' | 'w' | 'W' => {
                 let (negated, set) = perl_class(c);
-                self.out
-                    .push_str(&format!("[{}{set}]", if negated { "^" } else { "" }));
+                self.out.push_str(&format!("[{}{set}]", if negated { "^" } else { "" }));
             }
             'b' => self.out.push_str("(?-u:\\b)"),
             // Without Unicode it also stands between the bytes of a character, which Rust refuses.
@@ -237,8 +224,7 @@ impl<'a> Reader<'a> {
             }
             _ => {
                 let c = self.character(c)?;
-                self.out
-                    .push_str(&regex::escape(c.encode_utf8(&mut [0; 4])));
+                self.out.push_str(&regex::escape(c.encode_utf8(&mut [0; 4])));
             }
         }
         Some(())
@@ -306,8 +292,7 @@ impl<'a> Reader<'a> {
         if !known || !name.starts_with(|c: char| c.is_ascii_uppercase()) {
             return None;
         }
-        self.out
-            .push_str(&format!("\\{}{{{name}}}", if negated { 'P' } else { 'p' }));
+        self.out.push_str(&format!("\\{}{{{name}}}", if negated { 'P' } else { 'p' }));
         Some(())
     }
 
@@ -337,8 +322,7 @@ impl<'a> Reader<'a> {
             if matches!(c, 'd' | 'D' | 's' | 'S' | 'w' | 'W') {
                 self.rest = self.rest.get(2..)?;
                 let (negated, set) = perl_class(c);
-                self.out
-                    .push_str(&format!("[{}{set}]", if negated { "^" } else { "" }));
+                self.out.push_str(&format!("[{}{set}]", if negated { "^" } else { "" }));
                 return Some(());
             }
             if matches!(c, 'p' | 'P') {

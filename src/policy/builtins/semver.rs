@@ -14,8 +14,7 @@ struct Version<'a> {
 
 fn identifiers(text: &str) -> bool {
     let good = |c: char| c.is_ascii_alphanumeric() || c == '-';
-    text.split('.')
-        .all(|part| !part.is_empty() && part.chars().all(good))
+    text.split('.').all(|part| !part.is_empty() && part.chars().all(good))
 }
 
 impl<'a> Version<'a> {
@@ -30,10 +29,7 @@ impl<'a> Version<'a> {
         }
         let numbers = core.split('.').map(|part| part.parse::<i64>().ok());
         let numbers = numbers.collect::<Option<Vec<_>>>()?;
-        Some(Version {
-            core: numbers.try_into().ok()?,
-            pre_release,
-        })
+        Some(Version { core: numbers.try_into().ok()?, pre_release })
     }
 
     fn compare(&self, other: &Version) -> Ordering {
@@ -68,9 +64,7 @@ fn pre_releases(a: &str, b: &str) -> Ordering {
 fn identifier(a: &str, b: &str) -> Ordering {
     let number = |text: &str| {
         let digits = text.bytes().all(|b| b.is_ascii_digit());
-        digits
-            .then(|| BigInt::parse_bytes(text.as_bytes(), 10))
-            .flatten()
+        digits.then(|| BigInt::parse_bytes(text.as_bytes(), 10)).flatten()
     };
     match (number(a), number(b)) {
         // Go's integers end at 64 bits, and what is larger becomes the largest.

@@ -24,9 +24,7 @@ fn one_or_many(value: &Value) -> Result<Vec<&str>, Fail> {
 
 fn any_match(args: &[Value], matches: fn(&str, &str) -> bool) -> Outcome {
     let (texts, affixes) = (one_or_many(arg(args, 0)?)?, one_or_many(arg(args, 1)?)?);
-    let any = texts
-        .iter()
-        .any(|text| affixes.iter().any(|affix| matches(text, affix)));
+    let any = texts.iter().any(|text| affixes.iter().any(|affix| matches(text, affix)));
     Ok(Value::from(any))
 }
 
@@ -54,9 +52,7 @@ fn positions(args: &[Value]) -> Result<impl Iterator<Item = usize>, Fail> {
     }
     let starts = text.char_indices().enumerate();
     Ok(starts.filter_map(move |(at, (byte, _))| {
-        text.get(byte..)
-            .is_some_and(|rest| rest.starts_with(search))
-            .then_some(at)
+        text.get(byte..).is_some_and(|rest| rest.starts_with(search)).then_some(at)
     }))
 }
 
@@ -65,10 +61,7 @@ pub(super) fn indexof(args: &[Value]) -> Outcome {
 }
 
 pub(super) fn indexof_n(args: &[Value]) -> Outcome {
-    let all: Vec<Value> = positions(args)?
-        .take(MAX_ELEMENTS + 1)
-        .map(Value::from)
-        .collect();
+    let all: Vec<Value> = positions(args)?.take(MAX_ELEMENTS + 1).map(Value::from).collect();
     if all.len() > MAX_ELEMENTS {
         return Err(limit("indexof_n", MAX_ELEMENTS, "elements"));
     }
@@ -83,15 +76,9 @@ pub(super) fn substring(args: &[Value]) -> Outcome {
     if start > 0 && length < usize::MAX && (start as i64).checked_add(length as i64).is_none() {
         // Go's sum of the two wraps around, and slicing with it panics.
         let what = "an offset and length whose sum exceeds 64 bits";
-        return Err(BuiltinError::Unsupported {
-            function: "substring",
-            what,
-        }
-        .into());
+        return Err(BuiltinError::Unsupported { function: "substring", what }.into());
     }
-    Ok(Value::from(
-        text.chars().skip(start).take(length).collect::<String>(),
-    ))
+    Ok(Value::from(text.chars().skip(start).take(length).collect::<String>()))
 }
 
 pub(super) fn contains(args: &[Value]) -> Outcome {
@@ -121,12 +108,7 @@ pub(super) fn lower(args: &[Value]) -> Outcome {
 }
 
 pub(super) fn upper(args: &[Value]) -> Outcome {
-    Ok(Value::from(
-        string(args, 0)?
-            .chars()
-            .map(simple_upper)
-            .collect::<String>(),
-    ))
+    Ok(Value::from(string(args, 0)?.chars().map(simple_upper).collect::<String>()))
 }
 
 /// Go's `strings.ToLower`: a character for a character.
@@ -136,11 +118,7 @@ pub(super) fn to_lower(text: &str) -> String {
 
 fn simple_lower(c: char) -> char {
     // U+0130 is the only one whose full mapping is longer.
-    if c == '\u{130}' {
-        'i'
-    } else {
-        c.to_lowercase().next().unwrap_or(c)
-    }
+    if c == '\u{130}' { 'i' } else { c.to_lowercase().next().unwrap_or(c) }
 }
 
 /// Unicode's simple mapping. Where the full one is longer, the simple one is the title case of
@@ -222,33 +200,23 @@ fn trimmed(args: &[Value], trim: for<'a> fn(&'a str, &str) -> &'a str) -> Outcom
 }
 
 pub(super) fn trim(args: &[Value]) -> Outcome {
-    trimmed(args, |text, cutset| {
-        text.trim_matches(|c| cutset.contains(c))
-    })
+    trimmed(args, |text, cutset| text.trim_matches(|c| cutset.contains(c)))
 }
 
 pub(super) fn trim_left(args: &[Value]) -> Outcome {
-    trimmed(args, |text, cutset| {
-        text.trim_start_matches(|c| cutset.contains(c))
-    })
+    trimmed(args, |text, cutset| text.trim_start_matches(|c| cutset.contains(c)))
 }
 
 pub(super) fn trim_right(args: &[Value]) -> Outcome {
-    trimmed(args, |text, cutset| {
-        text.trim_end_matches(|c| cutset.contains(c))
-    })
+    trimmed(args, |text, cutset| text.trim_end_matches(|c| cutset.contains(c)))
 }
 
 pub(super) fn trim_prefix(args: &[Value]) -> Outcome {
-    trimmed(args, |text, prefix| {
-        text.strip_prefix(prefix).unwrap_or(text)
-    })
+    trimmed(args, |text, prefix| text.strip_prefix(prefix).unwrap_or(text))
 }
 
 pub(super) fn trim_suffix(args: &[Value]) -> Outcome {
-    trimmed(args, |text, suffix| {
-        text.strip_suffix(suffix).unwrap_or(text)
-    })
+    trimmed(args, |text, suffix| text.strip_suffix(suffix).unwrap_or(text))
 }
 
 pub(super) fn trim_space(args: &[Value]) -> Outcome {
@@ -256,9 +224,7 @@ pub(super) fn trim_space(args: &[Value]) -> Outcome {
 }
 
 pub(super) fn reverse(args: &[Value]) -> Outcome {
-    Ok(Value::from(
-        string(args, 0)?.chars().rev().collect::<String>(),
-    ))
+    Ok(Value::from(string(args, 0)?.chars().rev().collect::<String>()))
 }
 
 /// What OPA lowers `$"…{x}…"` to: each part is a string, or the set of what an expression gave.

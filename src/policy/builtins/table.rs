@@ -24,12 +24,7 @@ pub fn all() -> impl Iterator<Item = &'static Builtin> {
 }
 
 const fn builtin(name: &'static str, args: u8, origin: Origin) -> Builtin {
-    Builtin {
-        name,
-        min_args: args,
-        max_args: args,
-        origin,
-    }
+    Builtin { name, min_args: args, max_args: args, origin }
 }
 
 macro_rules! ours {
@@ -47,9 +42,7 @@ macro_rules! operator {
             $name,
             2,
             Origin::Ours(|args| {
-                binary(args, |a, b| {
-                    Ok(Value::from($holds(operators::compare(a, b))))
-                })
+                binary(args, |a, b| Ok(Value::from($holds(operators::compare(a, b)))))
             }),
         )
     };
@@ -79,11 +72,7 @@ static TABLE: &[Builtin] = &[
     ours!("abs", 1, numbers::abs),
     refused("all", 1, "deprecated, and no part of Rego v1: use `every`"),
     operator!("and", operators::and),
-    refused(
-        "any",
-        1,
-        "deprecated, and no part of Rego v1: use `some … in`",
-    ),
+    refused("any", 1, "deprecated, and no part of Rego v1: use `some … in`"),
     ours!("array.concat", 2, collections::concat),
     ours!("array.flatten", 1, collections::flatten),
     ours!("array.reverse", 1, collections::reverse),
@@ -94,11 +83,7 @@ static TABLE: &[Builtin] = &[
     ours!("base64.is_valid", 1, encoding::base64_is_valid),
     ours!("base64url.decode", 1, encoding::base64url_decode),
     ours!("base64url.encode", 1, encoding::base64url_encode),
-    ours!(
-        "base64url.encode_no_pad",
-        1,
-        encoding::base64url_encode_no_pad
-    ),
+    ours!("base64url.encode_no_pad", 1, encoding::base64url_encode_no_pad),
     ours!("bits.and", 2, numbers::bits_and),
     ours!("bits.lsh", 2, numbers::bits_lsh),
     ours!("bits.negate", 1, numbers::bits_negate),
@@ -169,30 +154,13 @@ static TABLE: &[Builtin] = &[
     operator!("or", operators::or),
     builtin("pin_image", 2, Origin::Context),
     operator!("plus", operators::add),
-    Builtin {
-        name: "print",
-        min_args: 0,
-        max_args: u8::MAX,
-        origin: Origin::Context,
-    },
+    Builtin { name: "print", min_args: 0, max_args: u8::MAX, origin: Origin::Context },
     ours!("product", 1, numbers::product),
     refused("rand.intn", 2, CHANCE),
-    refused(
-        "re_match",
-        2,
-        "deprecated, and no part of Rego v1: use regex.match",
-    ),
-    ours!(
-        "regex.find_all_string_submatch_n",
-        3,
-        regex::find_all_string_submatch_n
-    ),
+    refused("re_match", 2, "deprecated, and no part of Rego v1: use regex.match"),
+    ours!("regex.find_all_string_submatch_n", 3, regex::find_all_string_submatch_n),
     ours!("regex.find_n", 3, regex::find_n),
-    refused(
-        "regex.globs_match",
-        2,
-        "two patterns cannot be intersected here: use glob.match",
-    ),
+    refused("regex.globs_match", 2, "two patterns cannot be intersected here: use glob.match"),
     ours!("regex.is_valid", 1, regex::is_valid),
     ours!("regex.match", 2, regex::matches),
     ours!("regex.replace", 3, regex::replace),
@@ -203,11 +171,7 @@ static TABLE: &[Builtin] = &[
     ours!("round", 1, numbers::round),
     ours!("semver.compare", 2, semver::compare),
     ours!("semver.is_valid", 1, semver::is_valid),
-    refused(
-        "set_diff",
-        2,
-        "deprecated, and no part of Rego v1: use `a - b`",
-    ),
+    refused("set_diff", 2, "deprecated, and no part of Rego v1: use `a - b`"),
     ours!("sort", 1, collections::sort),
     ours!("split", 2, strings::split),
     ours!("sprintf", 2, sprintf::sprintf),
@@ -215,11 +179,7 @@ static TABLE: &[Builtin] = &[
     ours!("strings.any_prefix_match", 2, strings::any_prefix_match),
     ours!("strings.any_suffix_match", 2, strings::any_suffix_match),
     ours!("strings.count", 2, strings::count),
-    refused(
-        "strings.render_template",
-        2,
-        "Go's templates are not known here: use sprintf",
-    ),
+    refused("strings.render_template", 2, "Go's templates are not known here: use sprintf"),
     ours!("strings.replace_n", 2, strings::replace_n),
     ours!("strings.reverse", 1, strings::reverse),
     ours!("substring", 3, strings::substring),
@@ -247,17 +207,9 @@ static TABLE: &[Builtin] = &[
     ours!("units.parse_bytes", 1, units::parse_bytes),
     ours!("upper", 1, strings::upper),
     ours!("urlquery.decode", 1, encoding::urlquery_decode),
-    ours!(
-        "urlquery.decode_object",
-        1,
-        encoding::urlquery_decode_object
-    ),
+    ours!("urlquery.decode_object", 1, encoding::urlquery_decode_object),
     ours!("urlquery.encode", 1, encoding::urlquery_encode),
-    ours!(
-        "urlquery.encode_object",
-        1,
-        encoding::urlquery_encode_object
-    ),
+    ours!("urlquery.encode_object", 1, encoding::urlquery_encode_object),
     ours!("uuid.parse", 1, uuid::parse),
     refused("uuid.rfc4122", 1, CHANCE),
     builtin("verify_git_signature", 2, Origin::Context),

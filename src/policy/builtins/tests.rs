@@ -17,9 +17,7 @@ fn engine() -> Engine {
         if let Origin::Ours(function) = builtin.origin {
             let extension = move |args: Vec<Value>| function(&args).map_err(anyhow::Error::from);
             let name = builtin.name.to_owned();
-            engine
-                .add_extension(name, builtin.max_args, Box::new(extension))
-                .unwrap();
+            engine.add_extension(name, builtin.max_args, Box::new(extension)).unwrap();
         }
     }
     engine
@@ -56,11 +54,7 @@ fn check(file: &str) {
         let want = case["want"].as_str().unwrap();
         let got = evaluate(expression);
         let refused = case["refused"].as_bool() == Some(true);
-        let good = if refused {
-            got.starts_with("error: ")
-        } else {
-            same(&got, want)
-        };
+        let good = if refused { got.starts_with("error: ") } else { same(&got, want) };
         if !good {
             writeln!(wrong, "{expression}\n  want {want}\n  got  {got}").unwrap();
         }
@@ -83,11 +77,7 @@ tables!(strings sprintf numbers operators collections objects json encoding rege
 fn names_are_unique_and_found() {
     for builtin in all() {
         let found = lookup(builtin.name).unwrap();
-        assert!(
-            std::ptr::eq(found, builtin),
-            "{} is there twice",
-            builtin.name
-        );
+        assert!(std::ptr::eq(found, builtin), "{} is there twice", builtin.name);
     }
     assert!(lookup("http.send").is_none());
 }

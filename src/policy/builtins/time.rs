@@ -99,11 +99,7 @@ fn known(seconds: i64, zone: Tz) -> Result<(), Fail> {
         return Ok(());
     }
     let what = "a time zone before 1900 or after 2037";
-    Err(BuiltinError::Unsupported {
-        function: "time",
-        what,
-    }
-    .into())
+    Err(BuiltinError::Unsupported { function: "time", what }.into())
 }
 
 fn instant(value: &Value) -> Result<i128, Fail> {
@@ -113,9 +109,7 @@ fn instant(value: &Value) -> Result<i128, Fail> {
     if !big.is_int() {
         return Err(Fail::Undefined);
     }
-    i64::try_from(&int)
-        .map(i128::from)
-        .map_err(|_| Fail::Undefined)
+    i64::try_from(&int).map(i128::from).map_err(|_| Fail::Undefined)
 }
 
 fn zone(name: &str) -> Result<Tz, Fail> {
@@ -130,11 +124,7 @@ fn zone(name: &str) -> Result<Tz, Fail> {
 /// `ns`, `[ns]`, `[ns, zone]` or `[ns, zone, layout]`.
 fn moment(value: &Value) -> Result<(Moment, Tz, String), Fail> {
     let Value::Array(items) = value else {
-        return Ok((
-            Moment::at(instant(value)?, Tz::UTC)?,
-            Tz::UTC,
-            String::new(),
-        ));
+        return Ok((Moment::at(instant(value)?, Tz::UTC)?, Tz::UTC, String::new()));
     };
     let ns = items.first().ok_or(Fail::Undefined)?;
     if !matches!(ns, Value::Number(_)) {
@@ -154,9 +144,7 @@ fn numbers<const N: usize>(numbers: [i64; N]) -> Value {
 }
 
 fn nanoseconds(instant: i128) -> Outcome {
-    i64::try_from(instant)
-        .map(Value::from)
-        .map_err(|_| Fail::Undefined)
+    i64::try_from(instant).map(Value::from).map_err(|_| Fail::Undefined)
 }
 
 pub(super) fn date(args: &[Value]) -> Outcome {
@@ -171,19 +159,13 @@ pub(super) fn clock(args: &[Value]) -> Outcome {
 
 pub(super) fn weekday(args: &[Value]) -> Outcome {
     let weekday = moment(arg(args, 0)?)?.0.weekday();
-    let name = time_layout::WEEKDAYS
-        .get(weekday as usize)
-        .ok_or(Fail::Undefined)?;
+    let name = time_layout::WEEKDAYS.get(weekday as usize).ok_or(Fail::Undefined)?;
     Ok(Value::from(*name))
 }
 
 pub(super) fn format(args: &[Value]) -> Outcome {
     let (moment, _, layout) = moment(arg(args, 0)?)?;
-    let layout = if layout.is_empty() {
-        "RFC3339Nano"
-    } else {
-        &layout
-    };
+    let layout = if layout.is_empty() { "RFC3339Nano" } else { &layout };
     Ok(Value::from(time_layout::format(&moment, named(layout))))
 }
 
@@ -193,11 +175,7 @@ pub(super) fn add_date(args: &[Value]) -> Outcome {
     let (year, month, day) = moment.date();
     // Beyond this nothing comes back into the range of nanoseconds.
     let bounded = |value: i64| {
-        if value.abs() < 10_000_000 {
-            Ok(value)
-        } else {
-            Err(Fail::Undefined)
-        }
+        if value.abs() < 10_000_000 { Ok(value) } else { Err(Fail::Undefined) }
     };
     let (years, months, days) = (int(args, 1)?, int(args, 2)?, int(args, 3)?);
     let days = days_of(year + bounded(years)?, month + bounded(months)?, day) + bounded(days)?;
@@ -212,9 +190,7 @@ pub(super) fn add_date(args: &[Value]) -> Outcome {
 /// a change lies between.
 fn offset_of_local(local: i64, zone: Tz) -> i64 {
     let offset = |utc: i64| {
-        let utc = DateTime::from_timestamp(utc, 0)
-            .unwrap_or_default()
-            .naive_utc();
+        let utc = DateTime::from_timestamp(utc, 0).unwrap_or_default().naive_utc();
         i64::from(zone.offset_from_utc_datetime(&utc).fix().local_minus_utc())
     };
     let first = offset(local);
@@ -222,11 +198,7 @@ fn offset_of_local(local: i64, zone: Tz) -> i64 {
         return first;
     }
     let second = offset(local - first);
-    if second == first {
-        first
-    } else {
-        offset_after_change(local, (first, second), offset)
-    }
+    if second == first { first } else { offset_after_change(local, (first, second), offset) }
 }
 
 fn offset_after_change(
@@ -236,11 +208,7 @@ fn offset_after_change(
 ) -> i64 {
     // The time taken as UTC lay in another period: the period before or behind it counts if the
     // corrected time lies in it, else the first guess stands.
-    if offset(local - second) == second {
-        second
-    } else {
-        first
-    }
+    if offset(local - second) == second { second } else { first }
 }
 
 /// Years, months, days, hours, minutes and seconds between two instants, in the first one's zone.
@@ -264,11 +232,7 @@ pub(super) fn diff(args: &[Value]) -> Outcome {
     borrow(&mut second, &mut minute, 60);
     borrow(&mut minute, &mut hour, 60);
     borrow(&mut hour, &mut day, 24);
-    borrow(
-        &mut day,
-        &mut month,
-        days_of(y1, m1 + 1, 1) - days_of(y1, m1, 1),
-    );
+    borrow(&mut day, &mut month, days_of(y1, m1 + 1, 1) - days_of(y1, m1, 1));
     borrow(&mut month, &mut year, 12);
     Ok(numbers([year, month, day, hour, minute, second]))
 }
@@ -283,7 +247,5 @@ pub(super) fn parse_rfc3339_ns(args: &[Value]) -> Outcome {
 }
 
 pub(super) fn parse_duration_ns(args: &[Value]) -> Outcome {
-    duration(string(args, 0)?)
-        .map(Value::from)
-        .ok_or(Fail::Undefined)
+    duration(string(args, 0)?).map(Value::from).ok_or(Fail::Undefined)
 }

@@ -2,15 +2,8 @@
 
 use super::time::{Moment, days_of};
 
-pub(super) const WEEKDAYS: [&str; 7] = [
-    "Sunday",
-    "Monday",
-    "Tuesday",
-    "Wednesday",
-    "Thursday",
-    "Friday",
-    "Saturday",
-];
+pub(super) const WEEKDAYS: [&str; 7] =
+    ["Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday"];
 
 pub(super) const MONTHS: [&str; 12] = [
     "January",
@@ -108,86 +101,16 @@ const PIECES: &[(&str, Piece)] = &[
     ("5", Piece::Second),
     ("PM", Piece::UpperPm),
     ("pm", Piece::LowerPm),
-    (
-        "-07:00:00",
-        Piece::Offset {
-            z: false,
-            colons: true,
-            parts: 3,
-        },
-    ),
-    (
-        "-070000",
-        Piece::Offset {
-            z: false,
-            colons: false,
-            parts: 3,
-        },
-    ),
-    (
-        "-07:00",
-        Piece::Offset {
-            z: false,
-            colons: true,
-            parts: 2,
-        },
-    ),
-    (
-        "-0700",
-        Piece::Offset {
-            z: false,
-            colons: false,
-            parts: 2,
-        },
-    ),
-    (
-        "-07",
-        Piece::Offset {
-            z: false,
-            colons: false,
-            parts: 1,
-        },
-    ),
-    (
-        "Z07:00:00",
-        Piece::Offset {
-            z: true,
-            colons: true,
-            parts: 3,
-        },
-    ),
-    (
-        "Z070000",
-        Piece::Offset {
-            z: true,
-            colons: false,
-            parts: 3,
-        },
-    ),
-    (
-        "Z07:00",
-        Piece::Offset {
-            z: true,
-            colons: true,
-            parts: 2,
-        },
-    ),
-    (
-        "Z0700",
-        Piece::Offset {
-            z: true,
-            colons: false,
-            parts: 2,
-        },
-    ),
-    (
-        "Z07",
-        Piece::Offset {
-            z: true,
-            colons: false,
-            parts: 1,
-        },
-    ),
+    ("-07:00:00", Piece::Offset { z: false, colons: true, parts: 3 }),
+    ("-070000", Piece::Offset { z: false, colons: false, parts: 3 }),
+    ("-07:00", Piece::Offset { z: false, colons: true, parts: 2 }),
+    ("-0700", Piece::Offset { z: false, colons: false, parts: 2 }),
+    ("-07", Piece::Offset { z: false, colons: false, parts: 1 }),
+    ("Z07:00:00", Piece::Offset { z: true, colons: true, parts: 3 }),
+    ("Z070000", Piece::Offset { z: true, colons: false, parts: 3 }),
+    ("Z07:00", Piece::Offset { z: true, colons: true, parts: 2 }),
+    ("Z0700", Piece::Offset { z: true, colons: false, parts: 2 }),
+    ("Z07", Piece::Offset { z: true, colons: false, parts: 1 }),
 ];
 
 /// The text before the next piece, the piece, and what is behind it.
@@ -225,20 +148,10 @@ fn fraction(text: &str) -> Option<(Piece, usize)> {
     let behind = text.get(1..)?;
     let digit = behind.chars().next().filter(|c| matches!(c, '0' | '9'))?;
     let digits = behind.chars().take_while(|c| *c == digit).count();
-    if behind
-        .get(digits..)?
-        .starts_with(|c: char| c.is_ascii_digit())
-    {
+    if behind.get(digits..)?.starts_with(|c: char| c.is_ascii_digit()) {
         return None;
     }
-    Some((
-        Piece::Fraction {
-            digits,
-            trim: digit == '9',
-            separator,
-        },
-        digits + 1,
-    ))
+    Some((Piece::Fraction { digits, trim: digit == '9', separator }, digits + 1))
 }
 
 /// The moment as the layout shows it.
@@ -260,14 +173,8 @@ fn written(moment: &Moment, piece: Piece) -> String {
     let (hour, minute, second) = moment.clock();
     let hour12 = if hour % 12 == 0 { 12 } else { hour % 12 };
     let year_day = moment.days() - days_of(year, 1, 1) + 1;
-    let month_name = MONTHS
-        .get((month - 1) as usize)
-        .copied()
-        .unwrap_or_default();
-    let weekday = WEEKDAYS
-        .get(moment.weekday() as usize)
-        .copied()
-        .unwrap_or_default();
+    let month_name = MONTHS.get((month - 1) as usize).copied().unwrap_or_default();
+    let weekday = WEEKDAYS.get(moment.weekday() as usize).copied().unwrap_or_default();
     match piece {
         Piece::LongMonth => month_name.to_owned(),
         Piece::Month => month_name.chars().take(3).collect(),
@@ -294,21 +201,15 @@ fn written(moment: &Moment, piece: Piece) -> String {
         Piece::ZoneName => zone_name(moment),
         Piece::Offset { z: true, .. } if moment.offset == 0 => "Z".to_owned(),
         Piece::Offset { colons, parts, .. } => offset(moment.offset, colons, parts),
-        Piece::Fraction {
-            digits,
-            trim,
-            separator,
-        } => fraction_text(moment.nanosecond(), digits, trim, separator),
+        Piece::Fraction { digits, trim, separator } => {
+            fraction_text(moment.nanosecond(), digits, trim, separator)
+        }
     }
 }
 
 /// A zone without letters for a name is shown by its offset.
 fn zone_name(moment: &Moment) -> String {
-    if moment.zone.is_empty() {
-        offset(moment.offset, false, 2)
-    } else {
-        moment.zone.clone()
-    }
+    if moment.zone.is_empty() { offset(moment.offset, false, 2) } else { moment.zone.clone() }
 }
 
 fn offset(seconds: i64, colons: bool, parts: u8) -> String {
@@ -327,11 +228,7 @@ fn offset(seconds: i64, colons: bool, parts: u8) -> String {
 
 fn fraction_text(nanosecond: i64, digits: usize, trim: bool, separator: char) -> String {
     let all = format!("{nanosecond:09}");
-    let mut text: String = all
-        .chars()
-        .chain(std::iter::repeat('0'))
-        .take(digits.min(9))
-        .collect();
+    let mut text: String = all.chars().chain(std::iter::repeat('0')).take(digits.min(9)).collect();
     if trim {
         text.truncate(text.trim_end_matches('0').len());
         if text.is_empty() {

@@ -29,11 +29,7 @@ pub(super) fn parse(mut layout: &str, text: &str) -> Option<i128> {
         let (before, piece, behind) = next(layout);
         rest = skip(rest, before)?;
         let Some(piece) = piece else {
-            return if rest.is_empty() {
-                fields.instant()
-            } else {
-                None
-            };
+            return if rest.is_empty() { fields.instant() } else { None };
         };
         layout = behind;
         rest = fields.read(piece, rest, layout)?;
@@ -132,11 +128,7 @@ impl Fields {
             Piece::ZeroSecond => within(number(text, true)?, 0, 59)?,
             Piece::UpperPm => (i64::from(text.starts_with("PM")), half(text, ["AM", "PM"])?),
             Piece::LowerPm => (i64::from(text.starts_with("pm")), half(text, ["am", "pm"])?),
-            Piece::Fraction {
-                digits,
-                trim: false,
-                ..
-            } => nanoseconds(text, digits)?,
+            Piece::Fraction { digits, trim: false, .. } => nanoseconds(text, digits)?,
             Piece::Fraction { .. } => self.any_fraction(text)?,
             Piece::ZoneName => return self.zone(text),
             Piece::Offset { z, colons, parts } => return self.offset(text, (z, colons, parts)),
@@ -154,24 +146,14 @@ impl Fields {
 
     fn any_fraction<'a>(&self, text: &'a str) -> Option<(i64, &'a str)> {
         let length = text.strip_prefix(['.', ',']).map_or(0, digits);
-        if length == 0 {
-            Some((self.nanosecond, text))
-        } else {
-            nanoseconds(text, length)
-        }
+        if length == 0 { Some((self.nanosecond, text)) } else { nanoseconds(text, length) }
     }
 
     fn keep(&mut self, piece: Piece, value: i64) {
         match piece {
             Piece::LongYear => self.year = value,
             // Unix time starts in 1969 in some places.
-            Piece::Year => {
-                self.year = if value >= 69 {
-                    value + 1900
-                } else {
-                    value + 2000
-                }
-            }
+            Piece::Year => self.year = if value >= 69 { value + 1900 } else { value + 2000 },
             Piece::Month | Piece::LongMonth => self.month = Some(value + 1),
             Piece::NumMonth | Piece::ZeroMonth => self.month = Some(value),
             Piece::Day | Piece::UnderDay | Piece::ZeroDay => self.day = Some(value),
@@ -231,11 +213,7 @@ impl Fields {
         if text.starts_with("ChST") || text.starts_with("MeST") {
             return text.get(4..);
         }
-        let upper = text
-            .bytes()
-            .take(6)
-            .take_while(u8::is_ascii_uppercase)
-            .count();
+        let upper = text.bytes().take(6).take_while(u8::is_ascii_uppercase).count();
         let ends_in_t = upper > 0 && text.as_bytes().get(upper - 1) == Some(&b'T');
         let known = match upper {
             3 => true,
@@ -269,11 +247,7 @@ impl Fields {
         if !(1..=length).contains(&day) {
             return None;
         }
-        let offset = if self.utc {
-            0
-        } else {
-            self.offset.unwrap_or(0)
-        };
+        let offset = if self.utc { 0 } else { self.offset.unwrap_or(0) };
         let days = days_of(self.year, month, day);
         let seconds = days * 86_400 + hour * 3600 + self.minute * 60 + self.second - offset;
         Some(i128::from(seconds) * SECOND + i128::from(self.nanosecond))
@@ -304,15 +278,11 @@ pub(super) fn duration(text: &str) -> Option<i64> {
     }
     let mut all = 0u64;
     while !rest.is_empty() {
-        let end = rest
-            .find(|c: char| !c.is_ascii_digit() && c != '.')
-            .filter(|end| *end > 0)?;
+        let end = rest.find(|c: char| !c.is_ascii_digit() && c != '.').filter(|end| *end > 0)?;
         let (amount, behind) = rest.split_at(end);
         let unit_end = behind.find(|c: char| c.is_ascii_digit() || c == '.');
         let (unit, behind) = behind.split_at(unit_end.unwrap_or(behind.len()));
-        all = all
-            .checked_add(part(amount, unit)?)
-            .filter(|all| *all <= 1 << 63)?;
+        all = all.checked_add(part(amount, unit)?).filter(|all| *all <= 1 << 63)?;
         rest = behind;
     }
     match (negative, i64::try_from(all)) {
@@ -344,9 +314,7 @@ fn part(amount: &str, unit: &str) -> Option<u64> {
     // As many digits of the fraction as an integer holds.
     let (mut value, mut scale) = (0u64, 1.0f64);
     for digit in fraction.bytes() {
-        let next = value
-            .checked_mul(10)
-            .and_then(|v| v.checked_add(u64::from(digit - b'0')));
+        let next = value.checked_mul(10).and_then(|v| v.checked_add(u64::from(digit - b'0')));
         match next.filter(|next| *next < 1 << 63) {
             Some(next) => (value, scale) = (next, scale * 10.0),
             None => break,

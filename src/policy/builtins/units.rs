@@ -23,11 +23,7 @@ fn split(text: &str) -> Result<(&str, &str), Fail> {
             b'e' | b'E' if !digit(at + 1) && !sign(at + 1) => break,
             b'e' | b'E' => {
                 at += usize::from(sign(at + 1));
-                let length = bytes
-                    .iter()
-                    .skip(at + 1)
-                    .take_while(|b| b.is_ascii_digit())
-                    .count();
+                let length = bytes.iter().skip(at + 1).take_while(|b| b.is_ascii_digit()).count();
                 if length > MAX_EXPONENT_DIGITS {
                     return Err(Fail::Undefined);
                 }
@@ -53,11 +49,7 @@ fn decimal(function: &'static str, text: &str) -> Result<(BigInt, i64), Fail> {
         return Err(Fail::Undefined);
     }
     let value = BigInt::parse_bytes(digits.as_bytes(), 10).ok_or(Fail::Undefined)?;
-    let value = if mantissa.starts_with('-') {
-        -value
-    } else {
-        value
-    };
+    let value = if mantissa.starts_with('-') { -value } else { value };
     let exponent: i64 = exponent.parse().map_err(|_| Fail::Undefined)?;
     if exponent.abs() > MAX_EXPONENT || digits.len() as i64 > MAX_EXPONENT {
         return Err(BuiltinError::Inexact { function }.into());
@@ -75,11 +67,7 @@ fn thousands(power: u32) -> BigInt {
 
 fn quoted(text: &str) -> Result<String, Fail> {
     let text = text.replace('"', "");
-    if text.contains(' ') {
-        Err(Fail::Undefined)
-    } else {
-        Ok(text)
-    }
+    if text.contains(' ') { Err(Fail::Undefined) } else { Ok(text) }
 }
 
 /// Bytes, rounded towards zero; units are not case-sensitive.
@@ -104,10 +92,7 @@ pub(super) fn parse_bytes(args: &[Value]) -> Outcome {
     };
     let (mantissa, exponent) = decimal("units.parse_bytes", number)?;
     let amount = Big::decimal(mantissa, exponent);
-    let total = amount.mul(&Big {
-        mantissa: factor,
-        exponent: 0,
-    });
+    let total = amount.mul(&Big { mantissa: factor, exponent: 0 });
     int_value("units.parse_bytes", &total.trunc())
 }
 
@@ -163,10 +148,6 @@ fn ten_places(numerator: &BigInt, denominator: &BigInt) -> Outcome {
     let rounded: BigInt = (scaled * 2 + denominator) / (denominator * 2);
     let digits = format!("{rounded:0>11}");
     let (int, fraction) = digits.split_at(digits.len() - 10);
-    let sign = if numerator.sign() == Sign::Minus {
-        "-"
-    } else {
-        ""
-    };
+    let sign = if numerator.sign() == Sign::Minus { "-" } else { "" };
     Value::from_numeric_string(&format!("{sign}{int}.{fraction}")).map_err(|_| Fail::Undefined)
 }

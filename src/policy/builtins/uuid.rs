@@ -13,18 +13,13 @@ const GREGORIAN_TO_UNIX: i64 = 122_192_928_000_000_000;
 fn bytes(text: &str) -> Option<[u8; 16]> {
     let text = match text.len() {
         36 => text,
-        45 => text
-            .get(..9)
-            .filter(|p| p.eq_ignore_ascii_case("urn:uuid:"))
-            .and(text.get(9..))?,
+        45 => text.get(..9).filter(|p| p.eq_ignore_ascii_case("urn:uuid:")).and(text.get(9..))?,
         // Braces, though the library does not look at what they are.
         38 => text.get(1..37)?,
         32 => return hexadecimal(text.to_owned()),
         _ => return None,
     };
-    let dashes = [8, 13, 18, 23]
-        .iter()
-        .all(|at| text.as_bytes().get(*at) == Some(&b'-'));
+    let dashes = [8, 13, 18, 23].iter().all(|at| text.as_bytes().get(*at) == Some(&b'-'));
     let plain: String = text.chars().filter(|c| *c != '-').collect();
     if dashes { hexadecimal(plain) } else { None }
 }
@@ -54,10 +49,7 @@ pub(super) fn parse(args: &[Value]) -> Outcome {
         let node: Vec<String> = uuid.iter().skip(10).map(|b| format!("{b:02x}")).collect();
         put("time", Value::from(ticks.wrapping_mul(100)));
         put("nodeid", Value::from(node.join("-")));
-        put(
-            "macvariables",
-            Value::from(address_kind((whole >> 40) as u8)),
-        );
+        put("macvariables", Value::from(address_kind((whole >> 40) as u8)));
         put("clocksequence", Value::from((whole >> 48) & 0x3fff));
     }
     if version == 2 {

@@ -46,11 +46,7 @@ pub(super) fn settle(outcome: Outcome) -> Result<Value, BuiltinError> {
 }
 
 pub(super) fn limit(function: &'static str, limit: usize, unit: &'static str) -> Fail {
-    Fail::Error(BuiltinError::Limit {
-        function,
-        limit,
-        unit,
-    })
+    Fail::Error(BuiltinError::Limit { function, limit, unit })
 }
 
 /// `undefined()` reads better than the variant where a closure is wanted.
@@ -138,12 +134,7 @@ pub(super) fn strings(value: &Value) -> Result<Vec<&str>, Fail> {
 
 /// An array of strings.
 pub(super) fn texts<T: Into<String>>(items: impl IntoIterator<Item = T>) -> Value {
-    Value::from(
-        items
-            .into_iter()
-            .map(|item| Value::from(item.into()))
-            .collect::<Vec<_>>(),
-    )
+    Value::from(items.into_iter().map(|item| Value::from(item.into())).collect::<Vec<_>>())
 }
 
 /// A text that bytes make: OPA's strings hold any bytes, ours hold UTF-8 and nothing else.
@@ -172,10 +163,9 @@ pub fn compare(a: &Value, b: &Value) -> Ordering {
     match (a, b) {
         (Value::Array(a), Value::Array(b)) => compare_all(a.iter(), b.iter()),
         (Value::Set(a), Value::Set(b)) => compare_all(sorted(a), sorted(b)),
-        (Value::Object(a), Value::Object(b)) => compare_all(
-            pairs(a).into_iter().flatten(),
-            pairs(b).into_iter().flatten(),
-        ),
+        (Value::Object(a), Value::Object(b)) => {
+            compare_all(pairs(a).into_iter().flatten(), pairs(b).into_iter().flatten())
+        }
         _ if rank(a) == rank(b) => a.cmp(b),
         _ => rank(a).cmp(&rank(b)),
     }
@@ -211,11 +201,7 @@ pub(super) fn number_text(value: &Value) -> String {
     match value {
         Value::Number(number) if is_float(value) => {
             let text = number.format_decimal();
-            if text.contains('.') {
-                text
-            } else {
-                text + ".0"
-            }
+            if text.contains('.') { text } else { text + ".0" }
         }
         Value::Number(number) => number.format_decimal(),
         _ => String::new(),
@@ -292,9 +278,7 @@ pub(super) fn is_printable(c: char) -> bool {
     if c.is_ascii() {
         return (' '..='~').contains(&c);
     }
-    PRINTABLE
-        .as_ref()
-        .is_some_and(|class| class.is_match(c.encode_utf8(&mut [0; 4])))
+    PRINTABLE.as_ref().is_some_and(|class| class.is_match(c.encode_utf8(&mut [0; 4])))
 }
 
 /// Go's `strconv.Quote` and `strconv.QuoteToASCII`.

@@ -7,8 +7,7 @@ use super::term::is_true;
 use super::{Around, Flow, Frame, Machine, Outcome, Result};
 
 /// What is done each time a body holds.
-pub(super) type Continue<'c, 'p> =
-    &'c mut dyn FnMut(&mut Machine<'p>, &mut Frame) -> Result<Flow>;
+pub(super) type Continue<'c, 'p> = &'c mut dyn FnMut(&mut Machine<'p>, &mut Frame) -> Result<Flow>;
 
 /// Whether a value has a pattern's shape.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use regorus::Value;
 
-use super::Result;
 use super::super::error::EvalError;
+use super::Result;
 
 /// How far one evaluation may go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

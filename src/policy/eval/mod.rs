@@ -24,8 +24,8 @@ use super::ir::{GroupId, Program, Slot, Term};
 use super::natives::Natives;
 use super::trace::Trace;
 
-pub use budget::Limits;
 pub(super) use budget::Budget;
+pub use budget::Limits;
 pub(super) use lazy::{Lazy, LazyNode, MARK, OBJECTS, Reads, mark};
 
 /// What an expression came to.
@@ -170,11 +170,9 @@ fn member<'v>(value: &'v Value, key: &Value) -> Option<&'v Value> {
         Value::Object(object) => object.get(key),
         Value::Array(array) => index(key).and_then(|at| array.get(at)),
         Value::Set(set) => set.get(key),
-        Value::Null
-        | Value::Bool(_)
-        | Value::Number(_)
-        | Value::String(_)
-        | Value::Undefined => None,
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Undefined => {
+            None
+        }
     }
 }
 

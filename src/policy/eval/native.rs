@@ -23,10 +23,9 @@ enum Looks {
 /// What a builtin looks at. Everything, for one that is not listed.
 fn looks_at(name: &str) -> Looks {
     match name {
-        "array.concat" | "array.reverse" | "array.slice" | "is_array" | "is_boolean" | "is_null"
-        | "is_number" | "is_object" | "is_set" | "is_string" | "pin_image" | "type_name" => {
-            Looks::Nowhere
-        }
+        "array.concat" | "array.reverse" | "array.slice" | "is_array" | "is_boolean"
+        | "is_null" | "is_number" | "is_object" | "is_set" | "is_string" | "pin_image"
+        | "type_name" => Looks::Nowhere,
         "count" | "object.keys" => Looks::AtMembers,
         _ => Looks::Through,
     }
@@ -107,9 +106,9 @@ impl<'p> Machine<'p> {
                     value => Ok(Outcome::Known(value)),
                 }
             }
-            Origin::Refused(why) => Err(Box::new(EvalError::Internal {
-                message: format!("{}: {why}", builtin.name),
-            })),
+            Origin::Refused(why) => {
+                Err(Box::new(EvalError::Internal { message: format!("{}: {why}", builtin.name) }))
+            }
         }
     }
 

@@ -368,10 +368,7 @@ pub(super) fn find<'t>(tree: &'t Tree, path: &[std::sync::Arc<str>]) -> Option<&
 }
 
 fn conflict(group: &Group) -> Box<EvalError> {
-    Box::new(EvalError::Conflict {
-        position: group.position.clone(),
-        rule: group.path.join("."),
-    })
+    Box::new(EvalError::Conflict { position: group.position.clone(), rule: group.path.join(".") })
 }
 
 /// Puts a leaf below `keys`. False where something else is there already.

@@ -2,8 +2,8 @@
 
 use regorus::Value;
 
-use super::body::{Continue, Match};
 use super::super::ir::Pattern;
+use super::body::{Continue, Match};
 use super::{Flow, Frame, Machine, Outcome, Result, constant};
 
 impl<'p> Machine<'p> {
@@ -101,16 +101,11 @@ pub(super) fn members(value: &Value) -> Option<Vec<(Value, Value)>> {
         Value::Set(set) => {
             Some(set.iter_sorted().map(|value| (value.clone(), value.clone())).collect())
         }
-        Value::Object(object) => Some(
-            object
-                .iter_sorted()
-                .map(|(key, value)| (key.clone(), value.clone()))
-                .collect(),
-        ),
-        Value::Null
-        | Value::Bool(_)
-        | Value::Number(_)
-        | Value::String(_)
-        | Value::Undefined => None,
+        Value::Object(object) => {
+            Some(object.iter_sorted().map(|(key, value)| (key.clone(), value.clone())).collect())
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Undefined => {
+            None
+        }
     }
 }

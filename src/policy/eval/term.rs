@@ -59,9 +59,7 @@ impl<'p> Machine<'p> {
                 }
                 self.call(*group, &values)
             }
-            Term::Builtin(builtin, args, position) => {
-                self.builtin(builtin, args, position, frame)
-            }
+            Term::Builtin(builtin, args, position) => self.builtin(builtin, args, position, frame),
             Term::Function(_) => Ok(Outcome::Undefined),
         }
     }
@@ -326,7 +324,9 @@ impl<'p> Machine<'p> {
         match result {
             Ok(Value::Undefined) => Ok(Outcome::Undefined),
             Ok(value) => self.make(value),
-            Err(error) => Err(Box::new(EvalError::Internal { message: format!("{name}: {error}") })),
+            Err(error) => {
+                Err(Box::new(EvalError::Internal { message: format!("{name}: {error}") }))
+            }
         }
     }
 

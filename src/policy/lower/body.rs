@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 
 use regorus::unstable::{AssignOp, Expr, Literal, LiteralStmt, Query, Span};
 
+use super::super::ir::{Pattern, Slot, StatementId, StatementInfo, Step, Term};
 use super::names::{self, Closures};
 use super::{Lowerer, Result};
-use super::super::ir::{Pattern, Slot, StatementId, StatementInfo, Step, Term};
 
 impl Lowerer<'_> {
     /// Opens the scope of a body and of the terms that are evaluated in it.
@@ -90,10 +90,9 @@ impl Lowerer<'_> {
                 && let Some((name, span)) =
                     rest.first().and_then(|(statement, _)| self.missing(statement))
             {
-                return Err(self.error(
-                    &span,
-                    format!("var `{name}` is unsafe: nothing gives it a value"),
-                ));
+                return Err(
+                    self.error(&span, format!("var `{name}` is unsafe: nothing gives it a value"))
+                );
             }
         }
         Ok(())
@@ -259,7 +258,9 @@ impl Lowerer<'_> {
             Expr::Object { fields, .. } if self.unset(expr).is_some() => Ok(Pattern::Object(
                 fields
                     .iter()
-                    .map(|(_, key, value)| Ok((self.term(key, steps)?, self.pattern(value, steps)?)))
+                    .map(|(_, key, value)| {
+                        Ok((self.term(key, steps)?, self.pattern(value, steps)?))
+                    })
                     .collect::<Result<_>>()?,
             )),
             expr => Ok(Pattern::Equals(self.term(expr, steps)?)),

@@ -25,8 +25,11 @@ impl<'a> Head<'a> {
         match rule {
             Rule::Default { refr, args, value, .. } => {
                 let (path, keys) = split(refr);
-                let kind =
-                    if args.is_empty() { GroupKind::Complete } else { GroupKind::Function(args.len()) };
+                let kind = if args.is_empty() {
+                    GroupKind::Complete
+                } else {
+                    GroupKind::Function(args.len())
+                };
                 Self { path, keys, args, member: None, value: Some(value), kind }
             }
             Rule::Spec { head, .. } => Self::of_spec(head),
@@ -53,7 +56,14 @@ impl<'a> Head<'a> {
             RuleHead::Func { refr, args, assign, .. } => {
                 let (path, keys) = split(refr);
                 let value = assign.as_ref().map(|assign| &*assign.value);
-                Self { path, keys, args, member: None, value, kind: GroupKind::Function(args.len()) }
+                Self {
+                    path,
+                    keys,
+                    args,
+                    member: None,
+                    value,
+                    kind: GroupKind::Function(args.len()),
+                }
             }
         }
     }

@@ -106,12 +106,9 @@ fn declare(program: &mut Program, unit: &Unit, rule: &AstRule) -> Result<()> {
     };
     let group = &mut program.groups[id as usize];
     let conflict = |what: &str| {
-        unit.file.error(span,
-            format!(
-                "`{}` {what}: it is also defined at {}",
-                group.path.join("."),
-                group.position
-            ),
+        unit.file.error(
+            span,
+            format!("`{}` {what}: it is also defined at {}", group.path.join("."), group.position),
         )
     };
     match (group.kind, head.kind) {
@@ -178,7 +175,12 @@ impl Lowerer<'_> {
         self.scopes.open(BTreeMap::new());
         let mut steps = Vec::new();
         let term = self.term(value, &mut steps)?;
-        if !steps.is_empty() || !matches!(self.program.groups[id as usize].kind, GroupKind::Complete | GroupKind::Function(_)) {
+        if !steps.is_empty()
+            || !matches!(
+                self.program.groups[id as usize].kind,
+                GroupKind::Complete | GroupKind::Function(_)
+            )
+        {
             return Err(self.error(span, "a default must be a value, for a rule with one value"));
         }
         let slots = self.scopes.slots();

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use regorus::Value;
 use regorus::unstable::{Expr, Literal, LiteralStmt, Query, Span};
 
-use super::super::ir::Tree;
 use super::super::error::PolicyError;
+use super::super::ir::Tree;
 use super::Unit;
 
 /// What an import's name stands for.
@@ -36,7 +36,8 @@ pub(super) fn imports(unit: &Unit) -> Result<HashMap<String, Import>, PolicyErro
         };
         let name = import.r#as.as_ref().map_or(&**last, |alias| alias.text()).to_owned();
         if imports.insert(name.clone(), target).is_some() {
-            return Err(unit.file.error(&import.span,
+            return Err(unit.file.error(
+                &import.span,
                 format!("two imports are named `{name}`; give one another name with `as`"),
             ));
         }

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use regorus::Value;
-use regorus::unstable::{ArithOp, BinOp, BoolOp, Expr, LiteralStmt, Query, Ref, Span, WithModifier};
+use regorus::unstable::{
+    ArithOp, BinOp, BoolOp, Expr, LiteralStmt, Query, Ref, Span, WithModifier,
+};
 
 use super::super::builtins::{self, Origin};
 use super::super::ir::{
@@ -76,10 +78,10 @@ impl Lowerer<'_> {
                 let pair = Box::new((self.term(lhs, steps)?, self.term(rhs, steps)?));
                 Ok(Term::Compare(comparison(op), pair))
             }
-            Expr::AssignExpr { span, .. } => Err(self.error(
-                span,
-                "an assignment cannot stand in an expression; did you mean `==`?",
-            )),
+            Expr::AssignExpr { span, .. } => {
+                Err(self
+                    .error(span, "an assignment cannot stand in an expression; did you mean `==`?"))
+            }
             Expr::Membership { key, value, collection, .. } => {
                 let key = key.as_ref().map(|key| self.term(key, steps)).transpose()?;
                 let value = self.term(value, steps)?;
@@ -156,10 +158,9 @@ impl Lowerer<'_> {
         }
         if let Some(slot) = self.scopes.find(name) {
             if !self.scopes.is_bound(slot) {
-                return Err(self.error(
-                    span,
-                    format!("var `{name}` is unsafe: nothing gives it a value"),
-                ));
+                return Err(
+                    self.error(span, format!("var `{name}` is unsafe: nothing gives it a value"))
+                );
             }
             return Ok((Term::Slot(slot), 0));
         }
@@ -179,7 +180,9 @@ impl Lowerer<'_> {
                 Ok((extend(Term::Input, path), 0))
             }
             Some(Import::Data(path)) => self.data(path.clone(), operands, span),
-            None => Err(self.error(span, format!("`{name}` is unknown: no variable, rule or import"))),
+            None => {
+                Err(self.error(span, format!("`{name}` is unknown: no variable, rule or import")))
+            }
         }
     }
 
@@ -281,7 +284,10 @@ impl Lowerer<'_> {
         }
         Err(self.error(
             lost,
-            format!("write the number `{}` out in full: `{name}` would print it otherwise", lost.text()),
+            format!(
+                "write the number `{}` out in full: `{name}` would print it otherwise",
+                lost.text()
+            ),
         ))
     }
 
@@ -382,9 +388,7 @@ impl Lowerer<'_> {
                 Origin::Refused(why) => {
                     Err(self.error(span, format!("`{name}` cannot be used here: {why}")))
                 }
-                Origin::Ours(_) | Origin::Context => {
-                    Ok(Function::Builtin(builtin))
-                }
+                Origin::Ours(_) | Origin::Context => Ok(Function::Builtin(builtin)),
             },
         }
     }
@@ -406,9 +410,9 @@ impl Lowerer<'_> {
         let root = parts.first().map_or("", |root| &**root);
         let target = match (root, self.imports.get(root)) {
             ("input", _) => Target::Input(strings(&parts[1..])),
-            (_, Some(Import::Input(path))) => Target::Input(
-                path.iter().cloned().chain(strings(&parts[1..])).collect(),
-            ),
+            (_, Some(Import::Input(path))) => {
+                Target::Input(path.iter().cloned().chain(strings(&parts[1..])).collect())
+            }
             _ => match self.function(&modifier.refr, &modifier.span) {
                 Ok(Function::Group(group, _)) => Target::Function(group),
                 Ok(Function::Builtin(builtin)) => Target::Builtin(builtin.name),
@@ -418,7 +422,13 @@ impl Lowerer<'_> {
                         path.iter().chain(&parts[1..]).cloned().map(Value::String).collect(),
                     ),
                     _ if self.package_names.contains(root) => Target::Data(
-                        self.unit.package.iter().chain(&parts).cloned().map(Value::String).collect(),
+                        self.unit
+                            .package
+                            .iter()
+                            .chain(&parts)
+                            .cloned()
+                            .map(Value::String)
+                            .collect(),
                     ),
                     _ => return Err(error),
                 },
@@ -459,8 +469,7 @@ impl Lowerer<'_> {
                 }
                 self.call(fcn, args, span, inner)?
             }
-            Expr::BoolExpr { op: BoolOp::Eq, lhs, rhs, .. }
-            | Expr::AssignExpr { lhs, rhs, .. } => {
+            Expr::BoolExpr { op: BoolOp::Eq, lhs, rhs, .. } | Expr::AssignExpr { lhs, rhs, .. } => {
                 let lhs = self.kept(lhs, outer, inner)?;
                 let rhs = self.kept(rhs, outer, inner)?;
                 Term::Compare(Comparison::Equal, Box::new((lhs, rhs)))
@@ -495,12 +504,7 @@ impl Lowerer<'_> {
     }
 
     /// A term that stays under the `not`, where it is a reference or a comprehension.
-    fn kept(
-        &mut self,
-        expr: &Expr,
-        outer: &mut Vec<Step>,
-        inner: &mut Vec<Step>,
-    ) -> Result<Term> {
+    fn kept(&mut self, expr: &Expr, outer: &mut Vec<Step>, inner: &mut Vec<Step>) -> Result<Term> {
         match expr {
             Expr::Var { .. } | Expr::RefDot { .. } | Expr::RefBrack { .. } => {
                 let (base, operands) = flatten(expr);
@@ -508,7 +512,10 @@ impl Lowerer<'_> {
                     if let Operand::Index(index) = operand
                         && self.unset(index).is_none()
                         && !is_wildcard(index)
-                        && !matches!(index, Expr::String { .. } | Expr::Number { .. } | Expr::Var { .. })
+                        && !matches!(
+                            index,
+                            Expr::String { .. } | Expr::Number { .. } | Expr::Var { .. }
+                        )
                     {
                         // Evaluated in front for whether it is defined; the reference reads it again.
                         self.hoisted(index, outer)?;

@@ -60,11 +60,7 @@ enum GitError {
     #[error("the repository answered with `{0}` instead of an object's hash")]
     NoHash(String),
     #[error("{reference} was {before}, and is {after} by now: try again")]
-    Moved {
-        reference: String,
-        before: String,
-        after: String,
-    },
+    Moved { reference: String, before: String, after: String },
     #[error("{hash} is a {kind}, not a commit or an annotated tag")]
     Kind { hash: String, kind: String },
 }
@@ -83,10 +79,7 @@ impl Repositories {
     /// Repositories on this machine's disk as well, for tests.
     #[cfg(test)]
     pub(crate) fn with_files(limit: u64) -> Self {
-        Self {
-            transports: Transports::NetworkAndFiles,
-            ..Self::new(limit)
-        }
+        Self { transports: Transports::NetworkAndFiles, ..Self::new(limit) }
     }
 
     /// What `request` asks for of `source`.
@@ -108,16 +101,11 @@ impl Repositories {
             });
         }
         wanted.check().map_err(|error| failed(&what, error))?;
-        let resolved = self
-            .resolved
-            .get(wanted.clone(), self.look_up(&what, &wanted))
-            .await?;
+        let resolved = self.resolved.get(wanted.clone(), self.look_up(&what, &wanted)).await?;
         if !request.objects {
             return Ok(resolved);
         }
-        self.fetched
-            .get(wanted.clone(), self.objects(&what, &wanted, resolved))
-            .await
+        self.fetched.get(wanted.clone(), self.objects(&what, &wanted, resolved)).await
     }
 
     async fn look_up(&self, what: &str, wanted: &Wanted) -> Result<GitMeta, ResolveError> {
@@ -126,11 +114,7 @@ impl Repositories {
             if !hash.starts_with(&wanted.checksum) {
                 return Err(mismatch(what, wanted, &hash));
             }
-            return Ok(GitMeta {
-                checksum: hash.clone(),
-                reference: hash,
-                ..GitMeta::default()
-            });
+            return Ok(GitMeta { checksum: hash.clone(), reference: hash, ..GitMeta::default() });
         }
         if wanted.by_commit {
             return wanted.declared().map_err(|error| failed(what, error));
@@ -148,9 +132,7 @@ impl Repositories {
             return Err(failed(what, GitError::Reference(reference)));
         }
         let peeled = format!("{reference}^{{}}");
-        let listed = git
-            .run(&["ls-remote", "--", &wanted.remote, &reference, &peeled])
-            .await?;
+        let listed = git.run(&["ls-remote", "--", &wanted.remote, &reference, &peeled]).await?;
         let found = refs::choose(&listed, &reference)
             .ok_or_else(|| ResolveError::NotFound { what: what.into() })?;
         if !is_hash(&found.hash) {
@@ -178,20 +160,9 @@ impl Repositories {
         mut meta: GitMeta,
     ) -> Result<GitMeta, ResolveError> {
         let git = self.git(what, wanted)?;
-        let format = if meta.checksum.len() == 64 {
-            "sha256"
-        } else {
-            "sha1"
-        };
-        git.run(&[
-            "init",
-            "--quiet",
-            "--bare",
-            &format!("--object-format={format}"),
-        ])
-        .await?;
-        git.run(&["remote", "add", "--", "origin", &wanted.remote])
-            .await?;
+        let format = if meta.checksum.len() == 64 { "sha256" } else { "sha1" };
+        git.run(&["init", "--quiet", "--bare", &format!("--object-format={format}")]).await?;
+        git.run(&["remote", "add", "--", "origin", &wanted.remote]).await?;
         self.fetch(&git, what, wanted, &meta).await?;
         let kind = git.line(&["cat-file", "-t", &meta.checksum]).await?;
         let commit = match kind.as_str() {
@@ -201,9 +172,8 @@ impl Repositories {
             }
             "tag" => {
                 let peeled = format!("{}^{{commit}}", meta.checksum);
-                meta.commit_checksum = git
-                    .line(&["rev-parse", "--verify", "--end-of-options", &peeled])
-                    .await?;
+                meta.commit_checksum =
+                    git.line(&["rev-parse", "--verify", "--end-of-options", &peeled]).await?;
                 let tag = git.run(&["cat-file", "tag", &meta.checksum]).await?;
                 meta.tag_object = Some(Bytes::from(tag));
                 meta.commit_checksum.clone()
@@ -229,19 +199,11 @@ impl Repositories {
         wanted: &Wanted,
         meta: &GitMeta,
     ) -> Result<(), ResolveError> {
-        const SHALLOW: [&str; 5] = [
-            "fetch",
-            "--quiet",
-            "--no-recurse-submodules",
-            "--depth=1",
-            "--filter=tree:0",
-        ];
+        const SHALLOW: [&str; 5] =
+            ["fetch", "--quiet", "--no-recurse-submodules", "--depth=1", "--filter=tree:0"];
         let by_hash = wanted.by_commit || !meta.reference.starts_with("refs/");
-        let refspec = if by_hash {
-            meta.checksum.clone()
-        } else {
-            format!("+{}:{TARGET}", meta.reference)
-        };
+        let refspec =
+            if by_hash { meta.checksum.clone() } else { format!("+{}:{TARGET}", meta.reference) };
         let one = [&SHALLOW[..], &["--no-tags", "--", "origin", &refspec]].concat();
         let fetched = git.run(&one).await;
         if by_hash {
@@ -249,12 +211,7 @@ impl Repositories {
             // branch or tag, and all of those are fetched, within the same limits.
             if let Err(ResolveError::Failed { .. } | ResolveError::NotFound { .. }) = fetched {
                 let (heads, tags) = ("+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*");
-                let all = [
-                    "fetch",
-                    "--quiet",
-                    "--no-recurse-submodules",
-                    "--filter=tree:0",
-                ];
+                let all = ["fetch", "--quiet", "--no-recurse-submodules", "--filter=tree:0"];
                 let all = [&all[..], &["--no-tags", "--", "origin", heads, tags]].concat();
                 git.run(&all).await?;
             } else {
@@ -263,21 +220,12 @@ impl Repositories {
             return Ok(());
         }
         fetched?;
-        let after = git
-            .line(&["rev-parse", "--verify", "--end-of-options", TARGET])
-            .await?;
+        let after = git.line(&["rev-parse", "--verify", "--end-of-options", TARGET]).await?;
         if after == meta.checksum {
             return Ok(());
         }
         let (reference, before) = (meta.reference.clone(), meta.checksum.clone());
-        Err(failed(
-            what,
-            GitError::Moved {
-                reference,
-                before,
-                after,
-            },
-        ))
+        Err(failed(what, GitError::Moved { reference, before, after }))
     }
 
     fn git<'a>(&self, what: &'a str, wanted: &Wanted) -> Result<Git<'a>, ResolveError> {
@@ -290,10 +238,7 @@ impl Wanted {
     fn of(source: &GitSource, attrs: &BTreeMap<String, String>) -> Self {
         let is_set = |name: &str| attrs.get(name).is_some_and(|value| value == "true");
         Self {
-            remote: source
-                .full_url
-                .clone()
-                .unwrap_or_else(|| source.remote.clone()),
+            remote: source.full_url.clone().unwrap_or_else(|| source.remote.clone()),
             reference: source.reference.clone().unwrap_or_default(),
             checksum: source.declared_checksum.clone().unwrap_or_default(),
             known_hosts: attrs.get("git.knownsshhosts").cloned().unwrap_or_default(),
@@ -318,9 +263,7 @@ impl Wanted {
             return Err(GitError::Remote(refs::masked(&self.remote)));
         }
         if hostile(&self.reference)
-            || self
-                .reference
-                .contains([' ', '^', ':', '~', '?', '*', '[', '\\'])
+            || self.reference.contains([' ', '^', ':', '~', '?', '*', '[', '\\'])
         {
             return Err(GitError::Reference(self.reference.clone()));
         }
@@ -340,11 +283,7 @@ impl Wanted {
             full if full.starts_with("refs/") => full.to_owned(),
             short => format!("refs/heads/{short}"),
         };
-        Ok(GitMeta {
-            checksum: self.checksum.clone(),
-            reference,
-            ..GitMeta::default()
-        })
+        Ok(GitMeta { checksum: self.checksum.clone(), reference, ..GitMeta::default() })
     }
 }
 

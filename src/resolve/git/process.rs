@@ -91,10 +91,7 @@ impl Scratch {
                 Err(error) => return Err(error),
             }
         };
-        let mut scratch = Self {
-            path,
-            known_hosts: None,
-        };
+        let mut scratch = Self { path, known_hosts: None };
         if !known_hosts.is_empty() {
             let file = scratch.path.join("known_hosts");
             std::fs::write(&file, known_hosts)?;
@@ -119,12 +116,7 @@ impl Drop for Scratch {
 impl<'a> Git<'a> {
     /// Git for resolving `what`, which may take `limit` bytes of disk.
     pub(super) fn new(what: &'a str, scratch: Scratch, transports: Transports, limit: u64) -> Self {
-        Self {
-            what,
-            scratch,
-            transports,
-            limit,
-        }
+        Self { what, scratch, transports, limit }
     }
 
     /// Runs git and returns what it wrote.
@@ -136,19 +128,13 @@ impl<'a> Git<'a> {
             .command(arguments)
             .spawn()
             .map_err(|error| failed(self.what, ProcessError::Spawn(error)))?;
-        let too_large = |limit| ResolveError::TooLarge {
-            what: self.what.into(),
-            limit,
-        };
+        let too_large = |limit| ResolveError::TooLarge { what: self.what.into(), limit };
         let ended = tokio::select! {
             ended = tokio::time::timeout(TIME, collect(child)) => ended,
             () = outgrown(&self.scratch.path, self.limit) => return Err(too_large(self.limit)),
         };
         let ended = ended
-            .map_err(|_| ResolveError::Timeout {
-                what: self.what.into(),
-                after: TIME,
-            })?
+            .map_err(|_| ResolveError::Timeout { what: self.what.into(), after: TIME })?
             .map_err(|error| failed(self.what, ProcessError::Read(error)))?;
         if ended.output.len() as u64 > MAX_OUTPUT {
             return Err(too_large(MAX_OUTPUT));
@@ -257,24 +243,14 @@ fn passed_on() -> impl Iterator<Item = (&'static str, OsString)> {
 /// Reads both ends at once, so that neither can block the other, and waits.
 async fn collect(mut child: Child) -> io::Result<Ended> {
     let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
-    let (output, complaint) = tokio::try_join!(
-        capped(stdout, MAX_OUTPUT + 1),
-        capped(stderr, MAX_COMPLAINT)
-    )?;
+    let (output, complaint) =
+        tokio::try_join!(capped(stdout, MAX_OUTPUT + 1), capped(stderr, MAX_COMPLAINT))?;
     if output.len() as u64 > MAX_OUTPUT {
         child.kill().await?;
-        return Ok(Ended {
-            success: false,
-            output,
-            complaint,
-        });
+        return Ok(Ended { success: false, output, complaint });
     }
     let success = child.wait().await?.success();
-    Ok(Ended {
-        success,
-        output,
-        complaint,
-    })
+    Ok(Ended { success, output, complaint })
 }
 
 /// The first `limit` bytes; the rest is read and dropped, unless it is one byte too many already.
@@ -323,8 +299,5 @@ fn complaint(stderr: &[u8], scratch: &Path) -> String {
     let text = String::from_utf8_lossy(stderr).replace(&scratch.display().to_string(), "");
     let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
     let said = lines.collect::<Vec<_>>().join("; ");
-    said.chars()
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .take(1000)
-        .collect()
+    said.chars().map(|c| if c.is_control() { ' ' } else { c }).take(1000).collect()
 }

@@ -13,18 +13,11 @@ pub(super) struct Found {
 
 /// Chooses as BuildKit does: the name below `refs/`, then a branch, then a tag.
 pub(super) fn choose(listed: &[u8], reference: &str) -> Option<Found> {
-    let below = |folder: &str| {
-        format!(
-            "{folder}{}",
-            reference.strip_prefix(folder).unwrap_or(reference)
-        )
-    };
+    let below =
+        |folder: &str| format!("{folder}{}", reference.strip_prefix(folder).unwrap_or(reference));
     let (full, branch, tag) = (below("refs/"), below("refs/heads/"), below("refs/tags/"));
-    let hash_of = |name: &str| {
-        lines(listed)
-            .find(|(_, found)| *found == name)
-            .map(|(hash, _)| hash)
-    };
+    let hash_of =
+        |name: &str| lines(listed).find(|(_, found)| *found == name).map(|(hash, _)| hash);
     let found = |hash: &str, reference: &str, peeled: Option<&str>| Found {
         hash: hash.to_owned(),
         reference: reference.to_owned(),
@@ -48,9 +41,7 @@ pub(super) fn default_branch(listed: &[u8]) -> Option<String> {
     let text = std::str::from_utf8(listed).ok()?;
     let symref = text.lines().find_map(|line| line.strip_prefix("ref: "))?;
     let (target, _) = symref.split_once('\t')?;
-    target
-        .strip_prefix("refs/heads/")
-        .map(|_| target.to_owned())
+    target.strip_prefix("refs/heads/").map(|_| target.to_owned())
 }
 
 /// A remote for people: what stands before `@` is masked, and a query left out.
@@ -63,11 +54,7 @@ pub(super) fn masked(remote: &str) -> String {
     let end = rest.find('/').unwrap_or(rest.len());
     match rest.get(..end).and_then(|authority| authority.rfind('@')) {
         Some(at) if scheme.is_empty() || !rest.starts_with("git@") => {
-            let user = if rest.starts_with("git@") {
-                "git"
-            } else {
-                "***"
-            };
+            let user = if rest.starts_with("git@") { "git" } else { "***" };
             format!("{scheme}{user}{}", rest.get(at..).unwrap_or(""))
         }
         _ => format!("{scheme}{rest}"),
@@ -117,20 +104,13 @@ mod tests {
     #[test]
     fn the_default_branch_is_a_symbolic_ref() {
         let cases = [
-            (
-                "ref: refs/heads/main\tHEAD\nabc\tHEAD\n",
-                Some("refs/heads/main"),
-            ),
+            ("ref: refs/heads/main\tHEAD\nabc\tHEAD\n", Some("refs/heads/main")),
             ("abc\tHEAD\n", None),
             ("ref: refs/tags/v1\tHEAD\n", None),
             ("", None),
         ];
         for (listed, expected) in cases {
-            assert_eq!(
-                default_branch(listed.as_bytes()).as_deref(),
-                expected,
-                "{listed}"
-            );
+            assert_eq!(default_branch(listed.as_bytes()).as_deref(), expected, "{listed}");
         }
     }
 

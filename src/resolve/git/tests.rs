@@ -12,9 +12,7 @@ struct Repository {
 impl Repository {
     /// A repository with a branch `main`, a branch `both`, and tags of both kinds.
     fn new(format: &str) -> Self {
-        let this = Self {
-            folder: tempfile::tempdir().unwrap(),
-        };
+        let this = Self { folder: tempfile::tempdir().unwrap() };
         let object_format = format!("--object-format={format}");
         this.git(&["init", "--quiet", "--initial-branch=main", &object_format]);
         this.git(&["commit", "--quiet", "--allow-empty", "-m", "one"]);
@@ -28,25 +26,14 @@ impl Repository {
 
     fn git(&self, arguments: &[&str]) -> String {
         let output = Command::new("git")
-            .args([
-                "-c",
-                "user.name=a",
-                "-c",
-                "user.email=a@b",
-                "-c",
-                "commit.gpgSign=false",
-            ])
+            .args(["-c", "user.name=a", "-c", "user.email=a@b", "-c", "commit.gpgSign=false"])
             .args(arguments)
             .current_dir(self.folder.path())
             .env("GIT_CONFIG_GLOBAL", "/dev/null")
             .env("GIT_CONFIG_NOSYSTEM", "1")
             .output()
             .unwrap();
-        assert!(
-            output.status.success(),
-            "{}",
-            String::from_utf8_lossy(&output.stderr)
-        );
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).unwrap().trim().to_owned()
     }
 
@@ -74,9 +61,7 @@ fn source(remote: &str, reference: &str) -> GitSource {
 
 async fn ask(source: &GitSource, objects: bool) -> Result<GitMeta, ResolveError> {
     let repositories = Repositories::with_files(16 << 20);
-    repositories
-        .resolve(source, &BTreeMap::new(), GitRequest { objects })
-        .await
+    repositories.resolve(source, &BTreeMap::new(), GitRequest { objects }).await
 }
 
 #[tokio::test]
@@ -84,50 +69,16 @@ async fn references_are_chosen_as_buildkit_chooses() {
     let repository = Repository::new("sha1");
     let hash = |name: &str| repository.git(&["rev-parse", name]);
     let cases = [
-        (
-            "",
-            "refs/heads/main",
-            hash("refs/heads/main"),
-            String::new(),
-        ),
-        (
-            "main",
-            "refs/heads/main",
-            hash("refs/heads/main"),
-            String::new(),
-        ),
-        (
-            "light",
-            "refs/tags/light",
-            hash("refs/tags/light"),
-            String::new(),
-        ),
-        (
-            "v1",
-            "refs/tags/v1",
-            hash("refs/tags/v1"),
-            hash("refs/tags/v1^{}"),
-        ),
-        (
-            "both",
-            "refs/heads/both",
-            hash("refs/heads/both"),
-            String::new(),
-        ),
-        (
-            "refs/tags/both",
-            "refs/tags/both",
-            hash("refs/tags/both"),
-            hash("refs/tags/both^{}"),
-        ),
+        ("", "refs/heads/main", hash("refs/heads/main"), String::new()),
+        ("main", "refs/heads/main", hash("refs/heads/main"), String::new()),
+        ("light", "refs/tags/light", hash("refs/tags/light"), String::new()),
+        ("v1", "refs/tags/v1", hash("refs/tags/v1"), hash("refs/tags/v1^{}")),
+        ("both", "refs/heads/both", hash("refs/heads/both"), String::new()),
+        ("refs/tags/both", "refs/tags/both", hash("refs/tags/both"), hash("refs/tags/both^{}")),
     ];
     for (reference, full, checksum, commit_checksum) in cases {
         let meta = ask(&repository.source(reference), false).await.unwrap();
-        let found = (
-            meta.reference.as_str(),
-            &meta.checksum,
-            &meta.commit_checksum,
-        );
+        let found = (meta.reference.as_str(), &meta.checksum, &meta.commit_checksum);
         assert_eq!(found, (full, &checksum, &commit_checksum), "{reference}");
         assert!(meta.commit_object.is_none() && meta.tag_object.is_none());
     }
@@ -138,24 +89,14 @@ async fn objects_are_raw_in_both_formats() {
     for format in ["sha1", "sha256"] {
         let repository = Repository::new(format);
         let head = repository.git(&["rev-parse", "HEAD"]);
-        for (reference, tagged) in [
-            ("main", false),
-            ("light", false),
-            ("v1", true),
-            (&head, false),
-        ] {
+        for (reference, tagged) in [("main", false), ("light", false), ("v1", true), (&head, false)]
+        {
             let meta = ask(&repository.source(reference), true).await.unwrap();
             let commit = meta.commit_object.unwrap();
             assert!(commit.starts_with(b"tree "), "{format} {reference}");
-            let tag = meta
-                .tag_object
-                .map(|tag| String::from_utf8_lossy(&tag).into_owned());
+            let tag = meta.tag_object.map(|tag| String::from_utf8_lossy(&tag).into_owned());
             let expected = tagged.then(|| repository.git(&["cat-file", "tag", "v1"]));
-            assert_eq!(
-                tag.as_deref().map(str::trim),
-                expected.as_deref(),
-                "{format} {reference}"
-            );
+            assert_eq!(tag.as_deref().map(str::trim), expected.as_deref(), "{format} {reference}");
         }
     }
 }
@@ -165,23 +106,11 @@ async fn hostile_sources_are_refused_before_git_sees_them() {
     let repository = Repository::new("sha1");
     let remote = url(repository.folder.path());
     let cases = [
-        (
-            remote.as_str(),
-            "--upload-pack=touch /tmp/x",
-            "is no reference that git may be given",
-        ),
+        (remote.as_str(), "--upload-pack=touch /tmp/x", "is no reference that git may be given"),
         (&remote, "main\nx", "is no reference that git may be given"),
-        (
-            &remote,
-            "refs/heads/*",
-            "is no reference that git may be given",
-        ),
+        (&remote, "refs/heads/*", "is no reference that git may be given"),
         (&remote, "a:b", "is no reference that git may be given"),
-        (
-            "--upload-pack=touch",
-            "main",
-            "is no URL that git may be given",
-        ),
+        ("--upload-pack=touch", "main", "is no URL that git may be given"),
         ("ext::sh -c true", "main", "is no URL that git may be given"),
         ("", "main", "is no URL that git may be given"),
         (&remote, "missing", "missing: not found"),
@@ -189,10 +118,7 @@ async fn hostile_sources_are_refused_before_git_sees_them() {
         ("gopher://example.invalid/x", "main", "git failed: "),
     ];
     for (remote, reference, expected) in cases {
-        let error = ask(&source(remote, reference), false)
-            .await
-            .unwrap_err()
-            .to_string();
+        let error = ask(&source(remote, reference), false).await.unwrap_err().to_string();
         assert!(error.contains(expected), "{remote} {reference}: {error}");
     }
 }
@@ -202,9 +128,7 @@ async fn files_are_out_of_reach_in_production() {
     let repository = Repository::new("sha1");
     let asked = repository.source("main");
     let network = Repositories::new(1 << 20);
-    let found = network
-        .resolve(&asked, &BTreeMap::new(), GitRequest { objects: true })
-        .await;
+    let found = network.resolve(&asked, &BTreeMap::new(), GitRequest { objects: true }).await;
     let error = found.unwrap_err().to_string();
     assert!(error.contains("transport 'file' not allowed"), "{error}");
 }
@@ -234,9 +158,6 @@ async fn too_large_a_repository_is_given_up() {
     let git = Git::new("x", scratch, Transports::Network, 1);
     git.run(&["init", "--quiet", "--bare"]).await.unwrap();
     // Runs until it is stopped: more than one byte is there already.
-    let error = git
-        .run(&["-c", "alias.wait=!sleep 30", "wait"])
-        .await
-        .unwrap_err();
+    let error = git.run(&["-c", "alias.wait=!sleep 30", "wait"]).await.unwrap_err();
     assert_eq!(error.to_string(), "x: larger than the limit of 1 bytes");
 }

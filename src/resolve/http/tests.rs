@@ -17,15 +17,9 @@ fn network() -> (Network, TempDir) {
 }
 
 fn request(url: &str, attrs: &[(&str, &str)], checksum: Option<ChecksumRequest>) -> MetaRequest {
-    let attrs = attrs
-        .iter()
-        .map(|(name, value)| ((*name).into(), (*value).into()))
-        .collect();
+    let attrs = attrs.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
     MetaRequest {
-        source: SourceOp {
-            identifier: url.into(),
-            attrs,
-        },
+        source: SourceOp { identifier: url.into(), attrs },
         http: Some(HttpRequest { checksum }),
         ..MetaRequest::default()
     }
@@ -38,10 +32,7 @@ async fn ask(
     checksum: Option<ChecksumRequest>,
 ) -> Result<HttpMeta, ResolveError> {
     let request = request(url, attrs, checksum);
-    network
-        .resolve(&request)
-        .await
-        .map(|meta| meta.http.unwrap())
+    network.resolve(&request).await.map(|meta| meta.http.unwrap())
 }
 
 async fn check<F>(reply: F, attrs: &[(&str, &str)], expected: &str)
@@ -50,14 +41,7 @@ where
 {
     let server = Server::start(reply).await;
     let (network, _folder) = network();
-    let found = match ask(
-        &network,
-        &format!("http://{}/a/b.tgz", server.host),
-        attrs,
-        None,
-    )
-    .await
-    {
+    let found = match ask(&network, &format!("http://{}/a/b.tgz", server.host), attrs, None).await {
         Ok(meta) => format!("{} {}", meta.filename, meta.checksum),
         Err(error) => error.to_string().replace(&server.host, "HOST"),
     };
@@ -68,10 +52,7 @@ const ABC: &str = "sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff
 
 fn suffixed(suffix: &'static [u8]) -> Option<ChecksumRequest> {
     let suffix = Bytes::from_static(suffix);
-    Some(ChecksumRequest {
-        algorithm: ChecksumAlgorithm::Sha384,
-        suffix,
-    })
+    Some(ChecksumRequest { algorithm: ChecksumAlgorithm::Sha384, suffix })
 }
 
 #[tokio::test]
@@ -86,20 +67,13 @@ async fn a_file_is_named_as_buildkit_names_it() {
         ("attachment; filename=\"../../etc/passwd\"", "passwd"),
         ("attachment; filename=\"..\"", "download"),
         ("attachment; filename=\"dir/\"", "b.tgz"),
-        (
-            "attachment; filename=a; filename*=UTF-8''%e2%82%ac.txt",
-            "€.txt",
-        ),
+        ("attachment; filename=a; filename*=UTF-8''%e2%82%ac.txt", "€.txt"),
     ];
     for (value, expected) in cases {
         check(named(value), &[], &format!("{expected} {ABC}")).await;
     }
-    check(
-        named("attachment; filename=x"),
-        &[("http.filename", "mine")],
-        &format!("mine {ABC}"),
-    )
-    .await;
+    check(named("attachment; filename=x"), &[("http.filename", "mine")], &format!("mine {ABC}"))
+        .await;
 }
 
 #[tokio::test]
@@ -110,16 +84,10 @@ async fn a_checksum_request_hashes_the_suffix_too() {
     let meta = ask(&network, &url, &[], suffixed(b"xyz")).await.unwrap();
     assert_eq!(meta.checksum, ABC);
     let response = meta.checksum_response.unwrap();
-    assert_eq!(
-        response.digest,
-        digest::of(ChecksumAlgorithm::Sha384, b"abcxyz")
-    );
+    assert_eq!(response.digest, digest::of(ChecksumAlgorithm::Sha384, b"abcxyz"));
     assert_eq!(&*response.suffix, b"xyz");
     static LONG: [u8; MAX_SUFFIX + 1] = [0; MAX_SUFFIX + 1];
-    let error = ask(&network, &url, &[], suffixed(&LONG))
-        .await
-        .unwrap_err()
-        .to_string();
+    let error = ask(&network, &url, &[], suffixed(&LONG)).await.unwrap_err().to_string();
     assert!(error.ends_with("the suffix of a checksum request has 4097 bytes, more than 4096"));
 }
 
@@ -129,19 +97,11 @@ async fn a_declared_checksum_is_the_answer_and_verified_when_read() {
     let (network, _folder) = network();
     let url = format!("http://{}/f", server.host);
     let other = format!("sha256:{}", "0".repeat(64));
-    let meta = ask(&network, &url, &[("http.checksum", &other)], None)
-        .await
-        .unwrap();
-    assert_eq!(
-        (meta.checksum, meta.filename.as_str()),
-        (other.clone(), "f")
-    );
+    let meta = ask(&network, &url, &[("http.checksum", &other)], None).await.unwrap();
+    assert_eq!((meta.checksum, meta.filename.as_str()), (other.clone(), "f"));
     assert!(server.log().is_empty());
     let read = ask(&network, &url, &[("http.checksum", &other)], suffixed(b"")).await;
-    assert!(
-        matches!(read, Err(ResolveError::DigestMismatch { .. })),
-        "{read:?}"
-    );
+    assert!(matches!(read, Err(ResolveError::DigestMismatch { .. })), "{read:?}");
 }
 
 #[tokio::test]
@@ -153,14 +113,8 @@ async fn a_file_may_not_change_while_it_is_judged() {
     // The same question is not asked again; another one reads the file again.
     ask(&network, &url, &[], None).await.unwrap();
     assert_eq!(server.log().len(), 1);
-    let error = ask(&network, &url, &[], suffixed(b"x"))
-        .await
-        .unwrap_err()
-        .to_string();
-    assert!(
-        error.contains("/f changed while it was judged: expected sha256:"),
-        "{error}"
-    );
+    let error = ask(&network, &url, &[], suffixed(b"x")).await.unwrap_err().to_string();
+    assert!(error.contains("/f changed while it was judged: expected sha256:"), "{error}");
 }
 
 #[tokio::test]
@@ -174,30 +128,11 @@ async fn bad_hosts_are_errors() {
         &format!("{what}: HOST refused access; buildgate sends no credentials to download hosts"),
     )
     .await;
-    check(
-        status(503),
-        &[],
-        &format!("{what}: HOST answered 503 Service Unavailable"),
-    )
-    .await;
-    check(
-        |_, _| Reply::Endless,
-        &[],
-        &format!("{what}: larger than the limit of 65536 bytes"),
-    )
-    .await;
-    check(
-        |_, _| Reply::Silence,
-        &[],
-        &format!("{what}: no answer within 0.6 s"),
-    )
-    .await;
-    check(
-        |_, _| Reply::Drip,
-        &[],
-        &format!("{what}: no answer within 1.5 s"),
-    )
-    .await;
+    check(status(503), &[], &format!("{what}: HOST answered 503 Service Unavailable")).await;
+    check(|_, _| Reply::Endless, &[], &format!("{what}: larger than the limit of 65536 bytes"))
+        .await;
+    check(|_, _| Reply::Silence, &[], &format!("{what}: no answer within 0.6 s")).await;
+    check(|_, _| Reply::Drip, &[], &format!("{what}: no answer within 1.5 s")).await;
     check(
         |_, _| Reply::redirect("/a/b.tgz"),
         &[],
@@ -235,22 +170,15 @@ async fn bad_hosts_are_errors() {
 fn https_never_becomes_http() {
     let from = Url::parse("https://a.example/x").unwrap();
     let cases = [
-        (
-            "http://a.example/x",
-            Some("from https to plain http, http://a.example/x"),
-        ),
+        ("http://a.example/x", Some("from https to plain http, http://a.example/x")),
         ("//b.example/y", None),
         ("https://b.example/y", None),
         ("/z", None),
-        (
-            "javascript:x",
-            Some("to something that is no http(s) URL: \"javascript:x\""),
-        ),
+        ("javascript:x", Some("to something that is no http(s) URL: \"javascript:x\"")),
     ];
     for (location, expected) in cases {
-        let headers: HeaderMap = [(::http::header::LOCATION, HeaderValue::from_static(location))]
-            .into_iter()
-            .collect();
+        let headers: HeaderMap =
+            [(::http::header::LOCATION, HeaderValue::from_static(location))].into_iter().collect();
         let found = crate::resolve::transport::target(&from, &headers).map_err(|e| e.to_string());
         assert_eq!(found.err().as_deref(), expected, "{location}");
     }

@@ -74,11 +74,7 @@ enum AuthError {
 impl Access {
     /// Access with `credentials`.
     pub(crate) fn new(transport: Arc<Transport>, credentials: Credentials) -> Self {
-        Self {
-            transport,
-            credentials,
-            granted: Mutex::default(),
-        }
+        Self { transport, credentials, granted: Mutex::default() }
     }
 
     /// Sends a request to `realm`, and again with a token where the registry wants one.
@@ -90,10 +86,7 @@ impl Access {
         realm: &Realm,
         mut request: Outgoing<'_>,
     ) -> Result<Answer, ResolveError> {
-        let key = (
-            request.url.origin().ascii_serialization(),
-            realm.repository.clone(),
-        );
+        let key = (request.url.origin().ascii_serialization(), realm.repository.clone());
         request.authorization = self.granted().get(&key).cloned();
         let mut answer = self.transport.send(&request).await?;
         if answer.response.status() == StatusCode::UNAUTHORIZED {
@@ -116,9 +109,7 @@ impl Access {
         }
         match answer.response.status() {
             status if status.is_success() => Ok(answer),
-            StatusCode::NOT_FOUND => Err(ResolveError::NotFound {
-                what: request.what.into(),
-            }),
+            StatusCode::NOT_FOUND => Err(ResolveError::NotFound { what: request.what.into() }),
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
                 let advice = login_advice(&realm.host);
                 Err(self.refusal(realm, request.what, &advice))
@@ -147,23 +138,15 @@ impl Access {
         challenges: &[Challenge],
     ) -> Result<HeaderValue, ResolveError> {
         let what = request.what;
-        let credential = self
-            .credentials
-            .of(&realm.host)
-            .await
-            .map_err(|error| failed(what, error))?;
-        if let Some(bearer) = challenges
-            .iter()
-            .find(|challenge| challenge.scheme == "bearer")
-        {
+        let credential =
+            self.credentials.of(&realm.host).await.map_err(|error| failed(what, error))?;
+        if let Some(bearer) = challenges.iter().find(|challenge| challenge.scheme == "bearer") {
             if let Some(Credential::RegistryToken(token)) = &credential {
                 return header(&format!("Bearer {token}")).map_err(|error| failed(what, error));
             }
             return self.token(realm, request, bearer, credential).await;
         }
-        let basic = challenges
-            .iter()
-            .any(|challenge| challenge.scheme == "basic");
+        let basic = challenges.iter().any(|challenge| challenge.scheme == "basic");
         match credential {
             Some(Credential::Basic { user, password }) if basic => {
                 basic_header(&user, &password).map_err(|error| failed(what, error))
@@ -187,10 +170,7 @@ impl Access {
     ) -> Result<HeaderValue, ResolveError> {
         let what = request.what;
         let url = token_server(&request.url, challenge).map_err(|error| failed(what, error))?;
-        let service = challenge
-            .parameters
-            .get("service")
-            .map_or("", String::as_str);
+        let service = challenge.parameters.get("service").map_or("", String::as_str);
         let scope = format!("repository:{}:pull", realm.repository);
         let host = authority(&url);
         let answer = match &credential {
@@ -202,9 +182,7 @@ impl Access {
                     ("scope", scope.as_str()),
                     ("refresh_token", token.as_str()),
                 ];
-                self.transport
-                    .send(&bare(what, url, Body::Form(&form)))
-                    .await?
+                self.transport.send(&bare(what, url, Body::Form(&form))).await?
             }
             other => {
                 let mut url = url;
@@ -224,18 +202,12 @@ impl Access {
         let status = answer.response.status();
         if status.is_client_error() {
             let (host, advice) = (host, login_advice(&realm.host));
-            return Err(ResolveError::Unauthorized {
-                what: what.into(),
-                host,
-                advice,
-            });
+            return Err(ResolveError::Unauthorized { what: what.into(), host, advice });
         }
         if !status.is_success() {
             return Err(answer.unexpected(what));
         }
-        let body = answer
-            .bytes(&format!("the token for {what}"), MAX_TOKEN_ANSWER)
-            .await?;
+        let body = answer.bytes(&format!("the token for {what}"), MAX_TOKEN_ANSWER).await?;
         let parsed: TokenAnswer =
             serde_json::from_slice(&body).map_err(|error| failed(what, AuthError::Json(error)))?;
         parsed
@@ -251,10 +223,7 @@ impl Access {
 /// The challenges of an answer, in order.
 pub(crate) fn challenges(headers: &HeaderMap) -> Vec<Challenge> {
     let values = headers.get_all(WWW_AUTHENTICATE).iter();
-    values
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(parse_challenges)
-        .collect()
+    values.filter_map(|value| value.to_str().ok()).flat_map(parse_challenges).collect()
 }
 
 /// Parses `scheme name=value, name="value", scheme …` (RFC 7235); stops at what it cannot read.
@@ -271,19 +240,13 @@ fn parse_challenges(value: &str) -> Vec<Challenge> {
         match (trimmed.strip_prefix('='), found.last_mut()) {
             (Some(after), Some(challenge)) => {
                 let (value, after) = parameter(after.trim_start());
-                challenge
-                    .parameters
-                    .entry(word.to_ascii_lowercase())
-                    .or_insert(value);
+                challenge.parameters.entry(word.to_ascii_lowercase()).or_insert(value);
                 rest = after;
             }
             (Some(_), None) => break,
             (None, _) => {
                 let scheme = word.to_ascii_lowercase();
-                found.push(Challenge {
-                    scheme,
-                    parameters: HashMap::new(),
-                });
+                found.push(Challenge { scheme, parameters: HashMap::new() });
                 rest = trimmed;
             }
         }
@@ -317,11 +280,7 @@ fn parameter(text: &str) -> (String, &str) {
 
 /// The token server that a registry names: over HTTPS, or on loopback for a registry there.
 fn token_server(registry: &Url, challenge: &Challenge) -> Result<Url, AuthError> {
-    let text = challenge
-        .parameters
-        .get("realm")
-        .cloned()
-        .unwrap_or_default();
+    let text = challenge.parameters.get("realm").cloned().unwrap_or_default();
     let Ok(url) = Url::parse(&text) else {
         return Err(AuthError::Realm(text));
     };
@@ -334,13 +293,7 @@ fn token_server(registry: &Url, challenge: &Challenge) -> Result<Url, AuthError>
 }
 
 fn bare<'a>(what: &'a str, url: Url, body: Body<'a>) -> Outgoing<'a> {
-    Outgoing {
-        what,
-        url,
-        headers: HeaderMap::new(),
-        authorization: None,
-        body,
-    }
+    Outgoing { what, url, headers: HeaderMap::new(), authorization: None, body }
 }
 
 fn header(value: &str) -> Result<HeaderValue, AuthError> {
@@ -348,10 +301,7 @@ fn header(value: &str) -> Result<HeaderValue, AuthError> {
 }
 
 fn basic_header(user: &str, password: &str) -> Result<HeaderValue, AuthError> {
-    header(&format!(
-        "Basic {}",
-        STANDARD.encode(format!("{user}:{password}"))
-    ))
+    header(&format!("Basic {}", STANDARD.encode(format!("{user}:{password}"))))
 }
 
 fn login_advice(host: &str) -> String {
@@ -381,22 +331,10 @@ mod tests {
                     ],
                 )],
             ),
-            (
-                "Negotiate, BEARER Realm=x",
-                &[("negotiate", &[]), ("bearer", &[("realm", "x")])],
-            ),
-            (
-                "Bearer realm=\"a\\\"b\"",
-                &[("bearer", &[("realm", "a\"b")])],
-            ),
-            (
-                "Bearer realm=\"unclosed",
-                &[("bearer", &[("realm", "unclosed")])],
-            ),
-            (
-                "Bearer realm=one,realm=two",
-                &[("bearer", &[("realm", "one")])],
-            ),
+            ("Negotiate, BEARER Realm=x", &[("negotiate", &[]), ("bearer", &[("realm", "x")])]),
+            ("Bearer realm=\"a\\\"b\"", &[("bearer", &[("realm", "a\"b")])]),
+            ("Bearer realm=\"unclosed", &[("bearer", &[("realm", "unclosed")])]),
+            ("Bearer realm=one,realm=two", &[("bearer", &[("realm", "one")])]),
             ("=", &[]),
             ("realm=x", &[]),
             ("", &[]),

@@ -23,10 +23,8 @@ const REFERENCE_DIGEST: &str = "vnd.docker.reference.digest";
 /// What an attestation layer is about.
 const PREDICATE_TYPE: &str = "in-toto.io/predicate-type";
 /// The predicates that rules can read.
-const PROVENANCE: [&str; 2] = [
-    "https://slsa.dev/provenance/v0.2",
-    "https://slsa.dev/provenance/v1",
-];
+const PROVENANCE: [&str; 2] =
+    ["https://slsa.dev/provenance/v0.2", "https://slsa.dev/provenance/v1"];
 const SIGSTORE_BUNDLE: &str = "application/vnd.dev.sigstore.bundle.v0.3+json";
 const COSIGN_SIGNATURE: &str = "application/vnd.dev.cosign.artifact.sig.v1+json";
 const IN_TOTO: &str = "application/vnd.in-toto+json";
@@ -54,42 +52,30 @@ impl Registries {
     ) -> Result<AttestationChain, ResolveError> {
         let index = index_of(root).filter(|_| root.media_type == media_type::OCI_INDEX);
         let Some(index) = index else {
-            let (image, _) = self
-                .image(repository, root, platform, Nesting::Follow)
-                .await?;
+            let (image, _) = self.image(repository, root, platform, Nesting::Follow).await?;
             let image_manifest = image.digest.clone();
-            return Ok(AttestationChain {
-                image_manifest,
-                ..AttestationChain::default()
-            });
+            return Ok(AttestationChain { image_manifest, ..AttestationChain::default() });
         };
-        let (image, _) = self
-            .image(repository, root, platform, Nesting::Skip)
-            .await?;
+        let (image, _) = self.image(repository, root, platform, Nesting::Skip).await?;
         let mut chain = AttestationChain {
             root: root.digest.clone(),
             image_manifest: image.digest.clone(),
             ..AttestationChain::default()
         };
         let annotations = BTreeMap::new();
-        chain.add(
-            &root.digest,
-            blob(&root.media_type, &annotations, &root.bytes),
-        );
+        chain.add(&root.digest, blob(&root.media_type, &annotations, &root.bytes));
         let Some(attestation) = self.attestation(repository, index, &image.digest).await? else {
             return Ok(chain);
         };
         chain.attestation_manifest.clone_from(&attestation.digest);
         let manifest = self.manifest(repository, &attestation, &mut chain).await?;
-        self.signature(repository, &attestation.digest, &mut chain)
-            .await?;
+        self.signature(repository, &attestation.digest, &mut chain).await?;
         let provenance = |layer: &&Descriptor| {
             let predicate = layer.annotations.get(PREDICATE_TYPE);
             predicate.is_some_and(|predicate| PROVENANCE.contains(&predicate.as_str()))
         };
         let layers: Vec<&Descriptor> = manifest.layers.iter().filter(provenance).collect();
-        self.layers(repository, &attestation.digest, &layers, &mut chain)
-            .await?;
+        self.layers(repository, &attestation.digest, &layers, &mut chain).await?;
         Ok(chain)
     }
 
@@ -114,10 +100,7 @@ impl Registries {
                 .ok_or_else(|| failed(&what, ChainError::NoReferrer(image.into())));
         }
         let says = |descriptor: &Descriptor, name: &str, value: &str| {
-            descriptor
-                .annotations
-                .get(name)
-                .is_some_and(|found| found == value)
+            descriptor.annotations.get(name).is_some_and(|found| found == value)
         };
         let found = index.manifests.iter().find(|descriptor| {
             says(descriptor, REFERENCE_TYPE, ATTESTATION_MANIFEST)
@@ -134,20 +117,15 @@ impl Registries {
         chain: &mut AttestationChain,
     ) -> Result<(), ResolveError> {
         let referrers = self.contents.referrers(repository, attestation).await?;
-        let of = |kind: &str| {
-            referrers
-                .manifests
-                .iter()
-                .find(|referrer| referrer.artifact_type == kind)
-        };
+        let of =
+            |kind: &str| referrers.manifests.iter().find(|referrer| referrer.artifact_type == kind);
         let Some(signature) = of(SIGSTORE_BUNDLE).or_else(|| of(COSIGN_SIGNATURE)) else {
             return Ok(());
         };
         chain.signature_manifests.push(signature.digest.clone());
         let manifest = self.manifest(repository, signature, chain).await?;
         let layers: Vec<&Descriptor> = manifest.layers.iter().collect();
-        self.layers(repository, &signature.digest, &layers, chain)
-            .await
+        self.layers(repository, &signature.digest, &layers, chain).await
     }
 
     /// Fetches a manifest and adds it to the chain.
@@ -158,20 +136,13 @@ impl Registries {
         chain: &mut AttestationChain,
     ) -> Result<Manifest, ResolveError> {
         let document = self.contents.described(repository, descriptor).await?;
-        let added = blob(
-            &document.media_type,
-            &descriptor.annotations,
-            &document.bytes,
-        );
+        let added = blob(&document.media_type, &descriptor.annotations, &document.bytes);
         chain.add(&descriptor.digest, added);
         match &document.content {
             Content::Manifest(manifest) => Ok(manifest.clone()),
             Content::Index(_) => {
                 let digest = descriptor.digest.clone();
-                Err(failed(
-                    &repository.what(&digest),
-                    ChainError::NoManifest(digest.clone()),
-                ))
+                Err(failed(&repository.what(&digest), ChainError::NoManifest(digest.clone())))
             }
         }
     }
@@ -189,10 +160,7 @@ impl Registries {
         }
         for layer in layers {
             let bytes = self.contents.attestation(repository, layer).await?;
-            chain.add(
-                &layer.digest,
-                blob(&layer.media_type, &layer.annotations, &bytes),
-            );
+            chain.add(&layer.digest, blob(&layer.media_type, &layer.annotations, &bytes));
         }
         Ok(())
     }
@@ -215,10 +183,7 @@ fn blob(media_type: &str, annotations: &BTreeMap<String, String>, data: &Bytes) 
 /// Whether an index is a Docker Hardened Image's, by the annotations that BuildKit goes by.
 fn is_hardened(index: &Index) -> bool {
     let built = |descriptor: &Descriptor| {
-        descriptor
-            .annotations
-            .get("com.docker.dhi.build.id")
-            .is_some_and(|id| !id.is_empty())
+        descriptor.annotations.get("com.docker.dhi.build.id").is_some_and(|id| !id.is_empty())
     };
     index.manifests.iter().all(built)
         && index

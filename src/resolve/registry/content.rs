@@ -50,19 +50,11 @@ enum ContentError {
     #[error("`{0}` is no digest of a kind that can be verified")]
     Digest(String),
     #[error("{digest} should have {expected} bytes, and has {actual}")]
-    Size {
-        digest: String,
-        expected: u64,
-        actual: u64,
-    },
+    Size { digest: String, expected: u64, actual: u64 },
     #[error("{0:?} makes no URL: {1}")]
     Url(String, url::ParseError),
     #[error("{digest} should be {expected}, and is {actual}")]
-    MediaType {
-        digest: String,
-        expected: String,
-        actual: String,
-    },
+    MediaType { digest: String, expected: String, actual: String },
     #[error("the mirror {0} cannot be used as a base of URLs")]
     Mirror(String),
 }
@@ -87,9 +79,8 @@ impl Contents {
         reference: &str,
     ) -> Result<Arc<Document>, ResolveError> {
         let key = repository.key(reference);
-        let fetch = self.anywhere(repository, |endpoint| {
-            self.fetch_document(repository, endpoint, reference)
-        });
+        let fetch = self
+            .anywhere(repository, |endpoint| self.fetch_document(repository, endpoint, reference));
         self.documents.get(key, fetch).await
     }
 
@@ -131,8 +122,7 @@ impl Contents {
         repository: &Repository,
         descriptor: &Descriptor,
     ) -> Result<Bytes, ResolveError> {
-        self.blob(repository, descriptor, self.sizes.attestation)
-            .await
+        self.blob(repository, descriptor, self.sizes.attestation).await
     }
 
     /// What refers to the manifest `digest`: the referrers API, or else the tag that stands in for
@@ -143,22 +133,15 @@ impl Contents {
         digest: &str,
     ) -> Result<Arc<Index>, ResolveError> {
         let fetch = self.anywhere(repository, |endpoint| async move {
-            match self
-                .fetch_referrers(repository, &endpoint, "referrers", digest)
-                .await
-            {
+            match self.fetch_referrers(repository, &endpoint, "referrers", digest).await {
                 Err(ResolveError::NotFound { .. }) => {}
                 other => return other,
             }
             let tag = digest.replacen(':', "-", 1);
-            match self
-                .fetch_referrers(repository, &endpoint, "manifests", &tag)
-                .await
-            {
-                Err(ResolveError::NotFound { .. }) => Ok(Arc::new(Index {
-                    manifests: Vec::new(),
-                    annotations: [].into(),
-                })),
+            match self.fetch_referrers(repository, &endpoint, "manifests", &tag).await {
+                Err(ResolveError::NotFound { .. }) => {
+                    Ok(Arc::new(Index { manifests: Vec::new(), annotations: [].into() }))
+                }
                 other => other,
             }
         });
@@ -219,15 +202,8 @@ impl Contents {
         };
         let plain = self.plain_http.contains(&repository.host) || is_loopback(&parse("http")?);
         let base = parse(if plain { "http" } else { "https" })?;
-        let realm = Realm {
-            host: repository.host.clone(),
-            repository: repository.path.clone(),
-        };
-        Ok(Endpoint {
-            base,
-            realm,
-            namespace: None,
-        })
+        let realm = Realm { host: repository.host.clone(), repository: repository.path.clone() };
+        Ok(Endpoint { base, realm, namespace: None })
     }
 
     async fn fetch_document(
@@ -238,18 +214,11 @@ impl Contents {
     ) -> Result<Arc<Document>, ResolveError> {
         let what = &repository.what(reference);
         let by_digest = reference.contains(':');
-        let expected = if by_digest {
-            Some(verifiable(what, reference)?)
-        } else {
-            None
-        };
+        let expected = if by_digest { Some(verifiable(what, reference)?) } else { None };
         let answer = self.get(what, &endpoint, "manifests", reference).await?;
         let header = |name| {
             let value = answer.response.headers().get(name);
-            value
-                .and_then(|value: &HeaderValue| value.to_str().ok())
-                .unwrap_or("")
-                .to_owned()
+            value.and_then(|value: &HeaderValue| value.to_str().ok()).unwrap_or("").to_owned()
         };
         let content_type = header(CONTENT_TYPE);
         let claimed = header(http::HeaderName::from_static("docker-content-digest"));
@@ -267,12 +236,7 @@ impl Contents {
         };
         let (media_type, content) =
             document::read(&content_type, &bytes).map_err(|error| failed(what, error))?;
-        Ok(Arc::new(Document {
-            digest,
-            media_type,
-            bytes,
-            content,
-        }))
+        Ok(Arc::new(Document { digest, media_type, bytes, content }))
     }
 
     async fn fetch_referrers(
@@ -310,13 +274,7 @@ impl Contents {
         if kind != "blobs" {
             headers.insert(ACCEPT, HeaderValue::from_static(media_type::ACCEPT));
         }
-        let request = Outgoing {
-            what,
-            url,
-            headers,
-            authorization: None,
-            body: Body::Get,
-        };
+        let request = Outgoing { what, url, headers, authorization: None, body: Body::Get };
         self.access.send(&endpoint.realm, request).await
     }
 }
@@ -336,9 +294,7 @@ impl Repository {
 /// A repository on a mirror. As in BuildKit, a path of the mirror's URL stands before the name.
 fn mirrored(repository: &Repository, mirror: &Url) -> Result<Endpoint, ResolveError> {
     let unusable = || failed(&repository.host, ContentError::Mirror(shown(mirror)));
-    let host = mirror
-        .host_str()
-        .filter(|_| matches!(mirror.scheme(), "http" | "https"));
+    let host = mirror.host_str().filter(|_| matches!(mirror.scheme(), "http" | "https"));
     let host = host.ok_or_else(unusable)?;
     let host = match mirror.port() {
         Some(port) => format!("{host}:{port}"),
@@ -349,18 +305,9 @@ fn mirrored(repository: &Repository, mirror: &Url) -> Result<Endpoint, ResolveEr
         "" | "v2" => repository.path.clone(),
         prefix => format!("{}/{}", prefix.trim_start_matches("v2/"), repository.path),
     };
-    let base = mirror
-        .join(&format!("/v2/{path}/"))
-        .map_err(|_| unusable())?;
-    let realm = Realm {
-        host,
-        repository: path,
-    };
-    Ok(Endpoint {
-        base,
-        realm,
-        namespace: Some(repository.host.clone()),
-    })
+    let base = mirror.join(&format!("/v2/{path}/")).map_err(|_| unusable())?;
+    let realm = Realm { host, repository: path };
+    Ok(Endpoint { base, realm, namespace: Some(repository.host.clone()) })
 }
 
 fn verifiable(what: &str, digest: &str) -> Result<ChecksumAlgorithm, ResolveError> {
@@ -377,21 +324,14 @@ fn verified(
     if actual == expected {
         return Ok(());
     }
-    Err(ResolveError::DigestMismatch {
-        what: what.into(),
-        expected: expected.into(),
-        actual,
-    })
+    Err(ResolveError::DigestMismatch { what: what.into(), expected: expected.into(), actual })
 }
 
 fn within(what: &str, descriptor: &Descriptor, limit: u64) -> Result<(), ResolveError> {
     if descriptor.size <= limit {
         return Ok(());
     }
-    Err(ResolveError::TooLarge {
-        what: what.into(),
-        limit,
-    })
+    Err(ResolveError::TooLarge { what: what.into(), limit })
 }
 
 fn right_size(what: &str, descriptor: &Descriptor, actual: usize) -> Result<(), ResolveError> {
@@ -400,14 +340,7 @@ fn right_size(what: &str, descriptor: &Descriptor, actual: usize) -> Result<(), 
         return Ok(());
     }
     let digest = descriptor.digest.clone();
-    Err(failed(
-        what,
-        ContentError::Size {
-            digest,
-            expected,
-            actual,
-        },
-    ))
+    Err(failed(what, ContentError::Size { digest, expected, actual }))
 }
 
 /// Whether `document` is an index or one image.

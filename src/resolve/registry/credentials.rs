@@ -137,16 +137,11 @@ impl Credentials {
                 return Ok(Self::default());
             }
             Err(source) => {
-                return Err(CredentialError::Read {
-                    path: shown,
-                    source,
-                });
+                return Err(CredentialError::Read { path: shown, source });
             }
         };
-        let config = serde_json::from_slice(&text).map_err(|source| CredentialError::Parse {
-            path: shown,
-            source,
-        })?;
+        let config = serde_json::from_slice(&text)
+            .map_err(|source| CredentialError::Parse { path: shown, source })?;
         Ok(Self { config })
     }
 
@@ -156,16 +151,9 @@ impl Credentials {
     /// # Errors
     /// When one is set up and cannot be had.
     pub(crate) async fn of(&self, host: &str) -> Result<Option<Credential>, CredentialError> {
-        let server = if host == "docker.io" {
-            DOCKER_HUB
-        } else {
-            host
-        };
-        if let Some(helper) = self
-            .config
-            .cred_helpers
-            .get(server)
-            .or_else(|| self.config.cred_helpers.get(host))
+        let server = if host == "docker.io" { DOCKER_HUB } else { host };
+        if let Some(helper) =
+            self.config.cred_helpers.get(server).or_else(|| self.config.cred_helpers.get(host))
         {
             return ask_helper(helper, server).await;
         }
@@ -186,10 +174,7 @@ impl Credentials {
         let auths = &self.config.auths;
         auths.get(server).or_else(|| {
             let host = hostname(server);
-            auths
-                .iter()
-                .find(|(key, _)| hostname(key) == host)
-                .map(|(_, entry)| entry)
+            auths.iter().find(|(key, _)| hostname(key) == host).map(|(_, entry)| entry)
         })
     }
 }
@@ -208,10 +193,7 @@ impl Entry {
             let text = String::from_utf8(decoded).map_err(|_| wrong())?;
             let (user, password) = text.split_once(':').ok_or_else(wrong)?;
             let password = password.trim_end_matches('\0');
-            return Ok(Some(Credential::Basic {
-                user: user.into(),
-                password: password.into(),
-            }));
+            return Ok(Some(Credential::Basic { user: user.into(), password: password.into() }));
         }
         if !self.username.is_empty() {
             let (user, password) = (self.username.clone(), self.password.clone());
@@ -253,10 +235,7 @@ fn default_path() -> Option<PathBuf> {
 
 /// The host of `https://host/v1/` or of `host/path`.
 fn hostname(key: &str) -> &str {
-    let bare = key
-        .strip_prefix("https://")
-        .or_else(|| key.strip_prefix("http://"))
-        .unwrap_or(key);
+    let bare = key.strip_prefix("https://").or_else(|| key.strip_prefix("http://")).unwrap_or(key);
     bare.split('/').next().unwrap_or(bare)
 }
 
@@ -265,19 +244,13 @@ async fn ask_helper(name: &str, server: &str) -> Result<Option<Credential>, Cred
     if name.is_empty() || name.contains(['/', '\\', '\0']) {
         return Err(CredentialError::HelperName { name: name.into() });
     }
-    let answer = |problem| CredentialError::HelperAnswer {
-        name: name.into(),
-        host: server.into(),
-        problem,
-    };
+    let answer =
+        |problem| CredentialError::HelperAnswer { name: name.into(), host: server.into(), problem };
     let run = run_helper(name, server);
     let (success, output) = tokio::time::timeout(HELPER_TIME, run)
         .await
         .map_err(|_| answer("took too long"))?
-        .map_err(|source| CredentialError::Helper {
-            name: name.into(),
-            source,
-        })?;
+        .map_err(|source| CredentialError::Helper { name: name.into(), source })?;
     if !success {
         let said = String::from_utf8_lossy(&output);
         return match said.trim() {
@@ -290,10 +263,7 @@ async fn ask_helper(name: &str, server: &str) -> Result<Option<Credential>, Cred
     Ok(match (username.as_str(), secret.is_empty()) {
         (_, true) => None,
         (TOKEN_USER, false) => Some(Credential::IdentityToken(secret)),
-        (_, false) => Some(Credential::Basic {
-            user: username,
-            password: secret,
-        }),
+        (_, false) => Some(Credential::Basic { user: username, password: secret }),
     })
 }
 

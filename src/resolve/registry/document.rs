@@ -119,12 +119,7 @@ pub(crate) enum DocumentError {
 
 /// Reads a document that came as `content_type`.
 pub(crate) fn read(content_type: &str, bytes: &[u8]) -> Result<(String, Content), DocumentError> {
-    let content_type = content_type
-        .split(';')
-        .next()
-        .unwrap_or("")
-        .trim()
-        .to_ascii_lowercase();
+    let content_type = content_type.split(';').next().unwrap_or("").trim().to_ascii_lowercase();
     if content_type.starts_with("application/vnd.docker.distribution.manifest.v1+") {
         return Err(DocumentError::Schema1);
     }
@@ -142,10 +137,7 @@ pub(crate) fn read(content_type: &str, bytes: &[u8]) -> Result<(String, Content)
         _ => "",
     };
     if !said.is_empty() && is_manifest_type(&content_type) && said != content_type {
-        return Err(DocumentError::MediaTypes {
-            said: said.into(),
-            came: content_type,
-        });
+        return Err(DocumentError::MediaTypes { said: said.into(), came: content_type });
     }
     let has = |field: &str| value.get(field).is_some_and(|found| !found.is_null());
     for image_field in ["config", "layers"] {
@@ -154,11 +146,7 @@ pub(crate) fn read(content_type: &str, bytes: &[u8]) -> Result<(String, Content)
         }
     }
     let is_index = has("manifests");
-    let by_shape = if is_index {
-        media_type::DOCKER_LIST
-    } else {
-        media_type::DOCKER_MANIFEST
-    };
+    let by_shape = if is_index { media_type::DOCKER_LIST } else { media_type::DOCKER_MANIFEST };
     let media_type = match (said, content_type.as_str()) {
         ("", came) if is_manifest_type(came) => came,
         // BuildKit takes a document that says nothing of itself for Docker's kind.
@@ -186,10 +174,7 @@ pub(crate) fn read_referrers(bytes: &[u8]) -> Result<Index, DocumentError> {
 
 /// Whether `media_type` is that of one image's manifest.
 pub(crate) fn is_image_manifest(media_type: &str) -> bool {
-    matches!(
-        media_type,
-        media_type::OCI_MANIFEST | media_type::DOCKER_MANIFEST
-    )
+    matches!(media_type, media_type::OCI_MANIFEST | media_type::DOCKER_MANIFEST)
 }
 
 /// Whether `media_type` is that of an index.
@@ -237,10 +222,7 @@ fn unambiguous(value: &Value) -> Result<(), DocumentError> {
                 let meant = FIELDS.into_iter().find(|field| fold(field) == folded);
                 match meant {
                     Some(meant) if meant != name => {
-                        return Err(DocumentError::Folded {
-                            found: name.clone(),
-                            meant,
-                        });
+                        return Err(DocumentError::Folded { found: name.clone(), meant });
                     }
                     // Annotations are free text, and case matters in a map's keys to everybody.
                     Some("annotations") => {}
@@ -295,16 +277,8 @@ mod tests {
         let cases = [
             (OCI_INDEX, r#"{"manifests":[DESC]}"#, OCI_INDEX),
             (OCI_INDEX, r#"{"manifests":[]}"#, OCI_INDEX),
-            (
-                OCI_MANIFEST,
-                r#"{"config":DESC,"layers":null}"#,
-                OCI_MANIFEST,
-            ),
-            (
-                "application/json; charset=utf-8",
-                r#"{"config":DESC,"layers":[]}"#,
-                DOCKER_MANIFEST,
-            ),
+            (OCI_MANIFEST, r#"{"config":DESC,"layers":null}"#, OCI_MANIFEST),
+            ("application/json; charset=utf-8", r#"{"config":DESC,"layers":[]}"#, DOCKER_MANIFEST),
             ("", r#"{"manifests":[DESC]}"#, DOCKER_LIST),
             (
                 OCI_MANIFEST,

@@ -46,10 +46,7 @@ pub(crate) struct Registries {
 #[derive(Debug, thiserror::Error)]
 enum ImageError {
     #[error("it has no image for the platform {wanted}{}", list(.offered))]
-    NoPlatform {
-        wanted: String,
-        offered: Vec<String>,
-    },
+    NoPlatform { wanted: String, offered: Vec<String> },
     #[error("indexes are nested more than {MAX_NESTING} deep")]
     Nested,
     #[error("it is no container image: its config is of type {0:?}")]
@@ -71,9 +68,7 @@ impl Registries {
     ) -> Result<Self, CredentialError> {
         let credentials = Credentials::load(options.docker_config.as_ref())?;
         let access = Access::new(transport, credentials);
-        Ok(Self {
-            contents: Contents::new(access, options),
-        })
+        Ok(Self { contents: Contents::new(access, options) })
     }
 
     /// What `request` asks for of `image`. A reference with a digest is not fetched for its digest.
@@ -86,10 +81,7 @@ impl Registries {
         platform: &Platform,
         request: ImageRequest,
     ) -> Result<ImageMeta, ResolveError> {
-        let repository = Repository {
-            host: image.host.clone(),
-            path: image.path.clone(),
-        };
+        let repository = Repository { host: image.host.clone(), path: image.path.clone() };
         let reference = match (&image.digest, &image.tag) {
             (Some(digest), _) => digest.as_str(),
             (None, Some(tag)) => tag.as_str(),
@@ -98,24 +90,13 @@ impl Registries {
                 return Err(failed(&what, ImageError::NoReference));
             }
         };
-        if let (
-            Some(digest),
-            ImageRequest {
-                config: false,
-                attestations: false,
-            },
-        ) = (&image.digest, request)
+        if let (Some(digest), ImageRequest { config: false, attestations: false }) =
+            (&image.digest, request)
         {
-            return Ok(ImageMeta {
-                digest: Some(digest.clone()),
-                ..ImageMeta::default()
-            });
+            return Ok(ImageMeta { digest: Some(digest.clone()), ..ImageMeta::default() });
         }
         let root = self.contents.document(&repository, reference).await?;
-        let mut meta = ImageMeta {
-            digest: Some(root.digest.clone()),
-            ..ImageMeta::default()
-        };
+        let mut meta = ImageMeta { digest: Some(root.digest.clone()), ..ImageMeta::default() };
         if request.config {
             meta.config = Some(self.config(&repository, &root, platform).await?);
         }
@@ -131,17 +112,14 @@ impl Registries {
         root: &Arc<Document>,
         platform: &Platform,
     ) -> Result<Bytes, ResolveError> {
-        let (document, _) = self
-            .image(repository, root, platform, Nesting::Follow)
-            .await?;
+        let (document, _) = self.image(repository, root, platform, Nesting::Follow).await?;
         match &document.content {
             Content::Manifest(manifest) => {
                 self.config_of(repository, &document.digest, manifest).await
             }
-            Content::Index(_) => Err(failed(
-                &repository.what(&document.digest),
-                ImageError::Nested,
-            )),
+            Content::Index(_) => {
+                Err(failed(&repository.what(&document.digest), ImageError::Nested))
+            }
         }
     }
 
@@ -179,14 +157,11 @@ impl Registries {
                 return Ok((document, via));
             };
             let found = candidates(&index.manifests, platform, nesting);
-            let chosen = self
-                .choose(repository, &found, platform)
-                .await?
-                .ok_or_else(|| {
-                    let offered = index.manifests.iter().filter_map(offer).collect();
-                    let wanted = text(platform);
-                    failed(&what, ImageError::NoPlatform { wanted, offered })
-                })?;
+            let chosen = self.choose(repository, &found, platform).await?.ok_or_else(|| {
+                let offered = index.manifests.iter().filter_map(offer).collect();
+                let wanted = text(platform);
+                failed(&what, ImageError::NoPlatform { wanted, offered })
+            })?;
             via = Some(chosen.clone());
             document = self.contents.described(repository, chosen).await?;
         }
@@ -208,9 +183,7 @@ impl Registries {
             let Content::Manifest(manifest) = &document.content else {
                 return Ok(Some(candidate));
             };
-            let config = self
-                .config_of(repository, &document.digest, manifest)
-                .await?;
+            let config = self.config_of(repository, &document.digest, manifest).await?;
             let what = repository.what(&document.digest);
             let found =
                 DescribedPlatform::deserialize(&mut serde_json::Deserializer::from_slice(&config))
@@ -225,15 +198,8 @@ impl Registries {
 
 /// The platform that a descriptor offers, for people.
 fn offer(descriptor: &Descriptor) -> Option<String> {
-    let platform = descriptor
-        .platform
-        .as_ref()
-        .filter(|platform| platform.os != "unknown")?;
-    Some(joined(
-        &platform.os,
-        &platform.architecture,
-        &platform.variant,
-    ))
+    let platform = descriptor.platform.as_ref().filter(|platform| platform.os != "unknown")?;
+    Some(joined(&platform.os, &platform.architecture, &platform.variant))
 }
 
 fn text(platform: &Platform) -> String {
@@ -242,11 +208,7 @@ fn text(platform: &Platform) -> String {
 
 fn joined(os: &str, architecture: &str, variant: &str) -> String {
     let parts = [os, architecture, variant];
-    parts
-        .into_iter()
-        .filter(|part| !part.is_empty())
-        .collect::<Vec<_>>()
-        .join("/")
+    parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("/")
 }
 
 fn list(platforms: &[String]) -> String {
@@ -255,12 +217,7 @@ fn list(platforms: &[String]) -> String {
         return String::new();
     }
     let more = if platforms.len() > SHOWN { ", …" } else { "" };
-    let shown = platforms
-        .iter()
-        .take(SHOWN)
-        .cloned()
-        .collect::<Vec<_>>()
-        .join(", ");
+    let shown = platforms.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(", ");
     format!(" (it has {shown}{more})")
 }
 

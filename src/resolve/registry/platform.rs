@@ -37,10 +37,7 @@ pub(crate) fn candidates<'a>(
         })
         .collect();
     found.sort_by_key(|(rank, _)| *rank);
-    found
-        .into_iter()
-        .map(|(_, descriptor)| descriptor)
-        .collect()
+    found.into_iter().map(|(_, descriptor)| descriptor).collect()
 }
 
 /// Whether an image of platform `found` runs where `wanted` is.
@@ -50,10 +47,7 @@ pub(crate) fn accepts(wanted: &Platform, found: &DescribedPlatform) -> bool {
 
 /// Attestations stand in an index as manifests of the platform `unknown/unknown`.
 fn is_attestation(descriptor: &Descriptor) -> bool {
-    descriptor
-        .annotations
-        .get(REFERENCE_TYPE)
-        .is_some_and(|kind| kind == ATTESTATION_MANIFEST)
+    descriptor.annotations.get(REFERENCE_TYPE).is_some_and(|kind| kind == ATTESTATION_MANIFEST)
         || descriptor
             .platform
             .as_ref()
@@ -76,9 +70,7 @@ fn acceptable(wanted: &Platform) -> Vec<Platform> {
     match wanted.architecture.as_str() {
         "amd64" => {
             let version = version(&wanted.variant).unwrap_or(1);
-            let lower = (1..version)
-                .rev()
-                .map(|version| of("amd64", format!("v{version}")));
+            let lower = (1..version).rev().map(|version| of("amd64", format!("v{version}")));
             let mut order = vec![wanted.clone()];
             order.extend(lower);
             order.push(of("386", String::new()));
@@ -87,11 +79,7 @@ fn acceptable(wanted: &Platform) -> Vec<Platform> {
         "arm" => {
             let lower = version(&wanted.variant).unwrap_or(0);
             let mut order = vec![wanted.clone()];
-            order.extend(
-                (5..lower)
-                    .rev()
-                    .map(|version| of("arm", format!("v{version}"))),
-            );
+            order.extend((5..lower).rev().map(|version| of("arm", format!("v{version}"))));
             order
         }
         "arm64" => {
@@ -106,11 +94,7 @@ fn acceptable(wanted: &Platform) -> Vec<Platform> {
                     minor => of("arm64", format!("v{major}.{minor}")),
                 })
                 .collect();
-            order.extend(
-                (5..=8)
-                    .rev()
-                    .map(|version| of("arm", format!("v{version}"))),
-            );
+            order.extend((5..=8).rev().map(|version| of("arm", format!("v{version}"))));
             order
         }
         _ => vec![wanted],
@@ -119,11 +103,7 @@ fn acceptable(wanted: &Platform) -> Vec<Platform> {
 
 /// The levels of the 64-bit Arm architecture that run on `variant`: major version, highest minor.
 fn arm64_levels(variant: &str) -> Option<Vec<(u32, u32)>> {
-    let text = if variant.is_empty() {
-        "8"
-    } else {
-        variant.strip_prefix('v')?
-    };
+    let text = if variant.is_empty() { "8" } else { variant.strip_prefix('v')? };
     let (major, minor) = match text.split_once('.') {
         Some((major, minor)) => (major.parse().ok()?, minor.parse().ok()?),
         None => (text.parse::<u32>().ok()?, 0u32),
@@ -137,11 +117,7 @@ fn arm64_levels(variant: &str) -> Option<Vec<(u32, u32)>> {
 
 /// The number of `v7`.
 fn version(variant: &str) -> Option<u32> {
-    variant
-        .strip_prefix('v')?
-        .parse()
-        .ok()
-        .filter(|version| *version <= 64)
+    variant.strip_prefix('v')?.parse().ok().filter(|version| *version <= 64)
 }
 
 /// containerd's `platforms.Normalize`.
@@ -166,18 +142,10 @@ fn normalize(os: &str, architecture: &str, variant: &str) -> Platform {
         ("arm", "8") => ("arm", "v8"),
         (other, variant) => {
             let (architecture, variant) = (other.to_owned(), variant.to_owned());
-            return Platform {
-                os,
-                architecture,
-                variant,
-            };
+            return Platform { os, architecture, variant };
         }
     };
-    Platform {
-        os,
-        architecture: architecture.into(),
-        variant: variant.into(),
-    }
+    Platform { os, architecture: architecture.into(), variant: variant.into() }
 }
 
 #[cfg(test)]
@@ -193,12 +161,7 @@ mod tests {
 
     fn descriptor(text: &str) -> Descriptor {
         let (os, architecture, variant) = platform(text);
-        let described = DescribedPlatform {
-            os,
-            architecture,
-            variant,
-            os_features: Vec::new(),
-        };
+        let described = DescribedPlatform { os, architecture, variant, os_features: Vec::new() };
         Descriptor {
             media_type: OCI_MANIFEST.into(),
             digest: text.into(),
@@ -212,16 +175,8 @@ mod tests {
     #[test]
     fn the_best_of_an_index_comes_first() {
         let cases: &[(&str, &[&str], &[&str])] = &[
-            (
-                "linux/amd64",
-                &["linux/arm64", "linux/amd64"],
-                &["linux/amd64"],
-            ),
-            (
-                "linux/amd64",
-                &["linux/386", "linux/amd64"],
-                &["linux/amd64", "linux/386"],
-            ),
+            ("linux/amd64", &["linux/arm64", "linux/amd64"], &["linux/amd64"]),
+            ("linux/amd64", &["linux/386", "linux/amd64"], &["linux/amd64", "linux/386"]),
             (
                 "linux/amd64/v3",
                 &["linux/amd64", "linux/amd64/v2"],
@@ -229,33 +184,17 @@ mod tests {
             ),
             ("linux/amd64", &["linux/amd64/v2"], &[]),
             ("linux/arm64", &["linux/arm64/v8"], &["linux/arm64/v8"]),
-            (
-                "linux/arm64/v8",
-                &["linux/arm64", "linux/arm/v7"],
-                &["linux/arm64", "linux/arm/v7"],
-            ),
-            (
-                "linux/arm64",
-                &["linux/arm/v6", "linux/arm/v7"],
-                &["linux/arm/v7", "linux/arm/v6"],
-            ),
+            ("linux/arm64/v8", &["linux/arm64", "linux/arm/v7"], &["linux/arm64", "linux/arm/v7"]),
+            ("linux/arm64", &["linux/arm/v6", "linux/arm/v7"], &["linux/arm/v7", "linux/arm/v6"]),
             (
                 "linux/arm64/v9",
                 &["linux/arm64/v8.6", "linux/arm64/v8.5", "linux/arm64"],
                 &["linux/arm64/v8.5", "linux/arm64"],
             ),
             ("linux/arm64", &["linux/arm64/v9"], &[]),
-            (
-                "linux/arm/v7",
-                &["linux/arm/v6", "linux/arm"],
-                &["linux/arm", "linux/arm/v6"],
-            ),
+            ("linux/arm/v7", &["linux/arm/v6", "linux/arm"], &["linux/arm", "linux/arm/v6"]),
             ("linux/arm/v6", &["linux/arm/v7"], &[]),
-            (
-                "linux/s390x",
-                &["linux/s390x", "linux/ppc64le"],
-                &["linux/s390x"],
-            ),
+            ("linux/s390x", &["linux/s390x", "linux/ppc64le"], &["linux/s390x"]),
             ("windows/amd64", &["linux/amd64"], &[]),
             ("linux/amd64", &["", "linux/amd64"], &["linux/amd64", ""]),
             ("linux/aarch64", &["Linux/ARM64"], &["Linux/ARM64"]),
@@ -263,11 +202,7 @@ mod tests {
         ];
         for (wanted, index, expected) in cases {
             let (os, architecture, variant) = platform(wanted);
-            let wanted = Platform {
-                os,
-                architecture,
-                variant,
-            };
+            let wanted = Platform { os, architecture, variant };
             let index: Vec<Descriptor> = index.iter().map(|text| descriptor(text)).collect();
             let found: Vec<&str> = candidates(&index, &wanted, Nesting::Follow)
                 .iter()

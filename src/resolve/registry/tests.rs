@@ -14,18 +14,9 @@ use crate::resolve::testing::{Asked, Reply, Server, Store, options};
 use crate::resolve::{Network, Options};
 use crate::source::SourceOp;
 
-const CONFIG: ImageRequest = ImageRequest {
-    config: true,
-    attestations: false,
-};
-const CHAIN: ImageRequest = ImageRequest {
-    config: false,
-    attestations: true,
-};
-const DIGEST: ImageRequest = ImageRequest {
-    config: false,
-    attestations: false,
-};
+const CONFIG: ImageRequest = ImageRequest { config: true, attestations: false };
+const CHAIN: ImageRequest = ImageRequest { config: false, attestations: true };
+const DIGEST: ImageRequest = ImageRequest { config: false, attestations: false };
 const TAG: &str = "/v2/acme/app/manifests/1";
 
 fn network(docker_config: &str, change: impl FnOnce(&mut Options)) -> (Network, TempDir) {
@@ -51,10 +42,7 @@ async fn ask(
     image: ImageRequest,
 ) -> Result<ImageMeta, ResolveError> {
     let request = request(host, ":1", image);
-    network
-        .resolve(&request)
-        .await
-        .map(|meta| meta.image.unwrap())
+    network.resolve(&request).await.map(|meta| meta.image.unwrap())
 }
 
 /// Asks a registry that plays `reply` for `image`; its answer, or the exact error.
@@ -74,11 +62,7 @@ where
 /// An image of one platform, under the tag 1.
 fn plain(store: &mut Store) -> Value {
     let config = store.blob(OCI_CONFIG, br#"{"os":"linux","architecture":"amd64"}"#);
-    store.document(
-        OCI_MANIFEST,
-        Some("1"),
-        &json!({"config": config, "layers": []}),
-    )
+    store.document(OCI_MANIFEST, Some("1"), &json!({"config": config, "layers": []}))
 }
 
 /// An index with an attested image for linux/amd64, under the tag 1.
@@ -86,14 +70,8 @@ fn attested(store: &mut Store, index_type: &str) -> AttestationChain {
     let image = plain(store);
     let statement = |predicate: &str| format!("{{\"predicateType\":\"{predicate}\"}}");
     let mut layers = Vec::new();
-    for predicate in [
-        "https://spdx.dev/Document",
-        "https://slsa.dev/provenance/v1",
-    ] {
-        let mut layer = store.blob(
-            "application/vnd.in-toto+json",
-            statement(predicate).as_bytes(),
-        );
+    for predicate in ["https://spdx.dev/Document", "https://slsa.dev/provenance/v1"] {
+        let mut layer = store.blob("application/vnd.in-toto+json", statement(predicate).as_bytes());
         layer["annotations"] = json!({"in-toto.io/predicate-type": predicate});
         layers.push(layer);
     }
@@ -132,20 +110,11 @@ async fn a_plain_image_has_digest_config_and_an_empty_chain() {
     let manifest = plain(&mut store)["digest"].as_str().unwrap().to_owned();
     let server = Server::start(serving(store)).await;
     let (network, _folder) = network("{}", |_| {});
-    let both = ImageRequest {
-        config: true,
-        attestations: true,
-    };
+    let both = ImageRequest { config: true, attestations: true };
     let meta = ask(&network, &server.host, both).await.unwrap();
     assert_eq!(meta.digest.as_ref(), Some(&manifest));
-    assert_eq!(
-        &*meta.config.unwrap(),
-        br#"{"os":"linux","architecture":"amd64"}"#
-    );
-    let expected = AttestationChain {
-        image_manifest: manifest,
-        ..AttestationChain::default()
-    };
+    assert_eq!(&*meta.config.unwrap(), br#"{"os":"linux","architecture":"amd64"}"#);
+    let expected = AttestationChain { image_manifest: manifest, ..AttestationChain::default() };
     assert_eq!(meta.attestations, Some(expected));
     // What was fetched once is not fetched again, for a smaller question neither.
     let before = server.log();
@@ -159,26 +128,14 @@ async fn a_chain_leads_from_the_index_to_provenance() {
     let expected = attested(&mut store, OCI_INDEX);
     let server = Server::start(serving(store)).await;
     let (network, _folder) = network("{}", |_| {});
-    let chain = ask(&network, &server.host, CHAIN)
-        .await
-        .unwrap()
-        .attestations
-        .unwrap();
+    let chain = ask(&network, &server.host, CHAIN).await.unwrap().attestations.unwrap();
     let mut blobs: Vec<&String> = expected.blobs.keys().collect();
     blobs.extend([&expected.root, &expected.attestation_manifest]);
     blobs.sort();
     assert_eq!(chain.blobs.keys().collect::<Vec<_>>(), blobs);
     assert_eq!(
-        (
-            &chain.root,
-            &chain.image_manifest,
-            &chain.attestation_manifest
-        ),
-        (
-            &expected.root,
-            &expected.image_manifest,
-            &expected.attestation_manifest
-        )
+        (&chain.root, &chain.image_manifest, &chain.attestation_manifest),
+        (&expected.root, &expected.image_manifest, &expected.attestation_manifest)
     );
     let provenance = &chain.blobs[expected.blobs.keys().next().unwrap()];
     assert_eq!(
@@ -201,18 +158,8 @@ async fn a_docker_manifest_list_has_no_chain() {
     let image_manifest = attested(&mut store, DOCKER_LIST).image_manifest;
     let server = Server::start(serving(store)).await;
     let (network, _folder) = network("{}", |_| {});
-    let chain = ask(&network, &server.host, CHAIN)
-        .await
-        .unwrap()
-        .attestations
-        .unwrap();
-    assert_eq!(
-        chain,
-        AttestationChain {
-            image_manifest,
-            ..AttestationChain::default()
-        }
-    );
+    let chain = ask(&network, &server.host, CHAIN).await.unwrap().attestations.unwrap();
+    assert_eq!(chain, AttestationChain { image_manifest, ..AttestationChain::default() });
 }
 
 #[tokio::test]
@@ -242,15 +189,8 @@ async fn a_bundle_is_preferred_among_signatures() {
         store.0.insert(path, Reply::ok(OCI_INDEX, list));
         let server = Server::start(serving(store)).await;
         let (network, _folder) = network("{}", |_| {});
-        let chain = ask(&network, &server.host, CHAIN)
-            .await
-            .unwrap()
-            .attestations
-            .unwrap();
-        assert_eq!(
-            chain.signature_manifests,
-            [bundle["digest"].as_str().unwrap()]
-        );
+        let chain = ask(&network, &server.host, CHAIN).await.unwrap().attestations.unwrap();
+        assert_eq!(chain.signature_manifests, [bundle["digest"].as_str().unwrap()]);
         assert!(chain.blobs.contains_key(layer["digest"].as_str().unwrap()));
     }
 }
@@ -300,18 +240,8 @@ async fn bad_answers_are_errors_that_say_what_to_do() {
         "HOST/acme/app:1: the registry names a token server without HTTPS: http://evil.example/t",
     )
     .await;
-    check(
-        status(500),
-        DIGEST,
-        "HOST/acme/app:1: HOST answered 500 Internal Server Error",
-    )
-    .await;
-    check(
-        status(418),
-        DIGEST,
-        "HOST/acme/app:1: HOST answered 418 I'm a teapot",
-    )
-    .await;
+    check(status(500), DIGEST, "HOST/acme/app:1: HOST answered 500 Internal Server Error").await;
+    check(status(418), DIGEST, "HOST/acme/app:1: HOST answered 418 I'm a teapot").await;
     check(
         |_, _| Reply::status(429).with("Retry-After", "3600"),
         DIGEST,
@@ -350,30 +280,17 @@ async fn bad_answers_are_errors_that_say_what_to_do() {
 
 #[tokio::test]
 async fn nobody_can_make_us_wait_or_read_forever() {
-    check(
-        |_, _| Reply::Endless,
-        DIGEST,
-        "HOST/acme/app:1: larger than the limit of 16384 bytes",
-    )
-    .await;
+    check(|_, _| Reply::Endless, DIGEST, "HOST/acme/app:1: larger than the limit of 16384 bytes")
+        .await;
     check(
         |_, _| Reply::Raw(b"HTTP/1.1 200 OK\r\nContent-Length: 99999999\r\n\r\n".to_vec()),
         DIGEST,
         "HOST/acme/app:1: larger than the limit of 16384 bytes",
     )
     .await;
-    check(
-        |_, _| Reply::Silence,
-        DIGEST,
-        "HOST/acme/app:1: no answer within 0.6 s",
-    )
-    .await;
-    check(
-        |_, _| Reply::Drip,
-        DIGEST,
-        "docker-image://HOST/acme/app:1: no answer within 1.5 s",
-    )
-    .await;
+    check(|_, _| Reply::Silence, DIGEST, "HOST/acme/app:1: no answer within 0.6 s").await;
+    check(|_, _| Reply::Drip, DIGEST, "docker-image://HOST/acme/app:1: no answer within 1.5 s")
+        .await;
     check(
         |_, _| Reply::Raw(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{".to_vec()),
         DIGEST,
@@ -413,20 +330,13 @@ async fn content_is_what_points_to_it() {
     let mut good = Store::default();
     plain(&mut good);
     let path = |store: &Store, kind: &str| {
-        store
-            .0
-            .keys()
-            .find(|path| path.contains(kind))
-            .unwrap()
-            .clone()
+        store.0.keys().find(|path| path.contains(kind)).unwrap().clone()
     };
     let blob = path(&good, "/blobs/");
     let digest = blob.rsplit('/').next().unwrap().to_owned();
 
     let mut store = good.clone();
-    store
-        .0
-        .insert(blob.clone(), Reply::ok("", "{\"os\":\"evil\"}"));
+    store.0.insert(blob.clone(), Reply::ok("", "{\"os\":\"evil\"}"));
     let wrong = format!(
         "HOST/acme/app@{digest}: expected {digest}, got \
          sha256:f65c31926e5a8d16acc29f92b4ea3b3b8ee1f8e3afdf33e2a2bcc2f6ddf3e3c1"
@@ -438,12 +348,7 @@ async fn content_is_what_points_to_it() {
 
     let mut store = good.clone();
     store.0.insert(blob.clone(), Reply::status(404));
-    check(
-        serving(store),
-        CONFIG,
-        &format!("HOST/acme/app@{digest}: not found"),
-    )
-    .await;
+    check(serving(store), CONFIG, &format!("HOST/acme/app@{digest}: not found")).await;
 
     let cases = [
         (
@@ -467,11 +372,7 @@ async fn content_is_what_points_to_it() {
     ];
     for (config, expected) in cases {
         let mut store = good.clone();
-        store.document(
-            OCI_MANIFEST,
-            Some("1"),
-            &json!({"config": config, "layers": []}),
-        );
+        store.document(OCI_MANIFEST, Some("1"), &json!({"config": config, "layers": []}));
         check(serving(store), CONFIG, &expected).await;
     }
 
@@ -528,11 +429,7 @@ async fn a_manifest_without_platform_is_judged_by_its_config() {
         store.document(OCI_INDEX, Some("1"), &json!({"manifests": [image]}));
         let server = Server::start(serving(store)).await;
         let (network, _folder) = network("{}", |_| {});
-        assert_eq!(
-            ask(&network, &server.host, CONFIG).await.is_ok(),
-            found,
-            "{architecture}"
-        );
+        assert_eq!(ask(&network, &server.host, CONFIG).await.is_ok(), found, "{architecture}");
     }
 }
 
@@ -549,11 +446,7 @@ async fn a_busy_registry_is_asked_again_but_not_forever() {
             .await;
             let (network, _folder) = network("{}", |_| {});
             let found = ask(&network, &server.host, DIGEST).await;
-            assert_eq!(
-                found.map(|_| ()).map_err(|_| ()),
-                expected,
-                "{status} {failures}"
-            );
+            assert_eq!(found.map(|_| ()).map_err(|_| ()), expected, "{status} {failures}");
             assert_eq!(server.log().len(), 3);
         }
     }
@@ -563,10 +456,7 @@ async fn a_busy_registry_is_asked_again_but_not_forever() {
 fn guarded(store: Store) -> impl Fn(&Asked, usize) -> Reply + Send + Sync + 'static {
     move |asked, _| {
         let host = &asked.headers["host"];
-        let authorization = asked
-            .headers
-            .get("authorization")
-            .map_or("", String::as_str);
+        let authorization = asked.headers.get("authorization").map_or("", String::as_str);
         if asked.target.starts_with("/token") {
             let identity =
                 asked.method == "POST" && asked.body.contains("refresh_token=id%2Ftoken");
@@ -597,15 +487,9 @@ async fn tokens_are_asked_for_with_docker_s_credentials() {
             r#"{"auths":{"https://HOST/v1/":{"username":"user","password":"pass"}}}"#,
             Ok("GET /token?service=svc&scope=repository%3Aacme%2Fapp%3Apull"),
         ),
-        (
-            r#"{"auths":{"HOST":{"identitytoken":"id/token"}}}"#,
-            Ok("POST /token"),
-        ),
+        (r#"{"auths":{"HOST":{"identitytoken":"id/token"}}}"#, Ok("POST /token")),
         (r#"{"auths":{"HOST":{"auth":"d3Jvbmc6cGFzcw=="}}}"#, refused),
-        (
-            r#"{"auths":{"other.example":{"auth":"dXNlcjpwYXNz"}}}"#,
-            refused,
-        ),
+        (r#"{"auths":{"other.example":{"auth":"dXNlcjpwYXNz"}}}"#, refused),
         ("{}", refused),
         (
             r#"{"auths":{"HOST":{"auth":"%%%"}}}"#,
@@ -652,10 +536,7 @@ async fn a_token_that_is_refused_is_not_asked_for_forever() {
     .await;
     let (network, _folder) = network("{}", |_| {});
     let error = ask(&network, &server.host, DIGEST).await.unwrap_err();
-    assert!(
-        matches!(error, ResolveError::Unauthorized { .. }),
-        "{error}"
-    );
+    assert!(matches!(error, ResolveError::Unauthorized { .. }), "{error}");
     assert_eq!(server.log().len(), 3);
 }
 
@@ -666,18 +547,12 @@ async fn strange_token_answers_are_errors() {
             Reply::ok("", "[]"),
             "the token server's answer is not JSON: invalid length 0, expected struct TokenAnswer with 2 elements at line 1 column 2",
         ),
-        (
-            Reply::ok("", "{}"),
-            "the token server's answer holds no usable token",
-        ),
+        (Reply::ok("", "{}"), "the token server's answer holds no usable token"),
         (
             Reply::ok("", "{\"token\":\"a\\r\\nX-Evil: 1\"}"),
             "the token server's answer holds no usable token",
         ),
-        (
-            Reply::status(302).with("Location", "https://evil.example/"),
-            "",
-        ),
+        (Reply::status(302).with("Location", "https://evil.example/"), ""),
     ];
     for (reply, expected) in cases {
         let reply = reply.clone();
@@ -690,10 +565,7 @@ async fn strange_token_answers_are_errors() {
         })
         .await;
         let (network, _folder) = network("{}", |_| {});
-        let error = ask(&network, &server.host, DIGEST)
-            .await
-            .unwrap_err()
-            .to_string();
+        let error = ask(&network, &server.host, DIGEST).await.unwrap_err().to_string();
         assert!(error.contains(expected), "{error}");
     }
 }
@@ -721,11 +593,8 @@ async fn credentials_never_reach_where_a_redirect_leads() {
     ask(&network, &server.host, CONFIG).await.unwrap();
     assert_eq!(cdn.asked().len(), 1);
     assert!(!cdn.asked()[0].headers.contains_key("authorization"));
-    let sent = server
-        .asked()
-        .iter()
-        .filter(|asked| asked.headers.contains_key("authorization"))
-        .count();
+    let sent =
+        server.asked().iter().filter(|asked| asked.headers.contains_key("authorization")).count();
     assert_eq!(sent, 3, "token server, manifest and blob");
 }
 
@@ -753,17 +622,7 @@ async fn a_mirror_comes_first_and_the_registry_after_it() {
         });
         ask(&network, &server.host, DIGEST).await.unwrap();
         let ns = server.host.replace(':', "%3A");
-        assert_eq!(
-            mirror.log(),
-            [format!("GET /v2/cache/acme/app/manifests/1?ns={ns}")]
-        );
-        assert_eq!(
-            server.log(),
-            if works {
-                vec![]
-            } else {
-                vec![format!("GET {TAG}")]
-            }
-        );
+        assert_eq!(mirror.log(), [format!("GET /v2/cache/acme/app/manifests/1?ns={ns}")]);
+        assert_eq!(server.log(), if works { vec![] } else { vec![format!("GET {TAG}")] });
     }
 }

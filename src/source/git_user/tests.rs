@@ -6,19 +6,10 @@ use crate::source::Source;
 /// Identifier and attributes, but for `git.fullurl`, as `name=value`.
 fn check(text: &str, identifier: &str, full_url: &str, attrs: &[&str]) {
     let source = parse_git_user(text).unwrap_or_else(|error| panic!("{text}: {error}"));
-    let mut op = source
-        .unwrap_or_else(|| panic!("{text}: no git source"))
-        .to_op();
-    assert_eq!(
-        op.attrs.remove("git.fullurl").as_deref(),
-        Some(full_url),
-        "{text}"
-    );
-    let rest: Vec<String> = op
-        .attrs
-        .iter()
-        .map(|(name, value)| format!("{name}={value}"))
-        .collect();
+    let mut op = source.unwrap_or_else(|| panic!("{text}: no git source")).to_op();
+    assert_eq!(op.attrs.remove("git.fullurl").as_deref(), Some(full_url), "{text}");
+    let rest: Vec<String> =
+        op.attrs.iter().map(|(name, value)| format!("{name}={value}")).collect();
     assert_eq!(
         (op.identifier.as_str(), rest),
         (identifier, attrs.iter().map(|it| (*it).into()).collect())
@@ -29,49 +20,19 @@ fn check(text: &str, identifier: &str, full_url: &str, attrs: &[&str]) {
 fn makes_the_source_that_the_frontend_makes() {
     const URL: &str = "https://github.com/a/b.git";
     check(URL, "git://github.com/a/b.git", URL, &[]);
-    check(
-        &format!("{URL}#main:sub"),
-        "git://github.com/a/b.git#main:sub",
-        URL,
-        &[],
-    );
-    check(
-        &format!("{URL}#:sub"),
-        "git://github.com/a/b.git#:sub",
-        URL,
-        &[],
-    );
-    check(
-        "github.com/a/b",
-        "git://github.com/a/b",
-        "https://github.com/a/b",
-        &[],
-    );
+    check(&format!("{URL}#main:sub"), "git://github.com/a/b.git#main:sub", URL, &[]);
+    check(&format!("{URL}#:sub"), "git://github.com/a/b.git#:sub", URL, &[]);
+    check("github.com/a/b", "git://github.com/a/b", "https://github.com/a/b", &[]);
     check(
         "git@github.com:a/b.git#v1",
         "git://github.com/a/b.git#v1",
         "git@github.com:a/b.git",
         &[],
     );
-    check(
-        "git@h.x:a?branch=x",
-        "git://h.x/a#refs/heads/x",
-        "git@h.x:a",
-        &[],
-    );
-    check(
-        "ssh://git@h.x:22//a/",
-        "git://h.x:22/a",
-        "ssh://git@h.x:22//a/",
-        &[],
-    );
+    check("git@h.x:a?branch=x", "git://h.x/a#refs/heads/x", "git@h.x:a", &[]);
+    check("ssh://git@h.x:22//a/", "git://h.x:22/a", "ssh://git@h.x:22//a/", &[]);
     check("git://h.x/a", "git://h.x/a", "git://h.x/a", &[]);
-    check(
-        "http://h.x/a.git?ref=v1&subdir=/d/",
-        "git://h.x/a.git#v1:d",
-        "http://h.x/a.git",
-        &[],
-    );
+    check("http://h.x/a.git?ref=v1&subdir=/d/", "git://h.x/a.git#v1:d", "http://h.x/a.git", &[]);
     let attrs = [
         "git.checksum=ab12",
         "git.fetchbycommit=true",
@@ -81,12 +42,7 @@ fn makes_the_source_that_the_frontend_makes() {
     ];
     let query =
         "tag=v1&commit=ab12&checksum=ab12&keep-git-dir&submodules=0&mtime=commit&fetch-by-commit=T";
-    check(
-        &format!("{URL}?{query}"),
-        "git://github.com/a/b.git#refs/tags/v1",
-        URL,
-        &attrs,
-    );
+    check(&format!("{URL}?{query}"), "git://github.com/a/b.git#refs/tags/v1", URL, &attrs);
     check(
         &format!("{URL}?ref=x&submodules=true&keep-git-dir=false#x"),
         "git://github.com/a/b.git#x",
@@ -137,42 +93,21 @@ fn refuses_queries_that_buildkit_refuses() {
     check("ref=", "parameter `ref` has no value");
     check("tag", "parameter `tag` has no value");
     check("ref=a&ref=a", "parameter `ref` is given more than once");
-    check(
-        "ref=a#b",
-        "two different values for the reference: `b` and `a`",
-    );
-    check(
-        "ref=a&tag=a",
-        "two different values for the reference: `a` and `refs/tags/a`",
-    );
+    check("ref=a#b", "two different values for the reference: `b` and `a`");
+    check("ref=a&tag=a", "two different values for the reference: `a` and `refs/tags/a`");
     check(
         "tag=a&branch=a",
         "two different values for the reference: `refs/tags/a` and `refs/heads/a`",
     );
-    check(
-        "subdir=a#:b",
-        "two different values for the subdirectory: `b` and `a`",
-    );
-    check(
-        "commit=ab&checksum=cd",
-        "two different values for the checksum: `cd` and `ab`",
-    );
-    check(
-        "submodules=yes",
-        "parameter `submodules` has the value `yes`; expected true or false",
-    );
-    check(
-        "mtime=now",
-        "parameter `mtime` has the value `now`; expected checkout or commit",
-    );
+    check("subdir=a#:b", "two different values for the subdirectory: `b` and `a`");
+    check("commit=ab&checksum=cd", "two different values for the checksum: `cd` and `ab`");
+    check("submodules=yes", "parameter `submodules` has the value `yes`; expected true or false");
+    check("mtime=now", "parameter `mtime` has the value `now`; expected checkout or commit");
     check(
         "ref=a;b",
         "`ref=a;b` has a `;` or a broken percent-escape; expected name=value pairs with & between",
     );
-    check(
-        "ref=-x",
-        "its reference begins with `-`, and could be taken for an option",
-    );
+    check("ref=-x", "its reference begins with `-`, and could be taken for an option");
     check(
         "ref=a:b",
         "its reference `a:b` has `:`, which git takes for a pattern or an expression; \

@@ -10,15 +10,10 @@ use super::super::proto::control;
 fn services_are_called_by_their_names() {
     let methods = |generated: &str| -> BTreeSet<String> {
         let path = regex::Regex::new(r#""(/[a-zA-Z0-9.]+/[a-zA-Z]+)""#).unwrap();
-        path.captures_iter(generated)
-            .map(|found| found[1].to_owned())
-            .collect()
+        path.captures_iter(generated).map(|found| found[1].to_owned()).collect()
     };
     let of = |service: &str, names: &[&str]| -> BTreeSet<String> {
-        names
-            .iter()
-            .map(|name| format!("/{service}/{name}"))
-            .collect()
+        names.iter().map(|name| format!("/{service}/{name}")).collect()
     };
     macro_rules! generated {
         ($package:literal) => {
@@ -36,28 +31,16 @@ fn services_are_called_by_their_names() {
     let control = "DiskUsage Prune Solve Status Session ListWorkers Info ListenBuildHistory \
                    UpdateBuildHistory";
     let control: Vec<_> = control.split_whitespace().collect();
-    assert_eq!(
-        generated!("moby.buildkit.v1"),
-        of("moby.buildkit.v1.Control", &control)
-    );
+    assert_eq!(generated!("moby.buildkit.v1"), of("moby.buildkit.v1.Control", &control));
     assert_eq!(
         generated!("moby.buildkit.v1.sourcepolicy.policysession"),
-        of(
-            "moby.buildkit.v1.sourcepolicy.policysession.PolicyVerifier",
-            &["CheckPolicy"]
-        )
+        of("moby.buildkit.v1.sourcepolicy.policysession.PolicyVerifier", &["CheckPolicy"])
     );
-    assert_eq!(
-        generated!("grpc.health.v1"),
-        of("grpc.health.v1.Health", &["Check", "Watch"])
-    );
+    assert_eq!(generated!("grpc.health.v1"), of("grpc.health.v1.Health", &["Check", "Watch"]));
 }
 
 #[test]
 fn the_session_of_a_solve_is_field_15() {
-    let solve = control::SolveRequest {
-        source_policy_session: "s".into(),
-        ..Default::default()
-    };
+    let solve = control::SolveRequest { source_policy_session: "s".into(), ..Default::default() };
     assert_eq!(solve.encode_to_vec(), [15 << 3 | 2, 1, b's']);
 }

@@ -16,38 +16,19 @@ fn check_loads(definition: &pb::Definition, wanted: &[&str]) {
         .sources
         .iter()
         .map(|vertex| {
-            let platform = vertex
-                .platform
-                .as_ref()
-                .map_or("-", |p| p.architecture.as_str());
-            format!(
-                "{} {platform} {}",
-                vertex.source.identifier,
-                show(&vertex.lines)
-            )
+            let platform = vertex.platform.as_ref().map_or("-", |p| p.architecture.as_str());
+            format!("{} {platform} {}", vertex.source.identifier, show(&vertex.lines))
         })
-        .chain(
-            loads
-                .builds
-                .iter()
-                .map(|vertex| format!("build {}", show(&vertex.lines))),
-        )
+        .chain(loads.builds.iter().map(|vertex| format!("build {}", show(&vertex.lines))))
         .collect();
     assert_eq!(got, wanted.iter().map(|&line| line.to_owned()).collect());
 }
 
 fn show(lines: &[errdefs::Source]) -> String {
     let show = |source: &errdefs::Source| {
-        let lines: Vec<_> = source
-            .ranges
-            .iter()
-            .map(|range| range.start.unwrap().line.to_string())
-            .collect();
-        format!(
-            "{}:{}",
-            source.info.as_ref().unwrap().filename,
-            lines.join(",")
-        )
+        let lines: Vec<_> =
+            source.ranges.iter().map(|range| range.start.unwrap().line.to_string()).collect();
+        format!("{}:{}", source.info.as_ref().unwrap().filename, lines.join(","))
     };
     lines.iter().map(show).collect::<Vec<_>>().join(" ")
 }
@@ -76,52 +57,25 @@ impl Graph {
         use sha2::Digest as _;
         let inputs = inputs
             .iter()
-            .map(|&place| pb::Input {
-                digest: self.digests[place].clone(),
-                index: 0,
-            })
+            .map(|&place| pb::Input { digest: self.digests[place].clone(), index: 0 })
             .collect();
-        let op = pb::Op {
-            inputs,
-            op,
-            ..Default::default()
-        }
-        .encode_to_vec();
+        let op = pb::Op { inputs, op, ..Default::default() }.encode_to_vec();
         let digest = format!("sha256:{}", hex::encode(sha2::Sha256::digest(&op)));
         let source = self.definition.source.get_or_insert_with(|| pb::Source {
-            infos: vec![pb::SourceInfo {
-                filename: "f".into(),
-                ..Default::default()
-            }],
+            infos: vec![pb::SourceInfo { filename: "f".into(), ..Default::default() }],
             ..Default::default()
         });
         let start = Some(pb::Position { line, character: 0 });
-        let ranges = if line > 0 {
-            vec![pb::Range { start, end: start }]
-        } else {
-            Vec::new()
-        };
-        let location = pb::Location {
-            source_index: 0,
-            ranges,
-        };
-        source.locations.insert(
-            digest.clone(),
-            pb::Locations {
-                locations: vec![location],
-            },
-        );
+        let ranges = if line > 0 { vec![pb::Range { start, end: start }] } else { Vec::new() };
+        let location = pb::Location { source_index: 0, ranges };
+        source.locations.insert(digest.clone(), pb::Locations { locations: vec![location] });
         self.definition.def.push(op.into());
         self.digests.push(digest);
         self
     }
 
     fn load(self, identifier: &str, line: i32) -> Self {
-        self.op(
-            &[],
-            line,
-            Some(pb::op::Op::Source(source(identifier, &[]).into())),
-        )
+        self.op(&[], line, Some(pb::op::Op::Source(source(identifier, &[]).into())))
     }
 
     fn exec(self, inputs: &[usize], line: i32) -> Self {
@@ -135,11 +89,7 @@ impl Graph {
 
 #[test]
 fn a_source_without_lines_has_those_of_its_nearest_consumer() {
-    let nearest = Graph::default()
-        .load("a://", 0)
-        .exec(&[0], 0)
-        .exec(&[1], 5)
-        .exec(&[0, 2], 9);
+    let nearest = Graph::default().load("a://", 0).exec(&[0], 0).exec(&[1], 5).exec(&[0, 2], 9);
     check_loads(&nearest.result(3), &["a:// - f:9"]);
     let own = Graph::default().load("a://", 2).exec(&[0], 7);
     check_loads(&own.result(1), &["a:// - f:2"]);
@@ -147,10 +97,7 @@ fn a_source_without_lines_has_those_of_its_nearest_consumer() {
     check_loads(&far.result(2), &["a:// - f:5"]);
     let nowhere = Graph::default().load("a://", 0).exec(&[0], 0);
     check_loads(&nowhere.result(1), &["a:// - "]);
-    let unreachable = Graph::default()
-        .load("a://", 0)
-        .load("b://", 1)
-        .exec(&[1], 2);
+    let unreachable = Graph::default().load("a://", 0).load("b://", 1).exec(&[1], 2);
     check_loads(&unreachable.result(2), &["a:// - ", "b:// - f:1"]);
     check_loads(&pb::Definition::default(), &[]);
 }
@@ -158,15 +105,9 @@ fn a_source_without_lines_has_those_of_its_nearest_consumer() {
 #[test]
 fn build_ops_are_looked_into_and_reported() {
     let inner = Graph::default().load("inner://", 3).result(0);
-    let build = pb::op::Op::Build(pb::BuildOp {
-        def: Some(inner),
-        ..Default::default()
-    });
+    let build = pb::op::Op::Build(pb::BuildOp { def: Some(inner), ..Default::default() });
     let outer = Graph::default().load("llb://", 0).op(&[0], 4, Some(build));
-    check_loads(
-        &outer.result(1),
-        &["llb:// - f:4", "inner:// - f:3", "build f:4"],
-    );
+    check_loads(&outer.result(1), &["llb:// - f:4", "inner:// - f:3", "build f:4"]);
 }
 
 #[test]
@@ -185,10 +126,7 @@ fn definitions_that_cannot_be_judged_are_refused() {
     };
     let unknown = Graph::default().op(&[], 0, None);
     let digest = unknown.digests[0].clone();
-    check(
-        &unknown.result(0),
-        &format!("LLB: op {digest} is of an unknown kind"),
-    );
+    check(&unknown.result(0), &format!("LLB: op {digest} is of an unknown kind"));
 
     for index in [-1, 1, i32::MAX] {
         let graph = Graph::default().load("a://", 1);
@@ -207,35 +145,21 @@ fn definitions_that_cannot_be_judged_are_refused() {
         ..Default::default()
     };
     windows.platform.as_mut().unwrap().os_version = "10.0".into();
-    let definition = pb::Definition {
-        def: vec![windows.encode_to_vec().into()],
-        ..Default::default()
-    };
+    let definition =
+        pb::Definition { def: vec![windows.encode_to_vec().into()], ..Default::default() };
     check(
         &definition,
         "LLB: source `https://example.com/tool.tgz`: platform: OSVersion `10.0` is not supported",
     );
 
-    let malformed = pb::Definition {
-        def: vec![Bytes::from_static(b"\x0a")],
-        ..Default::default()
-    };
-    assert!(matches!(
-        Loads::of(&malformed),
-        Err(LlbError::Op { index: 0, .. })
-    ));
+    let malformed = pb::Definition { def: vec![Bytes::from_static(b"\x0a")], ..Default::default() };
+    assert!(matches!(Loads::of(&malformed), Err(LlbError::Op { index: 0, .. })));
 
-    let many = pb::Definition {
-        def: vec![Bytes::new(); MAX_OPS + 1],
-        ..Default::default()
-    };
+    let many = pb::Definition { def: vec![Bytes::new(); MAX_OPS + 1], ..Default::default() };
     check(&many, "LLB: more than 65536 ops");
 
     let nest = |inner| {
-        let build = pb::op::Op::Build(pb::BuildOp {
-            def: Some(inner),
-            ..Default::default()
-        });
+        let build = pb::op::Op::Build(pb::BuildOp { def: Some(inner), ..Default::default() });
         Graph::default().op(&[], 0, Some(build)).result(0)
     };
     let deep = (1..MAX_DEPTH).fold(pb::Definition::default(), |inner, _| nest(inner));

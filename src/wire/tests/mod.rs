@@ -17,9 +17,7 @@ static GOLDEN: LazyLock<Value> =
     LazyLock::new(|| serde_json::from_str(include_str!("golden.json")).unwrap());
 
 fn golden(name: &str) -> Bytes {
-    let hex = GOLDEN[name]
-        .as_str()
-        .unwrap_or_else(|| panic!("no golden {name}"));
+    let hex = GOLDEN[name].as_str().unwrap_or_else(|| panic!("no golden {name}"));
     hex::decode(hex).unwrap().into()
 }
 
@@ -28,23 +26,14 @@ fn digest(of: char) -> String {
 }
 
 fn source(identifier: &str, attrs: &[(&str, &str)]) -> SourceOp {
-    let attrs = attrs
-        .iter()
-        .map(|&(k, v)| (k.to_owned(), v.to_owned()))
-        .collect();
-    SourceOp {
-        identifier: identifier.to_owned(),
-        attrs,
-    }
+    let attrs = attrs.iter().map(|&(k, v)| (k.to_owned(), v.to_owned())).collect();
+    SourceOp { identifier: identifier.to_owned(), attrs }
 }
 
 fn alpine() -> SourceOp {
     source(
         "docker-image://docker.io/library/alpine:3.20",
-        &[
-            ("image.resolvemode", "pull"),
-            ("image.recordtype", "regular"),
-        ],
+        &[("image.resolvemode", "pull"), ("image.recordtype", "regular")],
     )
 }
 

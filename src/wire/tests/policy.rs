@@ -26,34 +26,18 @@ fn check_question(name: &str, source: SourceOp, platform: Option<Platform>, meta
 #[test]
 fn questions_read_as_go_writes_them() {
     let blob = |media_type: &str, annotations: &[(&str, &str)], data: &'static str| {
-        let annotations = annotations
-            .iter()
-            .map(|&(k, v)| (k.to_owned(), v.to_owned()))
-            .collect();
-        AttestationBlob {
-            media_type: media_type.to_owned(),
-            annotations,
-            data: data.into(),
-        }
+        let annotations = annotations.iter().map(|&(k, v)| (k.to_owned(), v.to_owned())).collect();
+        AttestationBlob { media_type: media_type.to_owned(), annotations, data: data.into() }
     };
-    let predicate = [(
-        "in-toto.io/predicate-type",
-        "https://slsa.dev/provenance/v1",
-    )];
+    let predicate = [("in-toto.io/predicate-type", "https://slsa.dev/provenance/v1")];
     let chain = AttestationChain {
         root: digest('1'),
         image_manifest: "sha256:44".into(),
         attestation_manifest: digest('2'),
         signature_manifests: vec!["sha256:55".into()],
         blobs: BTreeMap::from([
-            (
-                digest('2'),
-                blob("application/vnd.oci.image.manifest.v1+json", &[], "{}"),
-            ),
-            (
-                digest('3'),
-                blob("application/vnd.in-toto+json", &predicate, "null"),
-            ),
+            (digest('2'), blob("application/vnd.oci.image.manifest.v1+json", &[], "{}")),
+            (digest('3'), blob("application/vnd.in-toto+json", &predicate, "null")),
         ]),
     };
     let image = ImageMeta {
@@ -65,22 +49,11 @@ fn questions_read_as_go_writes_them() {
         "check_image",
         alpine(),
         Some(Platform::default()),
-        SourceMeta {
-            image: Some(image),
-            ..Default::default()
-        },
+        SourceMeta { image: Some(image), ..Default::default() },
     );
-    let windows = Platform {
-        os: "windows".into(),
-        architecture: "amd64".into(),
-        variant: String::new(),
-    };
-    check_question(
-        "check_windows",
-        alpine(),
-        Some(windows),
-        SourceMeta::default(),
-    );
+    let windows =
+        Platform { os: "windows".into(), architecture: "amd64".into(), variant: String::new() };
+    check_question("check_windows", alpine(), Some(windows), SourceMeta::default());
     let git = GitMeta {
         checksum: "aa11".into(),
         reference: "refs/tags/v0.34.2".into(),
@@ -92,10 +65,7 @@ fn questions_read_as_go_writes_them() {
         "check_git",
         buildkit(),
         None,
-        SourceMeta {
-            git: Some(git),
-            ..Default::default()
-        },
+        SourceMeta { git: Some(git), ..Default::default() },
     );
     let http = HttpMeta {
         checksum: "sha256:66".into(),
@@ -109,17 +79,11 @@ fn questions_read_as_go_writes_them() {
         "check_http",
         tool(),
         None,
-        SourceMeta {
-            http: Some(http),
-            ..Default::default()
-        },
+        SourceMeta { http: Some(http), ..Default::default() },
     );
 
     let caps = Question::decode(golden("check_image")).unwrap().caps;
-    assert_eq!(
-        caps,
-        BTreeMap::from([("a".to_owned(), true), ("b".to_owned(), false)])
-    );
+    assert_eq!(caps, BTreeMap::from([("a".to_owned(), true), ("b".to_owned(), false)]));
 }
 
 fn check_malformed(change: impl FnOnce(&mut policysession::CheckPolicyRequest), wanted: &str) {
@@ -141,10 +105,7 @@ fn questions_that_contradict_themselves_are_refused() {
     }
     let prefix = "policy question: what is told of the source does not hold: attestation chain:";
     let (two, three) = (digest('2'), digest('3'));
-    check_malformed(
-        |wire| wire.source = None,
-        "policy question: no source is named",
-    );
+    check_malformed(|wire| wire.source = None, "policy question: no source is named");
     check_malformed(
         |wire| wire.source.as_mut().unwrap().source = None,
         "policy question: what is told of the source does not hold: metadata: the source is missing",
@@ -170,10 +131,8 @@ fn questions_that_contradict_themselves_are_refused() {
     }
     check_malformed(
         |wire| {
-            let response = gateway::ChecksumResponse {
-                digest: String::new(),
-                suffix: Bytes::new(),
-            };
+            let response =
+                gateway::ChecksumResponse { digest: String::new(), suffix: Bytes::new() };
             let http = gateway::ResolveSourceHttpResponse {
                 checksum_response: Some(response),
                 ..Default::default()
@@ -198,10 +157,7 @@ fn bytes_that_are_no_message_are_refused() {
         invalid_utf8,
     ] {
         let error = Question::decode(bytes).unwrap_err();
-        assert!(
-            matches!(error, QuestionError::Decode(_)),
-            "{bytes:x?}: {error}"
-        );
+        assert!(matches!(error, QuestionError::Decode(_)), "{bytes:x?}: {error}");
         assert!(Loads::decode(bytes).is_err(), "{bytes:x?}");
     }
     for name in ["check_image", "check_git", "check_http"] {
@@ -215,22 +171,13 @@ fn bytes_that_are_no_message_are_refused() {
 
 fn check_request(name: &str, request: MetaRequest, read_back: &MetaRequest) {
     let wire = gateway::ResolveSourceMetaRequest::from(request);
-    assert_eq!(
-        hex::encode(wire.encode_to_vec()),
-        hex::encode(golden(name)),
-        "{name}"
-    );
+    assert_eq!(hex::encode(wire.encode_to_vec()), hex::encode(golden(name)), "{name}");
     assert_eq!(MetaRequest::try_from(wire).unwrap(), *read_back, "{name}");
 }
 
 #[test]
 fn requests_are_written_as_go_reads_them() {
-    let image = |config, attestations| {
-        Some(ImageRequest {
-            config,
-            attestations,
-        })
-    };
+    let image = |config, attestations| Some(ImageRequest { config, attestations });
     let chain = MetaRequest {
         source: alpine(),
         platform: Some(Platform::default()),
@@ -238,15 +185,9 @@ fn requests_are_written_as_go_reads_them() {
         ..Default::default()
     };
     check_request("request_image", chain.clone(), &chain);
-    let digest_only = MetaRequest {
-        source: alpine(),
-        image: image(false, false),
-        ..Default::default()
-    };
-    let with_config = MetaRequest {
-        image: image(true, false),
-        ..digest_only.clone()
-    };
+    let digest_only =
+        MetaRequest { source: alpine(), image: image(false, false), ..Default::default() };
+    let with_config = MetaRequest { image: image(true, false), ..digest_only.clone() };
     check_request("request_digest", digest_only, &with_config);
     let git = MetaRequest {
         source: buildkit(),
@@ -260,9 +201,7 @@ fn requests_are_written_as_go_reads_them() {
     };
     let http = MetaRequest {
         source: tool(),
-        http: Some(HttpRequest {
-            checksum: Some(checksum),
-        }),
+        http: Some(HttpRequest { checksum: Some(checksum) }),
         ..Default::default()
     };
     check_request("request_http", http.clone(), &http);
@@ -270,23 +209,14 @@ fn requests_are_written_as_go_reads_them() {
 
 #[test]
 fn an_unknown_algorithm_is_refused() {
-    let wire = gateway::ChecksumRequest {
-        algo: 3,
-        suffix: Bytes::new(),
-    };
-    assert_eq!(
-        ChecksumRequest::try_from(wire),
-        Err(MetaError::Algorithm(3))
-    );
+    let wire = gateway::ChecksumRequest { algo: 3, suffix: Bytes::new() };
+    assert_eq!(ChecksumRequest::try_from(wire), Err(MetaError::Algorithm(3)));
 }
 
 #[test]
 fn a_question_is_asked_back_word_for_word() {
     let question = Question::decode(golden("check_windows")).unwrap();
-    let image = Some(ImageRequest {
-        config: true,
-        attestations: false,
-    });
+    let image = Some(ImageRequest { config: true, attestations: false });
     let request = MetaRequest {
         source: question.source.clone(),
         platform: question.platform.clone(),
@@ -294,15 +224,9 @@ fn a_question_is_asked_back_word_for_word() {
         ..Default::default()
     };
     let reply = question.ask(request.clone()).unwrap();
-    assert_eq!(
-        hex::encode(reply.encode_to_vec()),
-        hex::encode(golden("response_ask_windows"))
-    );
+    assert_eq!(hex::encode(reply.encode_to_vec()), hex::encode(golden("response_ask_windows")));
 
-    let material = MetaRequest {
-        source: tool(),
-        ..request
-    };
+    let material = MetaRequest { source: tool(), ..request };
     assert_eq!(
         question.ask(material).unwrap_err().to_string(),
         "policy question about `docker-image://docker.io/library/alpine:3.20`: \
@@ -314,21 +238,14 @@ fn a_question_is_asked_back_word_for_word() {
 fn answers_are_written_as_go_reads_them() {
     let mut pinned = alpine();
     pinned.identifier = format!("{}@{}", pinned.identifier, digest('1'));
-    let messages = vec![
-        "not from our registry".to_owned(),
-        "pin <it> & come back".to_owned(),
-    ];
+    let messages = vec!["not from our registry".to_owned(), "pin <it> & come back".to_owned()];
     for (name, answer) in [
         ("response_allow", Answer::Allow),
         ("response_deny", Answer::Deny { messages }),
         ("response_convert", Answer::Convert(pinned)),
     ] {
         let wire = policysession::CheckPolicyResponse::from(answer.clone());
-        assert_eq!(
-            hex::encode(wire.encode_to_vec()),
-            hex::encode(golden(name)),
-            "{name}"
-        );
+        assert_eq!(hex::encode(wire.encode_to_vec()), hex::encode(golden(name)), "{name}");
         let decision = policysession::DecisionResponse::from(answer.clone());
         assert_eq!(Answer::try_from(decision), Ok(answer), "{name}");
     }
@@ -346,25 +263,15 @@ fn decisions_that_are_none_are_refused() {
         (
             Allow.into(),
             Some(update.clone()),
-            AnswerError::StrayUpdate {
-                action: "ALLOW",
-                identifier: identifier(),
-            },
+            AnswerError::StrayUpdate { action: "ALLOW", identifier: identifier() },
         ),
         (
             Deny.into(),
             Some(update),
-            AnswerError::StrayUpdate {
-                action: "DENY",
-                identifier: identifier(),
-            },
+            AnswerError::StrayUpdate { action: "DENY", identifier: identifier() },
         ),
     ] {
-        let wire = policysession::DecisionResponse {
-            action,
-            deny_messages: Vec::new(),
-            update,
-        };
+        let wire = policysession::DecisionResponse { action, deny_messages: Vec::new(), update };
         assert_eq!(Answer::try_from(wire), Err(wanted));
     }
 }

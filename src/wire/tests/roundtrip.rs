@@ -36,42 +36,27 @@ fn any_source() -> impl Strategy<Value = SourceOp> {
 }
 
 fn any_chain() -> impl Strategy<Value = AttestationChain> {
-    let blob =
-        (text(), texts(), content()).prop_map(|(media_type, annotations, data)| AttestationBlob {
-            media_type,
-            annotations,
-            data,
-        });
+    let blob = (text(), texts(), content()).prop_map(|(media_type, annotations, data)| {
+        AttestationBlob { media_type, annotations, data }
+    });
     let blobs = prop::collection::btree_map(text(), blob, 0..3);
-    (
-        text(),
-        text(),
-        text(),
-        prop::collection::vec(text(), 0..3),
-        blobs,
+    (text(), text(), text(), prop::collection::vec(text(), 0..3), blobs).prop_map(
+        |(root, image_manifest, attestation_manifest, signature_manifests, blobs)| {
+            AttestationChain {
+                root,
+                image_manifest,
+                attestation_manifest,
+                signature_manifests,
+                blobs,
+            }
+        },
     )
-        .prop_map(
-            |(root, image_manifest, attestation_manifest, signature_manifests, blobs)| {
-                AttestationChain {
-                    root,
-                    image_manifest,
-                    attestation_manifest,
-                    signature_manifests,
-                    blobs,
-                }
-            },
-        )
 }
 
 fn any_meta() -> impl Strategy<Value = SourceMeta> {
     let digest = prop::option::of("sha256:[0-9a-f]{4}");
-    let image = (digest, some_content(), prop::option::of(any_chain())).prop_map(
-        |(digest, config, attestations)| ImageMeta {
-            digest,
-            config,
-            attestations,
-        },
-    );
+    let image = (digest, some_content(), prop::option::of(any_chain()))
+        .prop_map(|(digest, config, attestations)| ImageMeta { digest, config, attestations });
     let git = (text(), text(), text(), some_content(), some_content()).prop_map(
         |(checksum, reference, commit_checksum, commit_object, tag_object)| GitMeta {
             checksum,
@@ -90,11 +75,7 @@ fn any_meta() -> impl Strategy<Value = SourceMeta> {
             checksum_response,
         },
     );
-    (
-        prop::option::of(image),
-        prop::option::of(git),
-        prop::option::of(http),
-    )
+    (prop::option::of(image), prop::option::of(git), prop::option::of(http))
         .prop_map(|(image, git, http)| SourceMeta { image, git, http })
 }
 

@@ -11,11 +11,7 @@ use super::GOLDEN;
 fn messages_are_quoted_as_go_quotes_them() {
     let messages: Vec<[String; 2]> = serde_json::from_value(GOLDEN["messages"].clone()).unwrap();
     for [identifier, wanted] in messages {
-        assert_eq!(
-            status::denial_message(&identifier),
-            wanted,
-            "{identifier:?}"
-        );
+        assert_eq!(status::denial_message(&identifier), wanted, "{identifier:?}");
     }
 }
 
@@ -29,43 +25,23 @@ fn a_denial_carries_its_reasons_and_lines() {
             definition: None,
             language: "Dockerfile".into(),
         }),
-        ranges: vec![pb::Range {
-            start: position(2, 0),
-            end: position(2, 15),
-        }],
+        ranges: vec![pb::Range { start: position(2, 0), end: position(2, 15) }],
     };
-    let messages = [
-        "not from our registry".to_owned(),
-        "pin <it> & come back".to_owned(),
-    ];
+    let messages = ["not from our registry".to_owned(), "pin <it> & come back".to_owned()];
     let denial = status::denial("http://x", &messages, &[lines]);
     assert_eq!(denial.code(), tonic::Code::Unknown);
-    assert_eq!(
-        denial.message(),
-        r#"source "http://x" not allowed by policy: action DENY"#
-    );
+    assert_eq!(denial.message(), r#"source "http://x" not allowed by policy: action DENY"#);
 
     let details: Vec<(String, Value)> = status::details(&denial)
         .unwrap()
         .into_iter()
-        .map(|detail| {
-            (
-                detail.type_url,
-                serde_json::from_slice(&detail.value).unwrap(),
-            )
-        })
+        .map(|detail| (detail.type_url, serde_json::from_slice(&detail.value).unwrap()))
         .collect();
     assert_eq!(
         details,
         [
-            (
-                status::DECISION_TYPE.to_owned(),
-                GOLDEN["detail_decision"].clone()
-            ),
-            (
-                status::SOURCE_TYPE.to_owned(),
-                GOLDEN["detail_source"].clone()
-            ),
+            (status::DECISION_TYPE.to_owned(), GOLDEN["detail_decision"].clone()),
+            (status::SOURCE_TYPE.to_owned(), GOLDEN["detail_source"].clone()),
         ]
     );
 }

@@ -16,15 +16,8 @@ pub(super) fn text(spec: Spec, value: f64, verb: char) -> Option<Result<String, 
         'b' | 'x' | 'X' => return Some(Err(unprintable_float())),
         _ => return None,
     };
-    let text = if spec.sharp {
-        sharp(spec, text, verb)
-    } else {
-        text
-    };
-    Some(Ok(format!(
-        "{}{text}",
-        if value.is_sign_negative() { '-' } else { '+' }
-    )))
+    let text = if spec.sharp { sharp(spec, text, verb) } else { text };
+    Some(Ok(format!("{}{text}", if value.is_sign_negative() { '-' } else { '+' })))
 }
 
 fn unprintable_float() -> Fail {
@@ -53,10 +46,7 @@ fn digits(value: f64, precision: Option<usize>) -> (String, i32) {
     };
     let (digits, exponent) = text.split_once('e').unwrap_or((&text, "0"));
     let zeros = precision.map_or(0, |precision| precision.saturating_sub(ALL_DIGITS));
-    (
-        digits.replace('.', "") + &"0".repeat(zeros),
-        exponent.parse().unwrap_or(0),
-    )
+    (digits.replace('.', "") + &"0".repeat(zeros), exponent.parse().unwrap_or(0))
 }
 
 fn scientific(value: f64, precision: Option<usize>, e: char) -> String {
@@ -68,10 +58,7 @@ fn written(digits: &str, exponent: i32, e: char) -> String {
     let (first, rest) = digits.split_at(1.min(digits.len()));
     let point = if rest.is_empty() { "" } else { "." };
     let sign = if exponent < 0 { '-' } else { '+' };
-    format!(
-        "{first}{point}{rest}{e}{sign}{:02}",
-        exponent.unsigned_abs()
-    )
+    format!("{first}{point}{rest}{e}{sign}{:02}", exponent.unsigned_abs())
 }
 
 /// `%g`: the exponent decides between the two forms, and trailing zeros are left away.
@@ -86,11 +73,7 @@ fn general(value: f64, precision: Option<usize>, e: char) -> String {
         Some(wanted) => {
             let count = kept.len() as i32;
             let wanted = wanted as i32;
-            if wanted > count && count >= point {
-                count
-            } else {
-                wanted
-            }
+            if wanted > count && count >= point { count } else { wanted }
         }
     };
     if exponent < -4 || exponent >= threshold {
@@ -115,20 +98,14 @@ fn positional(digits: &str, point: i32) -> String {
 /// The `#` flag: always a point, and for `%g` the trailing zeros as well.
 fn sharp(spec: Spec, text: String, verb: char) -> String {
     let (mut number, tail) = match text.find(['e', 'E']) {
-        Some(at) => (
-            text.get(..at).unwrap_or_default().to_owned(),
-            text.get(at..),
-        ),
+        Some(at) => (text.get(..at).unwrap_or_default().to_owned(), text.get(at..)),
         None => (text.clone(), None),
     };
     let mut missing = match verb {
         'v' | 'g' | 'G' => spec.precision.map_or(6, |precision| precision as i64),
         _ => 0,
     };
-    let significant = number
-        .chars()
-        .filter(char::is_ascii_digit)
-        .skip_while(|c| *c == '0');
+    let significant = number.chars().filter(char::is_ascii_digit).skip_while(|c| *c == '0');
     missing -= significant.count() as i64;
     if !number.contains('.') {
         if number == "0" {

@@ -99,14 +99,8 @@ pub(super) fn sprintf(args: &[Value]) -> Outcome {
     let (format, values) = (string(args, 0)?, array(args, 1)?);
     let _ = arg(args, 1)?;
     let args = values.iter().map(Arg::of).collect::<Result<Vec<_>, _>>()?;
-    let mut printer = Printer {
-        format,
-        args: &args,
-        at: 0,
-        next: 0,
-        reordered: false,
-        good_index: true,
-    };
+    let mut printer =
+        Printer { format, args: &args, at: 0, next: 0, reordered: false, good_index: true };
     let mut out = Out(String::new());
     printer.print(&mut out)?;
     Ok(Value::from(out.0))
@@ -314,9 +308,5 @@ fn bracket(text: &str) -> (Option<usize>, usize, bool) {
 /// What Go prints from its own memory layout, and we cannot.
 pub(super) fn unprintable() -> Fail {
     let what = "this verb for an integer of more than 64 bits";
-    BuiltinError::Unsupported {
-        function: "sprintf",
-        what,
-    }
-    .into()
+    BuiltinError::Unsupported { function: "sprintf", what }.into()
 }

@@ -38,9 +38,7 @@ pub(super) fn pad(out: &mut Out, spec: Spec, text: &str) -> Result<(), Fail> {
 }
 
 fn truncated(spec: Spec, text: &str) -> &str {
-    let end = spec
-        .precision
-        .and_then(|precision| text.char_indices().nth(precision));
+    let end = spec.precision.and_then(|precision| text.char_indices().nth(precision));
     end.and_then(|(end, _)| text.get(..end)).unwrap_or(text)
 }
 
@@ -66,15 +64,7 @@ fn quoted(out: &mut Out, spec: Spec, value: &str) -> Result<(), Fail> {
         return pad(out, spec, &format!("`{value}`"));
     }
     let mut text = String::new();
-    quote(
-        &mut text,
-        value,
-        if spec.plus {
-            Printable::Ascii
-        } else {
-            Printable::Unicode
-        },
-    );
+    quote(&mut text, value, if spec.plus { Printable::Ascii } else { Printable::Unicode });
     pad(out, spec, &text)
 }
 
@@ -91,11 +81,7 @@ fn hexadecimal(out: &mut Out, spec: Spec, value: &str, upper: bool) -> Result<()
             text.push_str(if at > 0 { " " } else { "" });
             text.push_str(prefix);
         }
-        let digits = if upper {
-            format!("{byte:02X}")
-        } else {
-            format!("{byte:02x}")
-        };
+        let digits = if upper { format!("{byte:02X}") } else { format!("{byte:02x}") };
         text.push_str(&digits);
     }
     pad(out, spec, &text)
@@ -123,17 +109,13 @@ fn based(out: &mut Out, mut spec: Spec, int: i64, (verb, base): (char, u32)) -> 
             return out.fill(' ', spec.width.unwrap_or(0));
         }
         Some(precision) => precision,
-        None if spec.zero && !spec.minus => spec
-            .width
-            .map_or(0, |width| width.saturating_sub(usize::from(signed))),
+        None if spec.zero && !spec.minus => {
+            spec.width.map_or(0, |width| width.saturating_sub(usize::from(signed)))
+        }
         None => 0,
     };
     let magnitude = BigInt::from(int.unsigned_abs()).to_str_radix(base);
-    let magnitude = if verb == 'X' {
-        magnitude.to_ascii_uppercase()
-    } else {
-        magnitude
-    };
+    let magnitude = if verb == 'X' { magnitude.to_ascii_uppercase() } else { magnitude };
     let mut number = Out(String::new());
     number.push(if int < 0 { "-" } else { sign(spec) })?;
     number.push(if verb == 'O' { "0o" } else { "" })?;
@@ -160,37 +142,24 @@ fn sign(spec: Spec) -> &'static str {
 }
 
 fn character(int: i64) -> char {
-    u32::try_from(int)
-        .ok()
-        .and_then(char::from_u32)
-        .unwrap_or(char::REPLACEMENT_CHARACTER)
+    u32::try_from(int).ok().and_then(char::from_u32).unwrap_or(char::REPLACEMENT_CHARACTER)
 }
 
 fn quoted_character(out: &mut Out, spec: Spec, c: char) -> Result<(), Fail> {
     let mut text = String::from("'");
-    let printable = if spec.plus {
-        Printable::Ascii
-    } else {
-        Printable::Unicode
-    };
+    let printable = if spec.plus { Printable::Ascii } else { Printable::Unicode };
     quote_char(&mut text, c, '\'', printable);
     text.push('\'');
     pad(out, spec, &text)
 }
 
 fn code_point(out: &mut Out, mut spec: Spec, int: i64) -> Result<(), Fail> {
-    let digits = spec
-        .precision
-        .filter(|precision| *precision > 4)
-        .unwrap_or(4);
+    let digits = spec.precision.filter(|precision| *precision > 4).unwrap_or(4);
     let hexadecimal = format!("{int:X}");
     let mut text = Out(String::from("U+"));
     text.fill('0', digits.saturating_sub(hexadecimal.len()))?;
     text.push(&hexadecimal)?;
-    let shown = u32::try_from(int)
-        .ok()
-        .and_then(char::from_u32)
-        .filter(|c| is_printable(*c));
+    let shown = u32::try_from(int).ok().and_then(char::from_u32).filter(|c| is_printable(*c));
     if let (true, Some(c)) = (spec.sharp, shown) {
         text.push(&format!(" '{c}'"))?;
     }
@@ -207,16 +176,8 @@ fn big_integer(out: &mut Out, spec: Spec, big: &BigInt, verb: char) -> Result<()
         'x' | 'X' => 16,
         _ => return out.push(&format!("%!{verb}(big.Int={big})")),
     };
-    let spec = Spec {
-        sharp: spec.sharp || spec.sharp_v,
-        plus: spec.plus || spec.plus_v,
-        ..spec
-    };
-    let sign = if big.sign() == Sign::Minus {
-        "-"
-    } else {
-        sign(spec)
-    };
+    let spec = Spec { sharp: spec.sharp || spec.sharp_v, plus: spec.plus || spec.plus_v, ..spec };
+    let sign = if big.sign() == Sign::Minus { "-" } else { sign(spec) };
     let prefix = match (verb, spec.sharp) {
         ('O', _) => "0o",
         ('b', true) => "0b",
@@ -226,22 +187,14 @@ fn big_integer(out: &mut Out, spec: Spec, big: &BigInt, verb: char) -> Result<()
         _ => "",
     };
     let digits = BigInt::from(big.magnitude().clone()).to_str_radix(base);
-    let digits = if verb == 'X' {
-        digits.to_ascii_uppercase()
-    } else {
-        digits
-    };
+    let digits = if verb == 'X' { digits.to_ascii_uppercase() } else { digits };
     let mut zeros = spec.precision.unwrap_or(0).saturating_sub(digits.len());
     let length = sign.len() + prefix.len() + zeros + digits.len();
     let missing = spec.width.unwrap_or(0).saturating_sub(length);
     let (mut left, mut right) = (0, 0);
     match spec {
         Spec { minus: true, .. } => right = missing,
-        Spec {
-            zero: true,
-            precision: None,
-            ..
-        } => zeros = missing,
+        Spec { zero: true, precision: None, .. } => zeros = missing,
         _ => left = missing,
     }
     out.fill(' ', left)?;
