@@ -91,7 +91,6 @@ pub(super) enum Output {
 pub(super) struct RuleInfo {
     /// Name as rules write it below their package.
     pub name: String,
-    pub package: String,
     pub position: Position,
     /// Statements of each clause, in source order.
     pub clauses: Vec<Vec<StatementId>>,

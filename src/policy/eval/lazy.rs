@@ -38,11 +38,6 @@ pub(in crate::policy) struct Reads {
 }
 
 impl Reads {
-    /// Whether everything that was read was known.
-    pub fn is_empty(&self) -> bool {
-        self.unresolved.is_empty() && self.unverifiable.is_none()
-    }
-
     fn note(&mut self, node: usize, fields: FieldSet) {
         match self.unresolved.iter_mut().find(|(known, _)| *known == node) {
             Some((_, known)) => *known = known.union(fields),

@@ -217,7 +217,6 @@ impl Lowerer<'_> {
         let info = self.program.rules.len();
         self.program.rules.push(RuleInfo {
             name: head.name(),
-            package: self.unit.package.join("."),
             position: self.unit.file.position(span),
             clauses,
             internal: self.unit.internal,

@@ -41,11 +41,6 @@ impl Scopes {
         self.bound = mark.bound;
     }
 
-    /// Closes scopes opened since, but keeps what was bound.
-    pub fn close_names(&mut self, mark: &Mark) {
-        self.open.truncate(mark.depth);
-    }
-
     /// The slots bound since `mark`.
     pub fn bound_since(&self, mark: &Mark) -> Vec<Slot> {
         self.bound.difference(&mark.bound).copied().collect()
