@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use super::document::{Blob, Env, Http, Image, Input, Local, OciLayout};
 use super::error::InputError;
 use super::material::{self, MaterialSource};
-use super::provenance::{self, MAX_MATERIALS, Material, Statement};
+use super::provenance::{self, MAX_MATERIALS, Statement};
 use super::{Field, FieldSet, config, git};
 use crate::meta::{AttestationChain, HttpMeta, ImageMeta, Known, NodePath};
 use crate::source::{HttpSource, ImageSource, Platform, Source, SourceOp};
@@ -40,9 +40,8 @@ pub struct Node<'a> {
     pub source: Cow<'a, Source>,
     /// The platform it is loaded for.
     pub platform: Cow<'a, Platform>,
-    /// Its materials, in the order of `input.image.provenance.materials`; `None` for one that is no
-    /// source.
-    pub children: Vec<Option<Node<'static>>>,
+    /// Its materials, in the order of `input.image.provenance.materials`.
+    pub children: Vec<Node<'static>>,
 }
 
 impl Node<'_> {
@@ -51,7 +50,7 @@ impl Node<'_> {
         let Some((first, rest)) = path.split_first() else {
             return Some(self);
         };
-        self.children.get(*first)?.as_ref()?.at(rest)
+        self.children.get(*first)?.at(rest)
     }
 }
 
@@ -211,60 +210,54 @@ impl Builder<'_> {
         statement: Statement,
         platform: &Platform,
         input: &mut Input,
-    ) -> Result<Vec<Option<Node<'static>>>, InputError> {
+    ) -> Result<Vec<Node<'static>>, InputError> {
         let mut provenance = statement.provenance;
-        let mut nodes = Vec::with_capacity(statement.materials.len());
+        let mut children = Vec::with_capacity(statement.materials.len());
         self.materials += statement.materials.len();
         if self.materials > MAX_MATERIALS {
             return Err(InputError::TooManyMaterials { limit: MAX_MATERIALS });
         }
         for (index, material) in statement.materials.into_iter().enumerate() {
-            self.path.push(index);
+            // As in Docker's engine, `materials` holds only what is a source. What is none stays
+            // visible beside it.
+            let source = match material::resolve(&material) {
+                Ok(source) => source,
+                Err(error) => {
+                    let reason = format!("material {index}, `{}`: {error}", material.uri);
+                    let path = self.path.clone();
+                    self.notes.push(Note { path, field: Field::ImageProvenance, reason });
+                    provenance.unsupported_materials.push(material.uri);
+                    continue;
+                }
+            };
+            self.path.push(children.len());
             if self.path.len() > MAX_DEPTH {
                 return Err(InputError::Depth { limit: MAX_DEPTH });
             }
-            let (child, node) = self.material(&material, platform, index)?;
+            let (child, node) = self.material(material.uri, source, platform)?;
             self.path.pop();
             provenance.materials.push(child);
-            if node.is_none() {
-                provenance.unsupported_materials.push(material.uri);
-            }
-            nodes.push(node);
+            children.push(node);
         }
         if let Some(image) = &mut input.image {
             image.provenance = Some(provenance);
         }
-        Ok(nodes)
+        Ok(children)
     }
 
     fn material(
         &mut self,
-        material: &Material,
+        uri: String,
+        MaterialSource { op, source, platform: own }: MaterialSource,
         platform: &Platform,
-        index: usize,
-    ) -> Result<(Input, Option<Node<'static>>), InputError> {
-        let MaterialSource { op, source, platform: own } = match material::resolve(material) {
-            Ok(source) => source,
-            Err(error) => {
-                let reason = format!("material {index}, `{}`: {error}", material.uri);
-                let mut path = self.path.clone();
-                path.pop();
-                self.notes.push(Note { path, field: Field::ImageProvenance, reason });
-                return Ok((Input { env: self.env(), ..Input::default() }, None));
-            }
-        };
+    ) -> Result<(Input, Node<'static>), InputError> {
         let node = Node {
             op: Cow::Owned(op),
             source: Cow::Owned(source),
             platform: Cow::Owned(own.unwrap_or_else(|| platform.clone())),
             children: Vec::new(),
         };
-        match self.node(node) {
-            Ok((input, node)) => Ok((input, Some(node))),
-            Err(source) => {
-                Err(InputError::Material { uri: material.uri.clone(), source: Box::new(source) })
-            }
-        }
+        self.node(node).map_err(|source| InputError::Material { uri, source: Box::new(source) })
     }
 }
 

@@ -270,10 +270,10 @@ fn materials_are_inputs_of_their_own() {
     let root = built_of(&[
         "pkg:docker/ghcr.io%2Facme%2Fbase@1?platform=linux%2Farm64",
         "https://github.com/acme/app.git#refs/heads/main",
-        "git@github.com:acme/lib.git#v1:dir",
-        "https://dl.example.com/x.tgz",
         "https://dl.example.com/ok/../x.tgz",
+        "git@github.com:acme/lib.git#v1:dir",
         "pkg:oci/x@1",
+        "https://dl.example.com/x.tgz",
     ]);
     let known = Known { root, materials: [(vec![0], built_of(&["pkg:docker/a"]))].into() };
     let source = op("docker-image://app", &[]);
@@ -289,7 +289,7 @@ fn materials_are_inputs_of_their_own() {
     assert_eq!(materials[1]["git"]["branch"], "main");
     assert_eq!(materials[1]["git"]["remote"], "https://github.com/acme/app.git");
     assert_eq!(materials[3]["http"]["host"], "dl.example.com");
-    assert_eq!(materials[4], json!({"env": {"depth": 1}}));
+    assert_eq!(materials.as_array().map(Vec::len), Some(4));
     let unsupported = json!(["https://dl.example.com/ok/../x.tgz", "pkg:oci/x@1"]);
     assert_eq!(provenance["unsupportedMaterials"], unsupported);
     assert_eq!(document.notes.len(), 2);

@@ -85,31 +85,7 @@ pub(super) fn without_os_version(wire: &pb::Platform) -> Result<Platform, Platfo
             return Err(PlatformError::Malformed { field, value: value.clone() });
         }
     }
-    Ok(normalised(os, architecture, variant))
-}
-
-/// As containerd's `platforms.Normalize`, once the parts are known to be names.
-fn normalised(os: &str, architecture: &str, variant: &str) -> Platform {
-    let os = match os.to_ascii_lowercase() {
-        os if os == "macos" => "darwin".to_owned(),
-        os => os,
-    };
-    let variant = variant.to_ascii_lowercase();
-    let architecture = architecture.to_ascii_lowercase();
-    let (architecture, variant) = match (architecture.as_str(), variant.as_str()) {
-        ("i386", _) => ("386", ""),
-        ("x86_64" | "x86-64" | "amd64", "v1") => ("amd64", ""),
-        ("x86_64" | "x86-64" | "amd64", variant) => ("amd64", variant),
-        ("aarch64" | "arm64", "8" | "v8" | "v8.0") => ("arm64", ""),
-        ("aarch64" | "arm64", "9" | "9.0" | "v9.0") => ("arm64", "v9"),
-        ("aarch64" | "arm64", variant) => ("arm64", variant),
-        ("armhf", _) | ("arm", "" | "7") => ("arm", "v7"),
-        ("armel", _) | ("arm", "6") => ("arm", "v6"),
-        ("arm", "5") => ("arm", "v5"),
-        ("arm", "8") => ("arm", "v8"),
-        other => other,
-    };
-    Platform { os, architecture: architecture.to_owned(), variant: variant.to_owned() }
+    Ok(Platform::from_parts(os, architecture, variant))
 }
 
 #[cfg(test)]

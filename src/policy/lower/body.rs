@@ -173,21 +173,20 @@ impl Lowerer<'_> {
                 Ok(())
             }
             Literal::Every { key, value, domain, query, .. } => {
-                self.every(key.as_ref(), value, domain, query, steps)
+                let domain = self.term(domain, steps)?;
+                let domain = self.hold(domain, steps);
+                self.every((key.as_ref(), value), domain, query, steps)
             }
         }
     }
 
     fn every(
         &mut self,
-        key: Option<&Span>,
-        value: &Span,
-        domain: &Expr,
+        (key, value): (Option<&Span>, &Span),
+        domain: Term,
         query: &Query,
         steps: &mut Vec<Step>,
     ) -> Result<()> {
-        let domain = self.term(domain, steps)?;
-        let domain = self.hold(domain, steps);
         let mark = self.scopes.mark();
         self.scopes.declare(
             key.into_iter()
