@@ -1,8 +1,60 @@
 //! The command line: flags → options → core → print. One file a command.
+//!
+//! Standard output has the answer and nothing else; what went wrong, notes and progress go to
+//! standard error. It decides nothing.
+
+mod build;
+mod check;
+mod dockerfile;
+mod finding;
+mod flags;
+mod hint;
+mod judge;
+mod output;
+mod policies;
 
 use std::process::ExitCode;
 
+use clap::{Parser, Subcommand};
+
+/// The code of a command that could not decide, or was used wrongly.
+const UNDECIDED: u8 = 2;
+
+/// Decides, before anything is fetched, whether a build may use each of its sources.
+#[derive(Debug, Parser)]
+#[command(name = "buildgate", version, about, propagate_version = true, after_help = EXAMPLES)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Judge every source that a build of a Dockerfile would load
+    Check(check::Flags),
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  buildgate check .                                 judge ./Dockerfile by ./Dockerfile.rego
+
+Exit codes: 0 allowed or passed, 1 denied or a test failed, 2 could not decide or used wrongly";
+
 /// Runs the command line of this process and gives its exit code.
 pub fn main() -> ExitCode {
-    ExitCode::from(2)
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version are answers; where they cannot be written there is nobody to tell.
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { UNDECIDED } else { 0 });
+        }
+    };
+    let done = match cli.command {
+        Command::Check(flags) => check::run(flags),
+    };
+    ExitCode::from(done.unwrap_or_else(|error| {
+        output::error(&error);
+        UNDECIDED
+    }))
 }
