@@ -361,3 +361,15 @@ fn expected_output_may_leave_out_what_changes() {
     assert!(!matches(&["a", "b"], &["a"]));
     assert!(!matches(&["a", "b"], &["…", "c"]));
 }
+
+#[test]
+fn commands_of_the_readme_exist() {
+    let readme = read("README.md");
+    let rows = readme.lines().filter_map(|line| line.strip_prefix("| `buildgate "));
+    let commands: Vec<&str> = rows.map(first_word).collect();
+    assert!(!commands.is_empty(), "the README lists no command");
+    for command in commands {
+        let ran = Command::new(BUILDGATE).args([command, "--help"]).output().unwrap();
+        assert!(ran.status.success(), "buildgate {command}: {:?}", ran.status);
+    }
+}
