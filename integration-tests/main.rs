@@ -13,6 +13,7 @@
 )]
 
 mod cli;
+mod docs;
 mod peers;
 mod peers_work;
 mod resolvers;
