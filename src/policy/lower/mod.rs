@@ -5,6 +5,7 @@
 //! variables, recursion, rules of one name and different kinds.
 
 mod body;
+mod declare;
 mod graph;
 mod head;
 mod names;
@@ -47,6 +48,7 @@ pub(super) fn compile(units: &[Unit]) -> Result<Program> {
             declare(&mut program, unit, rule)?;
         }
     }
+    graph::refuse_nested(units, &program)?;
     let mut dependencies = vec![BTreeSet::new(); program.groups.len()];
     for unit in units {
         let imports = names::imports(unit)?;
@@ -153,6 +155,17 @@ impl Lowerer<'_> {
                     .chain(std::iter::once(bodies.len()))
                     .collect();
                 if bodies.is_empty() {
+                    if head.args.is_empty()
+                        && head.value.is_none()
+                        && head.member.is_none()
+                        && head.path.len() + head.keys.len() > 1
+                    {
+                        return Err(self.error(
+                            span,
+                            "a rule of a set is written `name contains member`, one of an object \
+                             `name[key] := value`",
+                        ));
+                    }
                     self.spec(id, &head, span, &[])?;
                 }
                 for pair in starts.windows(2) {
@@ -228,11 +241,20 @@ impl Lowerer<'_> {
 
     fn params(&mut self, head: &Head<'_>) -> Result<Vec<super::ir::Pattern>> {
         let mut names = BTreeSet::new();
+        let mut reserved = None;
         for arg in head.args {
             names::variables(arg, &mut |name, span| {
                 names.insert(name.to_owned());
-                let _ = span;
+                if matches!(name, "input" | "data") {
+                    reserved.get_or_insert(span);
+                }
             });
+        }
+        if let Some(span) = reserved {
+            return Err(self.error(
+                span,
+                format!("an argument may not be named `{}`", span.text()),
+            ));
         }
         names.retain(|name| name != "_");
         self.scopes.declare(names);
@@ -261,6 +283,15 @@ impl Lowerer<'_> {
             Key::Const(_) => None,
         });
         let outputs: Vec<&Expr> = keys.chain(head.member).chain(value).collect();
+        if let Some(query) = query {
+            let own = names::declared_by(&query.stmts);
+            if let Some(name) = own.iter().find(|name| self.scopes.find(name).is_some()) {
+                return Err(self.error(
+                    &query.span,
+                    format!("argument `{name}` may not be declared again in the body"),
+                ));
+            }
+        }
         let mark = self.scopes.mark();
         let mut steps = Vec::new();
         self.enter_body(query.map_or(&[][..], |query| &query.stmts), &outputs)?;
