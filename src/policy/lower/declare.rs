@@ -117,6 +117,11 @@ impl Lowerer<'_> {
                 names.see(name);
             }
         });
+        if let How::Declared = how {
+            // `some x, x in xs` takes the members that are their own keys.
+            let mut once = BTreeSet::new();
+            declared.retain(|(name, _)| once.insert(*name));
+        }
         declared.into_iter().try_for_each(|(name, span)| self.declared(name, span, names, how))
     }
 

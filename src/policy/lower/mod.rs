@@ -71,6 +71,7 @@ pub(super) fn compile(units: &[Unit]) -> Result<Program> {
         }
     }
     graph::refuse_cycles(units, &program, &dependencies)?;
+    program.groups.iter_mut().for_each(Group::settle);
     Ok(program)
 }
 
@@ -101,6 +102,7 @@ fn declare(program: &mut Program, unit: &Unit, rule: &AstRule) -> Result<()> {
             kind: head.kind,
             rules: Vec::new(),
             default: None,
+            alike: false,
             default_slots: 0,
             position: unit.file.position(span),
         });
@@ -154,7 +156,7 @@ impl Lowerer<'_> {
                     .filter(|at| *at == 0 || !bodies[*at].is_else)
                     .chain(std::iter::once(bodies.len()))
                     .collect();
-                if bodies.is_empty() {
+                if bodies.iter().all(|body| body.query.stmts.is_empty()) {
                     if head.args.is_empty()
                         && head.value.is_none()
                         && head.member.is_none()
@@ -166,6 +168,8 @@ impl Lowerer<'_> {
                              `name[key] := value`",
                         ));
                     }
+                }
+                if bodies.is_empty() {
                     self.spec(id, &head, span, &[])?;
                 }
                 for pair in starts.windows(2) {
