@@ -9,7 +9,7 @@ use super::error::EvalError;
 pub struct Decision {
     /// Whether the source may be used.
     pub allow: bool,
-    /// The policy's own messages (`deny_msg`), verbatim, sorted, each once.
+    /// The policy's own messages (`deny_msg`), verbatim, sorted.
     pub deny_messages: Vec<String>,
     /// What is said aloud though the source is allowed (`warn_msg`).
     pub warnings: Vec<String>,
@@ -97,7 +97,6 @@ fn messages(field: &str, value: &Value) -> Result<Vec<String>, EvalError> {
         })
         .collect::<Result<Vec<_>, _>>()?;
     messages.sort();
-    messages.dedup();
     messages.truncate(MAX_MESSAGES);
     Ok(messages)
 }

@@ -43,9 +43,20 @@ pub(super) struct Group {
     pub kind: GroupKind,
     pub rules: Vec<Rule>,
     pub default: Option<Term>,
+    /// Whether each body of each rule gives the same constant.
+    pub alike: bool,
     /// Slots that the default's term needs.
     pub default_slots: u32,
     pub position: Position,
+}
+
+impl Group {
+    /// Notes what can be said of all its rules together.
+    pub fn settle(&mut self) {
+        let mut constants = self.rules.iter().flat_map(|rule| &rule.chain).map(Clause::constant);
+        let first = constants.next().flatten();
+        self.alike = first.is_some() && constants.all(|constant| constant == first);
+    }
 }
 
 /// What the rules of a group make together.
@@ -77,6 +88,16 @@ pub(super) struct Clause {
     /// Keys below the group's path, for rules such as `p[k] := v`.
     pub keys: Vec<Term>,
     pub output: Output,
+}
+
+impl Clause {
+    /// The value that it gives whenever it holds, where that is always the same.
+    pub fn constant(&self) -> Option<&Value> {
+        match &self.output {
+            Output::Value(Term::Const(value)) => Some(value),
+            Output::Value(_) | Output::Member(_) => None,
+        }
+    }
 }
 
 /// What a clause that holds adds to its group.

@@ -144,7 +144,8 @@ impl Policy {
             return Err((**error).clone());
         }
         // A value that is known is the same whatever the fields say that were read on the way to it.
-        let settled = matches!(came, Ok(Came::Known(_)));
+        // A digest that may turn out not to be pinned is another matter.
+        let settled = matches!(came, Ok(Came::Known(_))) && !reads.doubtful_pin;
         if !settled && !reads.unresolved.is_empty() {
             let needs = reads
                 .unresolved

@@ -1,6 +1,6 @@
 //! Fields that are not resolved yet.
 //!
-//! An object of the input that lacks such fields carries a mark: a key that no JSON has, with the
+//! An object of the input that lacks such fields carries a mark: a key that no rule can make, with the
 //! number of the node as its value. Whoever asks for a missing member looks for the mark; whoever
 //! looks at an object as a whole (compares, serialises, iterates) looks for it first.
 
@@ -11,8 +11,8 @@ use super::{Around, Machine, Result};
 use crate::input::{Field, FieldSet};
 use crate::meta::NodePath;
 
-/// The key of the mark. JSON objects have strings for keys, so no input has it.
-pub(in crate::policy) const MARK: Value = Value::Null;
+/// The key of the mark. What is undefined is no value, so no object of a rule has it for a key.
+pub(in crate::policy) const MARK: Value = Value::Undefined;
 
 /// The nodes of an input that have fields to resolve.
 #[derive(Debug, Default)]
@@ -35,6 +35,8 @@ pub(in crate::policy) struct Reads {
     pub unresolved: Vec<(usize, FieldSet)>,
     /// The first field read that could not be verified.
     pub unverifiable: Option<Field>,
+    /// `pin_image` was called on the way to what is unknown: it may turn out not to be called.
+    pub doubtful_pin: bool,
 }
 
 impl Reads {
@@ -72,6 +74,11 @@ impl<'p> Machine<'p> {
             (Around::Certain, true) | (Around::Ahead, _) => read == Read::Direct,
             (Around::Otherwise, _) => false,
         }
+    }
+
+    /// Whether what is evaluated now may turn out not to be evaluated at all.
+    pub(super) fn is_doubtful(&self) -> bool {
+        self.tainted || self.around != Around::Certain
     }
 
     fn marked(&self, object: &Object) -> Option<(usize, &'static str, &'p LazyNode)> {
@@ -125,6 +132,40 @@ impl<'p> Machine<'p> {
             self.reads.note(number, FieldSet::of(&unresolved));
         }
         unverifiable.is_some() || !unresolved.is_empty()
+    }
+
+    /// Takes the mark off an object whose fields a `with` has all given.
+    pub(super) fn unmark(&self, object: &mut Object) {
+        let complete = self.marked(object).is_some_and(|(_, kind, node)| {
+            node.unresolved
+                .union(node.unverifiable)
+                .iter()
+                .all(|field| field.path().0 != kind || has(object, field))
+        });
+        if complete {
+            object.remove(&MARK);
+        }
+    }
+
+    /// Spends what it costs to look at a value as a whole, without looking at it.
+    pub(super) fn weigh(&mut self, value: &Value) -> Result<()> {
+        let mut open = vec![value];
+        while let Some(value) = open.pop() {
+            self.budget.spend(1)?;
+            match value {
+                Value::Object(object) => {
+                    open.extend(object.iter().flat_map(|(key, value)| [key, value]));
+                }
+                Value::Array(array) => open.extend(array.iter()),
+                Value::Set(set) => open.extend(set.iter()),
+                Value::Null
+                | Value::Bool(_)
+                | Value::Number(_)
+                | Value::String(_)
+                | Value::Undefined => {}
+            }
+        }
+        Ok(())
     }
 
     /// Looks at a value as a whole. True if any part of it is not known yet.

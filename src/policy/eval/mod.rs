@@ -73,8 +73,8 @@ pub(super) struct World {
     input: Outcome,
     data: Vec<(Vec<Value>, Outcome)>,
     functions: Vec<(with::Replaced, with::Replacement)>,
-    /// Values of groups, once evaluated in this world.
-    cache: Vec<Option<Outcome>>,
+    /// Values of groups, once evaluated in this world, and how certain what they are part of was.
+    cache: Vec<Option<(Outcome, Around)>>,
 }
 
 /// One evaluation.

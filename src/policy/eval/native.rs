@@ -26,7 +26,7 @@ fn looks_at(name: &str) -> Looks {
         "array.concat" | "array.reverse" | "array.slice" | "is_array" | "is_boolean"
         | "is_null" | "is_number" | "is_object" | "is_set" | "is_string" | "pin_image"
         | "type_name" => Looks::Nowhere,
-        "count" | "object.keys" => Looks::AtMembers,
+        "count" | "object.keys" | "object.filter" | "object.remove" => Looks::AtMembers,
         _ => Looks::Through,
     }
 }
@@ -72,7 +72,8 @@ impl<'p> Machine<'p> {
         let looks = looks_at(builtin.name);
         let mut values = Vec::with_capacity(args.len());
         let mut unknown = false;
-        for arg in args {
+        for (at, arg) in args.iter().enumerate() {
+            let looks = if at > 0 && looks == Looks::AtMembers { Looks::Through } else { looks };
             match arg {
                 Outcome::Undefined => return Ok(Outcome::Undefined),
                 Outcome::Unknown => unknown = true,
@@ -89,6 +90,9 @@ impl<'p> Machine<'p> {
                     values.push(value.clone());
                 }
             }
+        }
+        if builtin.name == "pin_image" && (unknown || self.is_doubtful()) {
+            self.reads.doubtful_pin = true;
         }
         if unknown {
             return Ok(Outcome::Unknown);

@@ -4,7 +4,7 @@ use regorus::Value;
 use regorus::value::{Object, Set};
 
 use super::super::error::EvalError;
-use super::super::ir::{Clause, Group, GroupId, GroupKind, Output, Rule, Term, Tree};
+use super::super::ir::{Clause, Group, GroupId, GroupKind, Output, Program, Rule, Term, Tree};
 use super::body::Match;
 use super::scan::{RED_ZONE, STACK};
 use super::{Around, Flow, Frame, Machine, Outcome, Result};
@@ -12,7 +12,12 @@ use super::{Around, Flow, Frame, Machine, Outcome, Result};
 impl<'p> Machine<'p> {
     /// The value of a group, evaluated once in each world.
     pub(super) fn group(&mut self, id: GroupId) -> Result<Outcome> {
-        if let Some(Some(known)) = self.world.cache.get(id as usize) {
+        let around = if self.tainted { self.around.max(Around::Ahead) } else { self.around };
+        // What is unknown is evaluated again where it matters more than it did: fields that were not
+        // worth asking for then may be now, and a round must ask for something.
+        if let Some(Some((known, then))) = self.world.cache.get(id as usize)
+            && (*known != Outcome::Unknown || *then <= around)
+        {
             return Ok(known.clone());
         }
         let program = self.program;
@@ -23,7 +28,7 @@ impl<'p> Machine<'p> {
         })?;
         let outcome = self.patched(&group.path, outcome)?;
         if let Some(place) = self.world.cache.get_mut(id as usize) {
-            *place = Some(outcome.clone());
+            *place = Some((outcome.clone(), around));
         }
         Ok(outcome)
     }
@@ -85,10 +90,16 @@ impl<'p> Machine<'p> {
                 None => value = Some(found),
                 Some(known) => {
                     let known = known.clone();
-                    if self.equal(&known, &found)? == Some(false) {
-                        return Err(conflict(group));
+                    match self.equal(&known, &found)? {
+                        Some(true) => {}
+                        Some(false) => return Err(conflict(group)),
+                        None => maybe.add(None),
                     }
                 }
+            }
+            // The other rules can only say the same again, and OPA does not look at them either.
+            if group.alike && self.trace.is_none() {
+                break;
             }
         }
         self.tainted = false;
@@ -170,8 +181,10 @@ impl<'p> Machine<'p> {
                     None => value = Some(found),
                     Some(known) => {
                         let known = known.clone();
-                        if machine.equal(&known, &found)? == Some(false) {
-                            return Err(conflict(group));
+                        match machine.equal(&known, &found)? {
+                            Some(true) => {}
+                            Some(false) => return Err(conflict(group)),
+                            None => unknown = true,
                         }
                     }
                 },
@@ -256,9 +269,19 @@ impl<'p> Machine<'p> {
     ) -> Result<Option<(Vec<Value>, Value)>> {
         let (Output::Value(leaf) | Output::Member(leaf)) = &clause.output;
         let mut parts = Vec::with_capacity(clause.keys.len() + 1);
-        for term in clause.keys.iter().chain([leaf]) {
+        let member = matches!(clause.output, Output::Member(_));
+        for (at, term) in clause.keys.iter().chain([leaf]).enumerate() {
             match self.term(term, frame)? {
-                Outcome::Known(value) => parts.push(value),
+                Outcome::Known(value) => {
+                    if super::lazy::is_composite(&value) {
+                        if member || at < clause.keys.len() {
+                            self.tainted |= self.observe(&value)?;
+                        } else {
+                            self.weigh(&value)?;
+                        }
+                    }
+                    parts.push(value);
+                }
                 Outcome::Undefined => return Ok(None),
                 Outcome::Unknown => self.tainted = true,
             }
@@ -304,7 +327,15 @@ impl<'p> Machine<'p> {
         for (name, child) in &node.children {
             match self.node(child)? {
                 Outcome::Known(value) => {
-                    object.insert(Value::String(name.clone()), value);
+                    let key = Value::String(name.clone());
+                    let value = match object.get(&key) {
+                        None => value,
+                        Some(known) => match self.merged(known, value)? {
+                            Some(value) => value,
+                            None => return Err(clash(self.program, child)),
+                        },
+                    };
+                    object.insert(key, value);
                 }
                 Outcome::Undefined => {}
                 Outcome::Unknown => return Ok(Outcome::Unknown),
@@ -312,6 +343,37 @@ impl<'p> Machine<'p> {
         }
         Ok(Outcome::Known(object.into_value()))
     }
+
+    /// What two rules give for one key. `None` where they contradict each other.
+    fn merged(&mut self, a: &Value, b: Value) -> Result<Option<Value>> {
+        self.weigh(&b)?;
+        let (Value::Object(one), Value::Object(two)) = (a, &b) else {
+            return Ok((*a == b).then_some(b));
+        };
+        let mut merged = (**one).clone();
+        for (key, value) in two.iter() {
+            let value = match one.get(key) {
+                None => value.clone(),
+                Some(known) => match self.merged(known, value.clone())? {
+                    None => return Ok(None),
+                    Some(value) => value,
+                },
+            };
+            merged.insert(key.clone(), value);
+        }
+        Ok(Some(merged.into_value()))
+    }
+}
+
+fn clash(program: &Program, node: &Tree) -> Box<EvalError> {
+    let mut open = vec![node];
+    while let Some(node) = open.pop() {
+        if let Some(group) = node.group.and_then(|group| program.groups.get(group as usize)) {
+            return conflict(group);
+        }
+        open.extend(node.children.values());
+    }
+    Box::new(EvalError::Internal { message: "two rules give one key two values".to_owned() })
 }
 
 /// What the bodies of one rule came to.
@@ -350,16 +412,6 @@ impl Maybe {
     /// Whether it can be nothing but this value, if it is anything.
     fn only(&self, value: &Value) -> bool {
         !self.other && self.values.iter().all(|known| known == value)
-    }
-}
-
-impl Clause {
-    /// The value that it gives whenever it holds, where that is always the same.
-    fn constant(&self) -> Option<&Value> {
-        match &self.output {
-            Output::Value(Term::Const(value)) => Some(value),
-            Output::Value(_) | Output::Member(_) => None,
-        }
     }
 }
 

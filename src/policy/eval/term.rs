@@ -238,14 +238,16 @@ impl<'p> Machine<'p> {
                             unknown |= is_composite(&key) && machine.observe(&key)?;
                             if let Some(old) = object.get(&key) {
                                 let old = old.clone();
-                                if machine.equal(&old, &value)? == Some(false)
-                                    && !machine.tainted
-                                    && !unknown
-                                {
-                                    return Err(Box::new(EvalError::Conflict {
-                                        position: comprehension.position.clone(),
-                                        rule: "object comprehension".to_owned(),
-                                    }));
+                                match machine.equal(&old, &value)? {
+                                    Some(true) => {}
+                                    None => unknown = true,
+                                    Some(false) if machine.tainted || unknown => unknown = true,
+                                    Some(false) => {
+                                        return Err(Box::new(EvalError::Conflict {
+                                            position: comprehension.position.clone(),
+                                            rule: "object comprehension".to_owned(),
+                                        }));
+                                    }
                                 }
                             }
                             object.insert(key, value);

@@ -85,7 +85,7 @@ impl<'p> Machine<'p> {
                 return Ok(None);
             }
             match &change.target {
-                Target::Input(path) => world.input = put(world.input, path, &value),
+                Target::Input(path) => world.input = put(world.input, path, &value, self),
                 Target::Data(path) => world.data.push((path.clone(), value)),
                 Target::Builtin(_) | Target::Function(_) => {
                     if let Some(replaced) = function_of(&change.target) {
@@ -158,7 +158,7 @@ impl<'p> Machine<'p> {
             let below = target.len() > path.len()
                 && path.iter().zip(target).all(|(a, b)| Value::String(a.clone()) == *b);
             if below {
-                outcome = put(outcome, &target[path.len()..], value);
+                outcome = put(outcome, &target[path.len()..], value, self);
             }
         }
         Ok(outcome)
@@ -181,7 +181,7 @@ fn strip<'s>(path: &'s [Arc<str>], target: &[Value]) -> Option<&'s [Arc<str>]> {
 }
 
 /// A document with another value at `path`.
-fn put(document: Outcome, path: &[Value], value: &Outcome) -> Outcome {
+fn put(document: Outcome, path: &[Value], value: &Outcome, machine: &Machine<'_>) -> Outcome {
     let Some((key, rest)) = path.split_first() else { return value.clone() };
     let mut object = match document {
         Outcome::Unknown => return Outcome::Unknown,
@@ -189,9 +189,10 @@ fn put(document: Outcome, path: &[Value], value: &Outcome) -> Outcome {
         Outcome::Known(_) | Outcome::Undefined => Object::new(),
     };
     let inner = object.get(key).cloned().map_or(Outcome::Undefined, Outcome::Known);
-    match put(inner, rest, value) {
+    match put(inner, rest, value, machine) {
         Outcome::Known(value) => {
             object.insert(key.clone(), value);
+            machine.unmark(&mut object);
             Outcome::Known(object.into_value())
         }
         other => other,

@@ -6,42 +6,15 @@ use regorus::unstable::{AssignOp, Expr, Literal, LiteralStmt, Query, Span};
 
 use super::super::ir::{Pattern, Slot, StatementId, StatementInfo, Step, Term};
 use super::names::{self, Closures};
+use super::term::is_wildcard;
 use super::{Lowerer, Result};
 
 impl Lowerer<'_> {
     /// Opens the scope of a body and of the terms that are evaluated in it.
     pub(super) fn enter_body(&mut self, body: &[LiteralStmt], outputs: &[&Expr]) -> Result<()> {
-        let mut declared = BTreeSet::new();
-        let mut assigned = BTreeSet::new();
-        for statement in body {
-            match &statement.literal {
-                Literal::SomeVars { vars, .. } => {
-                    declared.extend(vars.iter().map(|var| var.text().to_owned()));
-                }
-                Literal::SomeIn { key, value, .. } => {
-                    for pattern in key.iter().chain([value]) {
-                        names::variables(pattern, &mut |name, _| {
-                            declared.insert(name.to_owned());
-                        });
-                    }
-                }
-                Literal::Expr { expr, .. } => {
-                    if let Expr::AssignExpr { op: AssignOp::ColEq, lhs, .. } = &**expr {
-                        let mut again = None;
-                        names::variables(lhs, &mut |name, span| {
-                            if name != "_" && !assigned.insert(name.to_owned()) {
-                                again = Some((name, span));
-                            }
-                            declared.insert(name.to_owned());
-                        });
-                        if let Some((name, span)) = again {
-                            return Err(self.error(span, format!("var `{name}` is assigned above")));
-                        }
-                    }
-                }
-                Literal::NotExpr { .. } | Literal::Every { .. } => {}
-            }
-        }
+        self.check_declarations(body, outputs)?;
+        let mut declared: BTreeSet<String> =
+            names::declared_by(body).into_iter().map(str::to_owned).collect();
         let mut free = BTreeSet::new();
         let mut see = |name: &str, _: &Span| {
             if !declared.contains(name) && !self.is_known(name) {
@@ -159,6 +132,7 @@ impl Lowerer<'_> {
                 }
             },
             Literal::NotExpr { expr, .. } => {
+                self.check_negated(expr)?;
                 let mark = self.scopes.mark();
                 let mut inner = Vec::new();
                 self.negated(expr, steps, &mut inner)?;
@@ -212,11 +186,11 @@ impl Lowerer<'_> {
 
     /// `lhs = rhs`: whichever side can be read gives its value to the other's pattern.
     fn unify(&mut self, lhs: &Expr, rhs: &Expr, steps: &mut Vec<Step>) -> Result<()> {
-        if self.unset(rhs).is_none() {
+        if !self.is_open(rhs) {
             let value = self.term(rhs, steps)?;
             return self.matches(lhs, value, steps);
         }
-        if self.unset(lhs).is_none() {
+        if !self.is_open(lhs) {
             let value = self.term(lhs, steps)?;
             return self.matches(rhs, value, steps);
         }
@@ -227,8 +201,22 @@ impl Lowerer<'_> {
             }
             return a.iter().zip(b).try_for_each(|(a, b)| self.unify(a, b, steps));
         }
-        let (name, span) = self.unset(rhs).unwrap_or_else(|| (String::new(), rhs.span().clone()));
+        let (name, span) = self.unset(rhs).unwrap_or_else(|| ("_".into(), rhs.span().clone()));
         Err(self.error(&span, format!("var `{name}` is unsafe: nothing gives it a value")))
+    }
+
+    /// Whether a term has places for values: variables that are not set, or wildcards.
+    fn is_open(&self, expr: &Expr) -> bool {
+        fn has_wildcard(expr: &Expr) -> bool {
+            match expr {
+                Expr::Array { items, .. } => items.iter().any(|item| has_wildcard(item)),
+                Expr::Object { fields, .. } => {
+                    fields.iter().any(|(_, _, value)| has_wildcard(value))
+                }
+                expr => is_wildcard(expr),
+            }
+        }
+        has_wildcard(expr) || self.unset(expr).is_some()
     }
 
     fn matches(&mut self, pattern: &Expr, value: Term, steps: &mut Vec<Step>) -> Result<()> {
@@ -251,10 +239,10 @@ impl Lowerer<'_> {
                 }
                 _ => Ok(Pattern::Equals(self.term(expr, steps)?)),
             },
-            Expr::Array { items, .. } if self.unset(expr).is_some() => Ok(Pattern::Array(
+            Expr::Array { items, .. } if self.is_open(expr) => Ok(Pattern::Array(
                 items.iter().map(|item| self.pattern(item, steps)).collect::<Result<_>>()?,
             )),
-            Expr::Object { fields, .. } if self.unset(expr).is_some() => Ok(Pattern::Object(
+            Expr::Object { fields, .. } if self.is_open(expr) => Ok(Pattern::Object(
                 fields
                     .iter()
                     .map(|(_, key, value)| {

@@ -2,9 +2,35 @@
 
 use std::collections::BTreeSet;
 
-use super::super::error::{PolicyError, snippet};
-use super::super::ir::{GroupId, Program};
+use super::super::error::{PolicyError, Position, snippet};
+use super::super::ir::{Group, GroupId, GroupKind, Program};
 use super::Unit;
+
+/// Refuses rules below a rule that gives its whole value: which of the two would hold is not said.
+///
+/// # Errors
+/// With both places.
+pub(super) fn refuse_nested(units: &[Unit], program: &Program) -> Result<(), PolicyError> {
+    let mut open = vec![(&program.tree, None::<&Group>)];
+    while let Some((node, above)) = open.pop() {
+        let own = node.group.and_then(|group| program.groups.get(group as usize));
+        if let (Some(above), Some(own)) = (above, own) {
+            return Err(error_at(
+                units,
+                &own.position,
+                format!(
+                    "`{}` is part of `{}`, which has its value at {}",
+                    own.path.join("."),
+                    above.path.join("."),
+                    above.position
+                ),
+            ));
+        }
+        let whole = own.filter(|group| group.kind != GroupKind::Partial).or(above);
+        open.extend(node.children.values().map(|child| (child, whole)));
+    }
+    Ok(())
+}
 
 /// Refuses rules that depend on themselves, by whatever way.
 ///
@@ -64,13 +90,18 @@ fn cycle(units: &[Unit], program: &Program, path: &[usize]) -> PolicyError {
         .map(|group| program.groups[*group].path.join("."))
         .collect();
     let position = program.groups[path.first().copied().unwrap_or_default()].position.clone();
+    let message = format!("rules may not depend on themselves: {}", names.join(" -> "));
+    error_at(units, &position, message)
+}
+
+fn error_at(units: &[Unit], position: &Position, message: String) -> PolicyError {
     let text = units
         .iter()
         .find(|unit| unit.file.name == position.file)
         .map_or("", |unit| &*unit.file.text);
     PolicyError::Source {
-        message: format!("rules may not depend on themselves: {}", names.join(" -> ")),
+        message,
         snippet: snippet(text, position.line, position.column),
-        position,
+        position: position.clone(),
     }
 }

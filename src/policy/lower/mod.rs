@@ -5,6 +5,7 @@
 //! variables, recursion, rules of one name and different kinds.
 
 mod body;
+mod declare;
 mod graph;
 mod head;
 mod names;
@@ -47,6 +48,7 @@ pub(super) fn compile(units: &[Unit]) -> Result<Program> {
             declare(&mut program, unit, rule)?;
         }
     }
+    graph::refuse_nested(units, &program)?;
     let mut dependencies = vec![BTreeSet::new(); program.groups.len()];
     for unit in units {
         let imports = names::imports(unit)?;
@@ -69,6 +71,7 @@ pub(super) fn compile(units: &[Unit]) -> Result<Program> {
         }
     }
     graph::refuse_cycles(units, &program, &dependencies)?;
+    program.groups.iter_mut().for_each(Group::settle);
     Ok(program)
 }
 
@@ -99,6 +102,7 @@ fn declare(program: &mut Program, unit: &Unit, rule: &AstRule) -> Result<()> {
             kind: head.kind,
             rules: Vec::new(),
             default: None,
+            alike: false,
             default_slots: 0,
             position: unit.file.position(span),
         });
@@ -152,6 +156,19 @@ impl Lowerer<'_> {
                     .filter(|at| *at == 0 || !bodies[*at].is_else)
                     .chain(std::iter::once(bodies.len()))
                     .collect();
+                if bodies.iter().all(|body| body.query.stmts.is_empty()) {
+                    if head.args.is_empty()
+                        && head.value.is_none()
+                        && head.member.is_none()
+                        && head.path.len() + head.keys.len() > 1
+                    {
+                        return Err(self.error(
+                            span,
+                            "a rule of a set is written `name contains member`, one of an object \
+                             `name[key] := value`",
+                        ));
+                    }
+                }
                 if bodies.is_empty() {
                     self.spec(id, &head, span, &[])?;
                 }
@@ -228,11 +245,20 @@ impl Lowerer<'_> {
 
     fn params(&mut self, head: &Head<'_>) -> Result<Vec<super::ir::Pattern>> {
         let mut names = BTreeSet::new();
+        let mut reserved = None;
         for arg in head.args {
             names::variables(arg, &mut |name, span| {
                 names.insert(name.to_owned());
-                let _ = span;
+                if matches!(name, "input" | "data") {
+                    reserved.get_or_insert(span);
+                }
             });
+        }
+        if let Some(span) = reserved {
+            return Err(self.error(
+                span,
+                format!("an argument may not be named `{}`", span.text()),
+            ));
         }
         names.retain(|name| name != "_");
         self.scopes.declare(names);
@@ -261,6 +287,15 @@ impl Lowerer<'_> {
             Key::Const(_) => None,
         });
         let outputs: Vec<&Expr> = keys.chain(head.member).chain(value).collect();
+        if let Some(query) = query {
+            let own = names::declared_by(&query.stmts);
+            if let Some(name) = own.iter().find(|name| self.scopes.find(name).is_some()) {
+                return Err(self.error(
+                    &query.span,
+                    format!("argument `{name}` may not be declared again in the body"),
+                ));
+            }
+        }
         let mark = self.scopes.mark();
         let mut steps = Vec::new();
         self.enter_body(query.map_or(&[][..], |query| &query.stmts), &outputs)?;

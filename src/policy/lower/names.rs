@@ -1,10 +1,10 @@
 //! What names mean before there are scopes: imports, rules of the package, variables of a term.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use regorus::Value;
-use regorus::unstable::{Expr, Literal, LiteralStmt, Query, Span};
+use regorus::unstable::{AssignOp, Expr, Literal, LiteralStmt, Query, Span};
 
 use super::super::error::PolicyError;
 use super::super::ir::Tree;
@@ -35,6 +35,21 @@ pub(super) fn imports(unit: &Unit) -> Result<HashMap<String, Import>, PolicyErro
             _ => continue,
         };
         let name = import.r#as.as_ref().map_or(&**last, |alias| alias.text()).to_owned();
+        if matches!(&*name, "input" | "data") {
+            return Err(unit.file.error(
+                &import.span,
+                format!("an import may not be named `{name}`; give it another name with `as`"),
+            ));
+        }
+        if unit.file.module.policy.iter().any(|rule| super::head::first_name(rule) == name) {
+            return Err(unit.file.error(
+                &import.span,
+                format!(
+                    "an import and a rule of this file are both named `{name}`; give the import \
+                     another name with `as`"
+                ),
+            ));
+        }
         if imports.insert(name.clone(), target).is_some() {
             return Err(unit.file.error(
                 &import.span,
@@ -86,6 +101,15 @@ pub(super) fn all_variables<'a>(expr: &'a Expr, found: &mut dyn FnMut(&'a str, &
     walk(expr, Closures::Enter, found);
 }
 
+/// Calls `found` with each variable that a statement reads or sets from outside its closures: what
+/// those declare themselves is left out.
+pub(super) fn free_variables<'a>(
+    statement: &'a LiteralStmt,
+    found: &mut dyn FnMut(&'a str, &'a Span),
+) {
+    statement_variables(statement, Closures::Free, found);
+}
+
 /// Calls `found` with each variable of a query, those in closures included.
 pub(super) fn query_variables<'a>(query: &'a Query, found: &mut dyn FnMut(&'a str, &'a Span)) {
     for statement in &query.stmts {
@@ -97,6 +121,34 @@ pub(super) fn query_variables<'a>(query: &'a Query, found: &mut dyn FnMut(&'a st
 pub(super) enum Closures {
     Skip,
     Enter,
+    /// Enters them, and leaves out the variables that they declare.
+    Free,
+}
+
+/// The variables that a query declares with `:=` or `some`.
+pub(super) fn declared_by(statements: &[LiteralStmt]) -> BTreeSet<&str> {
+    let mut own = BTreeSet::new();
+    for statement in statements {
+        match &statement.literal {
+            Literal::SomeVars { vars, .. } => own.extend(vars.iter().map(|var| var.text())),
+            Literal::SomeIn { key, value, .. } => {
+                for pattern in key.iter().chain([value]) {
+                    variables(pattern, &mut |name, _| {
+                        own.insert(name);
+                    });
+                }
+            }
+            Literal::Expr { expr, .. } => {
+                if let Expr::AssignExpr { op: AssignOp::ColEq, lhs, .. } = &**expr {
+                    variables(lhs, &mut |name, _| {
+                        own.insert(name);
+                    });
+                }
+            }
+            Literal::NotExpr { .. } | Literal::Every { .. } => {}
+        }
+    }
+    own
 }
 
 /// Calls `found` with each variable of a statement.
@@ -113,14 +165,62 @@ pub(super) fn statement_variables<'a>(
         Literal::Expr { expr, .. } | Literal::NotExpr { expr, .. } => walk(expr, closures, found),
         Literal::Every { key, value, domain, query, .. } => {
             walk(domain, closures, found);
-            if closures == Closures::Enter {
-                key.iter().chain([value]).for_each(|var| found(var.text(), var));
-                query_variables(query, found);
+            match closures {
+                Closures::Skip => {}
+                Closures::Enter => {
+                    key.iter().chain([value]).for_each(|var| found(var.text(), var));
+                    query_variables(query, found);
+                }
+                Closures::Free => {
+                    let mut own = declared_by(&query.stmts);
+                    own.extend(key.iter().chain([value]).map(|var| var.text()));
+                    query_free(query, &own, found);
+                }
             }
         }
     }
     for with in &statement.with_mods {
         walk(&with.r#as, closures, found);
+    }
+}
+
+fn walk_closure<'a>(
+    outputs: &[&'a Expr],
+    query: &'a Query,
+    closures: Closures,
+    found: &mut dyn FnMut(&'a str, &'a Span),
+) {
+    match closures {
+        Closures::Skip => {}
+        Closures::Enter => {
+            outputs.iter().for_each(|output| walk(output, closures, found));
+            query_variables(query, found);
+        }
+        Closures::Free => {
+            let own = declared_by(&query.stmts);
+            for output in outputs {
+                walk(output, closures, &mut |name, span| {
+                    if !own.contains(name) {
+                        found(name, span);
+                    }
+                });
+            }
+            query_free(query, &own, found);
+        }
+    }
+}
+
+fn query_free<'a>(
+    query: &'a Query,
+    own: &BTreeSet<&str>,
+    found: &mut dyn FnMut(&'a str, &'a Span),
+) {
+    for statement in &query.stmts {
+        free_variables(statement, &mut |name, span| {
+            if !own.contains(name) {
+                found(name, span);
+            }
+        });
     }
 }
 
@@ -140,17 +240,10 @@ fn walk<'a>(expr: &'a Expr, closures: Closures, found: &mut dyn FnMut(&'a str, &
             walk(value, closures, found);
         }),
         Expr::ArrayCompr { term, query, .. } | Expr::SetCompr { term, query, .. } => {
-            if closures == Closures::Enter {
-                walk(term, closures, found);
-                query_variables(query, found);
-            }
+            walk_closure(&[term], query, closures, found);
         }
         Expr::ObjectCompr { key, value, query, .. } => {
-            if closures == Closures::Enter {
-                walk(key, closures, found);
-                walk(value, closures, found);
-                query_variables(query, found);
-            }
+            walk_closure(&[key, value], query, closures, found);
         }
         Expr::Call { params, .. } => params.iter().for_each(|param| walk(param, closures, found)),
         Expr::UnaryExpr { expr, .. } => walk(expr, closures, found),

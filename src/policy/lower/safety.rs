@@ -169,45 +169,17 @@ impl Lowerer<'_> {
 
     /// A closure reads the variables of the scopes around it; its own are its own affair.
     fn closure_needs(&self, expr: &Expr, needs: &mut Needs) {
-        let own = closure_declares(expr);
+        let (Expr::ArrayCompr { query, .. }
+        | Expr::SetCompr { query, .. }
+        | Expr::ObjectCompr { query, .. }) = expr
+        else {
+            return;
+        };
+        let own = names::declared_by(&query.stmts);
         names::all_variables(expr, &mut |name, span| {
             if !own.contains(name) && self.is_unset(name) {
                 needs.reads.push((name.to_owned(), span.clone()));
             }
         });
     }
-}
-
-/// The variables that a comprehension declares with `:=` or `some`.
-fn closure_declares(expr: &Expr) -> BTreeSet<String> {
-    let query = match expr {
-        Expr::ArrayCompr { query, .. }
-        | Expr::SetCompr { query, .. }
-        | Expr::ObjectCompr { query, .. } => query,
-        _ => return BTreeSet::new(),
-    };
-    let mut own = BTreeSet::new();
-    for statement in &query.stmts {
-        match &statement.literal {
-            Literal::SomeVars { vars, .. } => {
-                own.extend(vars.iter().map(|var| var.text().to_owned()));
-            }
-            Literal::SomeIn { key, value, .. } => {
-                for pattern in key.iter().chain([value]) {
-                    names::variables(pattern, &mut |name, _| {
-                        own.insert(name.to_owned());
-                    });
-                }
-            }
-            Literal::Expr { expr, .. } => {
-                if let Expr::AssignExpr { op: AssignOp::ColEq, lhs, .. } = &**expr {
-                    names::variables(lhs, &mut |name, _| {
-                        own.insert(name.to_owned());
-                    });
-                }
-            }
-            Literal::NotExpr { .. } | Literal::Every { .. } => {}
-        }
-    }
-    own
 }

@@ -62,10 +62,10 @@ impl Lowerer<'_> {
                 self.keep_number_texts(fcn, params, &mut args)?;
                 self.call(fcn, args, span, steps)
             }
-            Expr::UnaryExpr { span, .. } => Err(self.error(
-                span,
-                "only numbers can be negative; write `0 - x` for the negative of a variable",
-            )),
+            Expr::UnaryExpr { expr, .. } => {
+                let pair = Box::new((Term::Const(Value::from(0_u64)), self.term(expr, steps)?));
+                Ok(Term::Arithmetic(Arithmetic::Subtract, pair))
+            }
             Expr::BinExpr { op, lhs, rhs, .. } => {
                 let pair = Box::new((self.term(lhs, steps)?, self.term(rhs, steps)?));
                 Ok(Term::Arithmetic(binary(op), pair))
@@ -208,6 +208,12 @@ impl Lowerer<'_> {
                 }
                 self.used.insert(group);
                 return Ok((Term::Group(group), used));
+            }
+            if let Some(node @ Tree { group: Some(_), .. }) = node {
+                // Rules with keys may give what no rule below is named for.
+                collect_groups(node, &mut self.used);
+                let path = path.into_iter().map(|part| Term::Const(Value::String(part))).collect();
+                return Ok((Term::Data(path), used));
             }
             let next = match operands.get(used) {
                 Some(Operand::Name(name)) => Some(name.clone()),
@@ -362,6 +368,12 @@ impl Lowerer<'_> {
         let Some(root) = parts.first() else {
             return Err(self.error(span, "not the name of a function"));
         };
+        if self.scopes.find(root).is_some() {
+            return Err(self.error(
+                span,
+                format!("function `{}` is shadowed by a variable", parts.join(".")),
+            ));
+        }
         let path: Option<Vec<Arc<str>>> = if &**root == "data" {
             Some(parts[1..].to_vec())
         } else if self.package_names.contains(&**root) {
@@ -434,6 +446,17 @@ impl Lowerer<'_> {
                 },
             },
         };
+        if let Target::Data(path) = &target {
+            let names: Vec<Arc<str>> = path.iter().filter_map(name_of).collect();
+            // The rules above the target, itself, and those below it.
+            for end in 0..=names.len() {
+                match names::find(&self.program.tree, &names[..end]) {
+                    Some(node) if end == names.len() => collect_groups(node, &mut self.used),
+                    Some(node) => self.used.extend(node.group),
+                    None => {}
+                }
+            }
+        }
         let value = match (&target, &*modifier.r#as) {
             (
                 Target::Function(_) | Target::Builtin(_),
@@ -565,6 +588,13 @@ pub(super) fn flatten(expr: &Expr) -> (&Expr, Vec<Operand<'_>>) {
                 return (base, operands);
             }
         }
+    }
+}
+
+fn name_of(value: &Value) -> Option<Arc<str>> {
+    match value {
+        Value::String(name) => Some(name.clone()),
+        _ => None,
     }
 }
 
