@@ -67,8 +67,8 @@ struct WrittenSource {
 
 /// Reads the cases of a file.
 pub fn read(path: &Path) -> anyhow::Result<Vec<Case>> {
-    let text = std::fs::read_to_string(path)
-        .with_context(|| format!("cannot read {}", path.display()))?;
+    let text =
+        std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
     let cases: Vec<Value> = serde_json::from_str(&text)
         .with_context(|| format!("{} is no list of cases", path.display()))?;
     cases.into_iter().map(Case::new).collect()
