@@ -14,6 +14,8 @@ TARGET := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)
 
 # The conformance cases to run: a folder of *.json.
 CASES ?= integration-tests/conformance
+# A file of more cases for bench and bench-peer.
+BENCH_CASES ?=
 # Seconds that each fuzz target gets.
 FUZZ_SECONDS ?= 60
 
@@ -64,12 +66,12 @@ fuzz: ## Each fuzz target for FUZZ_SECONDS
 ##@ Measure
 
 .PHONY: bench
-bench: ## What a decision costs, cold and warm
-	$(CARGO) bench $(LOCKED) --bench decision
+bench: ## What a decision costs, cold and warm (BENCH_CASES=FILE adds cases)
+	BENCH_CASES="$(if $(BENCH_CASES),$(abspath $(BENCH_CASES)))" $(CARGO) bench $(LOCKED) --bench decision
 
 .PHONY: bench-peer
-bench-peer: tools ## The same decisions by Buildx's engine and by ours, and the ratio
-	PEER="$(abspath $(BIN)/peer)" $(CARGO) bench $(LOCKED) --bench peer
+bench-peer: tools ## The same by Buildx's engine and by ours, and the ratio (BENCH_CASES=FILE too)
+	PEER="$(abspath $(BIN)/peer)" $(CARGO) bench $(LOCKED) --bench peer -- $(if $(BENCH_CASES),"$(abspath $(BENCH_CASES))")
 
 ##@ Tools
 

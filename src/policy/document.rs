@@ -1,10 +1,13 @@
 //! An input as the evaluator reads it: values, with marks where fields are not resolved.
 
+mod serializer;
+
 use std::sync::Arc;
 
 use regorus::Value;
-use serde::Deserialize;
+use serde::Serialize;
 
+use self::serializer::Serializer;
 use super::error::EvalError;
 use super::eval::{Lazy, LazyNode, MARK, OBJECTS, mark};
 use crate::input::Input;
@@ -15,9 +18,9 @@ use crate::meta::NodePath;
 /// # Errors
 /// When the input cannot be made a document, which no input of ours is known to do.
 pub(super) fn to_value(input: &Input) -> Result<(Value, Lazy), EvalError> {
-    let internal = |error: serde_json::Error| EvalError::Internal { message: error.to_string() };
-    let json = serde_json::to_value(input).map_err(internal)?;
-    let mut value = Value::deserialize(json).map_err(internal)?;
+    let mut value = input
+        .serialize(Serializer)
+        .map_err(|error| EvalError::Internal { message: error.to_string() })?;
     let mut lazy = Lazy::default();
     mark_node(&mut value, input, &mut Vec::new(), &mut lazy);
     Ok((value, lazy))
