@@ -9,7 +9,7 @@ use regorus::value::Object;
 
 use super::{Around, Machine, Result};
 use crate::input::{Field, FieldSet};
-use crate::meta::NodePath;
+use crate::meta::{ChecksumRequest, NodePath};
 
 /// The key of the mark. JSON objects have strings for keys, so no input has it.
 pub(in crate::policy) const MARK: Value = Value::Null;
@@ -35,6 +35,8 @@ pub(in crate::policy) struct Reads {
     pub unresolved: Vec<(usize, FieldSet)>,
     /// The first field read that could not be verified.
     pub unverifiable: Option<Field>,
+    /// The first digest that a signature is to be verified by.
+    pub checksum: Option<ChecksumRequest>,
 }
 
 impl Reads {
@@ -71,6 +73,14 @@ impl<'p> Machine<'p> {
             (Around::Certain, false) => true,
             (Around::Certain, true) | (Around::Ahead, _) => read == Read::Direct,
             (Around::Otherwise, _) => false,
+        }
+    }
+
+    /// Asks for a digest of the file that is judged, where the answer is sure to matter: two
+    /// signatures may need two digests, and one request asks for one.
+    pub(super) fn ask_checksum(&mut self, request: ChecksumRequest) {
+        if self.asks(Read::Through) {
+            self.reads.checksum.get_or_insert(request);
         }
     }
 

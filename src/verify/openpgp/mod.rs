@@ -149,7 +149,7 @@ impl DetachedSignature {
         now: i64,
     ) -> Result<VerifiedSigner, NotVerified> {
         let request = self.checksum_request()?;
-        if !answers(&request, response) {
+        if !request.is_answered_by(response) {
             return Err(CouldNot::Unsupported {
                 what: "a digest of something else than was asked for".to_owned(),
                 instead: "the daemon must hash the file with the suffix it was given",
@@ -251,17 +251,6 @@ impl DetachedSignature {
         let key_id = || self.signature.issuer_key_id().first().map(|it| hex::encode(it.as_ref()));
         fingerprint.or_else(key_id).unwrap_or_else(|| "(unnamed)".to_owned())
     }
-}
-
-/// Whether a digest is the one that was asked for.
-pub(super) fn answers(request: &ChecksumRequest, response: &ChecksumResponse) -> bool {
-    let (name, size) = match request.algorithm {
-        ChecksumAlgorithm::Sha256 => ("sha256", 32),
-        ChecksumAlgorithm::Sha384 => ("sha384", 48),
-        ChecksumAlgorithm::Sha512 => ("sha512", 64),
-    };
-    let digest = response.digest.strip_prefix(name).and_then(|rest| rest.strip_prefix(':'));
-    request.suffix == response.suffix && digest.is_some_and(|hex| hex.len() == 2 * size)
 }
 
 /// The packets of the first signature block of a text, and whether the text is nothing else.
