@@ -13,7 +13,7 @@ pub use self::answer::{Allowed, CheckError, Checked, Denied, Fetched, Outcome, P
 
 use crate::input::{self, Document, Env, Input};
 use crate::meta::{Known, MetaRequest, NodePath, ResolveSourceMeta};
-use crate::policy::{Caps, Decision, Policy, Round};
+use crate::policy::{Caps, Decision, Needs, Policy, Round};
 use crate::source::{Digest, ImageSource, Platform, Source, SourceOp};
 
 /// Most rounds of one decision, the last included (the daemon's own limit).
@@ -52,6 +52,8 @@ pub struct Stepped {
     pub warnings: Vec<String>,
     /// What rules printed.
     pub prints: Vec<String>,
+    /// Why signatures that rules asked about are not verified.
+    pub notes: Vec<String>,
 }
 
 /// Judges a source by what is known of it, as far as that goes.
@@ -71,9 +73,9 @@ pub fn step(
     }
     let source = Source::parse(&question.op)?;
     let document = input::build(&question.op, &source, &question.platform, known, &question.env)?;
-    let mut needs = Vec::new();
+    let mut needs = Needs::default();
     let mut decisions = Vec::with_capacity(policies.len());
-    let mut prints = Vec::new();
+    let (mut prints, mut notes) = (Vec::new(), Vec::new());
     for policy in policies {
         let evaluated = policy.judge(&document.input).map_err(|source| CheckError::Policy {
             policy: policy.name().to_owned(),
@@ -81,6 +83,7 @@ pub fn step(
             input: Box::new(document.input.clone()),
         })?;
         prints.extend(evaluated.prints);
+        notes.extend(evaluated.notes);
         match evaluated.round {
             Round::Decided(decision) if !decision.allow => {
                 let warnings = decision.warnings.clone();
@@ -89,29 +92,35 @@ pub fn step(
                     messages: decision.deny_messages,
                 });
                 let step = Step::Decided(Box::new(outcome));
-                return Ok(Stepped { step, input: document.input, warnings, prints });
+                return Ok(Stepped { step, input: document.input, warnings, prints, notes });
             }
             Round::Decided(decision) => decisions.push(decision),
-            Round::Needs(fields) => needs.extend(fields),
+            Round::Needs(more) => {
+                needs.fields.extend(more.fields);
+                needs.checksum = needs.checksum.or(more.checksum);
+            }
         }
     }
     let warnings = decisions.iter().flat_map(|decision| decision.warnings.clone()).collect();
-    let step = if needs.is_empty() {
+    let step = if needs.fields.is_empty() && needs.checksum.is_none() {
         Step::Decided(Box::new(allow(question, &source, known, &decisions)?))
     } else {
         Step::Needs(requests(&document, known, &needs)?)
     };
-    Ok(Stepped { step, input: document.input, warnings, prints })
+    Ok(Stepped { step, input: document.input, warnings, prints, notes })
 }
 
 /// Turns fields that rules read into requests, one for each source.
 fn requests(
     document: &Document<'_>,
     known: &Known,
-    needs: &[(NodePath, input::FieldSet)],
+    needs: &Needs,
 ) -> Result<Vec<(NodePath, MetaRequest)>, CheckError> {
     let mut merged: Vec<(NodePath, input::FieldSet)> = Vec::new();
-    for (path, fields) in needs {
+    if needs.checksum.is_some() {
+        merged.push((NodePath::new(), input::FieldSet::EMPTY));
+    }
+    for (path, fields) in &needs.fields {
         match merged.iter_mut().find(|(known, _)| known == path) {
             Some((_, known)) => *known = known.union(*fields),
             None => merged.push((path.clone(), *fields)),
@@ -120,10 +129,11 @@ fn requests(
     merged
         .into_iter()
         .map(|(path, fields)| {
+            let checksum = needs.checksum.as_ref().filter(|_| path.is_empty());
             let request = document
                 .node
                 .at(&path)
-                .and_then(|node| input::request(node, fields, known.get(&path)));
+                .and_then(|node| input::request(node, fields, checksum, known.get(&path)));
             match request {
                 Some(request) => Ok((path, request)),
                 None => Err(CheckError::Unresolvable { fields: names(fields) }),
@@ -179,6 +189,7 @@ pub async fn decide(
                     input: stepped.input,
                     warnings: stepped.warnings,
                     prints: stepped.prints,
+                    notes: stepped.notes,
                     fetched,
                     converted_from: None,
                 });

@@ -12,6 +12,7 @@
 //! | [`meta`]       | what can be resolved about a source, and the trait that resolves it     |
 //! | [`input`]      | the document that rules read                                            |
 //! | [`policy`]     | loading, compiling, limits, lazy fields, builtins; all of regorus       |
+//! | [`verify`]     | signatures: proof types that only verification can make                |
 //! | [`check`]      | one round of a decision, and the one loop that resolves what it needs   |
 //! | [`wire`]       | protobuf ↔ domain                                                       |
 //! | [`resolve`]    | who answers metadata: registries, HTTP, git, fixtures                   |
@@ -31,4 +32,5 @@ pub mod policy;
 pub mod report;
 pub mod resolve;
 pub mod source;
+pub mod verify;
 pub mod wire;

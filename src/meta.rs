@@ -61,6 +61,19 @@ pub struct ChecksumRequest {
     pub suffix: Bytes,
 }
 
+impl ChecksumRequest {
+    /// Whether a digest is the one that was asked for: of this suffix, by this algorithm.
+    pub fn is_answered_by(&self, response: &ChecksumResponse) -> bool {
+        let (name, octets) = match self.algorithm {
+            ChecksumAlgorithm::Sha256 => ("sha256", 32),
+            ChecksumAlgorithm::Sha384 => ("sha384", 48),
+            ChecksumAlgorithm::Sha512 => ("sha512", 64),
+        };
+        let digest = response.digest.strip_prefix(name).and_then(|rest| rest.strip_prefix(':'));
+        self.suffix == response.suffix && digest.is_some_and(|hex| hex.len() == 2 * octets)
+    }
+}
+
 /// Hash algorithms of the checksum assist.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ChecksumAlgorithm {
@@ -167,16 +180,38 @@ pub struct Known {
     pub root: SourceMeta,
     /// Of the materials of its provenance, and of theirs.
     pub materials: BTreeMap<NodePath, SourceMeta>,
+    /// Answers to [`ChecksumRequest`]s about the source itself, about the content that `root` is of.
+    pub checksums: Vec<ChecksumResponse>,
 }
 
 impl Known {
     /// Notes what was resolved of the source at `path`. It replaces what was known of it before.
     pub fn insert(&mut self, path: NodePath, meta: SourceMeta) {
         if path.is_empty() {
+            self.keep_checksum(&meta);
             self.root = meta;
         } else {
             self.materials.insert(path, meta);
         }
+    }
+
+    /// A later answer holds one digest; the earlier ones stay true while the file is the same.
+    fn keep_checksum(&mut self, meta: &SourceMeta) {
+        let checksum = |meta: &SourceMeta| meta.http.as_ref().map(|http| http.checksum.clone());
+        if checksum(meta) != checksum(&self.root) {
+            self.checksums.clear();
+        }
+        let answer = meta.http.as_ref().and_then(|http| http.checksum_response.as_ref());
+        if let Some(answer) = answer.filter(|answer| !self.checksums.contains(answer)) {
+            self.checksums.push(answer.clone());
+        }
+    }
+
+    /// The answers to [`ChecksumRequest`]s, that of `meta` among them.
+    pub fn checksums(&self, meta: Option<&HttpMeta>) -> Vec<ChecksumResponse> {
+        let own = meta.and_then(|meta| meta.checksum_response.as_ref());
+        let new = own.filter(|own| !self.checksums.contains(own));
+        self.checksums.iter().chain(new).cloned().collect()
     }
 
     /// What is known of the source at `path`; `None` where nothing was resolved of it.

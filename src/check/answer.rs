@@ -73,6 +73,8 @@ pub struct Checked {
     pub warnings: Vec<String>,
     /// What rules printed in the last round.
     pub prints: Vec<String>,
+    /// Why signatures that rules asked about are not verified, in the last round.
+    pub notes: Vec<String>,
     /// What was resolved.
     pub fetched: Fetched,
     /// The source that it was converted from.

@@ -174,7 +174,7 @@ async fn resolved(
     if fields.is_empty() {
         return Ok(document.input);
     }
-    let request = input::request(&document.node, fields, None).with_context(|| {
+    let request = input::request(&document.node, fields, None, None).with_context(|| {
         format!("{} has none of these fields: {}", question.op, names(fields.iter()))
     })?;
     let meta = resolver.resolve(&request).await?;

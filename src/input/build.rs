@@ -122,7 +122,10 @@ impl Builder<'_> {
             }
             Source::Http(source) => {
                 let meta = meta.and_then(|meta| meta.http.as_ref());
-                let (http, unresolved) = http(source, meta);
+                let (mut http, unresolved) = http(source, meta);
+                if self.path.is_empty() {
+                    http.checksums = self.known.checksums(meta);
+                }
                 input.http = Some(http);
                 input.unresolved = unresolved;
             }
@@ -292,6 +295,7 @@ fn http(source: &HttpSource, meta: Option<&HttpMeta>) -> (Http, FieldSet) {
         has_auth: source.has_auth,
         checksum,
         declared_checksum: source.declared_checksum.clone().unwrap_or_default(),
+        checksums: Vec::new(),
     };
     (http, unresolved)
 }

@@ -212,6 +212,22 @@ impl GitObject {
         }
     }
 
+    /// The signature that is about these bytes: of a tag what follows the message, of a commit the
+    /// header of that name (`gpgsig` in a SHA-1 repository, `gpgsig-sha256` in a SHA-256 one).
+    pub fn signature_in(&self, header: &str) -> Option<Cow<'_, str>> {
+        match self.kind {
+            Kind::Tag => self.signature(),
+            Kind::Commit => self
+                .signature_headers
+                .iter()
+                .map(|range| String::from_utf8_lossy(self.slice(range)))
+                .find_map(|text| {
+                    let (name, value) = text.split_once(' ')?;
+                    (name == header).then(|| Cow::Owned(value.replace("\n ", "\n")))
+                }),
+        }
+    }
+
     /// The person and time of a header.
     ///
     /// # Errors

@@ -8,18 +8,19 @@ use crate::meta::{
 };
 use crate::source::Source;
 
-/// The request for `fields` of a source. It asks again for what is `known` already, because a
+/// The request for `fields` of a source, and for a digest of a file with a suffix. It asks again for what is `known` already, because a
 /// daemon's later answer replaces its earlier one. `None` where the source has none of the fields.
 pub fn request(
     node: &Node<'_>,
     fields: FieldSet,
+    checksum: Option<&ChecksumRequest>,
     known: Option<&SourceMeta>,
 ) -> Option<MetaRequest> {
     let (mut image, mut git, mut http) = (None, None, None);
     match node.source.as_ref() {
         Source::Image(_) => image = Some(for_image(fields, known)?),
         Source::Git(_) => git = Some(for_git(fields, known)?),
-        Source::Http(_) => http = Some(for_http(fields, known)?),
+        Source::Http(_) => http = Some(for_http(fields, checksum, known)?),
         Source::Local(_) | Source::OciLayout(_) | Source::Blob(_) => return None,
     }
     Some(MetaRequest {
@@ -80,7 +81,14 @@ fn for_git(fields: FieldSet, known: Option<&SourceMeta>) -> Option<GitRequest> {
     Some(GitRequest { objects })
 }
 
-fn for_http(fields: FieldSet, known: Option<&SourceMeta>) -> Option<HttpRequest> {
+fn for_http(
+    fields: FieldSet,
+    checksum: Option<&ChecksumRequest>,
+    known: Option<&SourceMeta>,
+) -> Option<HttpRequest> {
+    if let Some(checksum) = checksum {
+        return Some(HttpRequest { checksum: Some(checksum.clone()) });
+    }
     if !fields.contains(Field::HttpChecksum) {
         return None;
     }

@@ -17,7 +17,7 @@ fn check(identifier: &str, fields: &[Field], known: &SourceMeta) -> String {
         platform: Cow::Owned(Platform::default()),
         children: Vec::new(),
     };
-    let Some(request) = request(&node, FieldSet::of(fields), Some(known)) else {
+    let Some(request) = request(&node, FieldSet::of(fields), None, Some(known)) else {
         return "none".into();
     };
     assert_eq!(request.source, op);

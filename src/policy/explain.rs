@@ -90,7 +90,7 @@ impl Policy {
         let (value, lazy) = document::to_value(input)?;
         let trace = guarded(|| {
             let Some(group) = self.decision else { return Ok(Trace::default()) };
-            let natives = Natives::new(&self.shared, &value);
+            let natives = Natives::new(&self.shared, &value).verifying(input);
             let mut machine =
                 Machine::new(&self.program, value.clone(), &lazy, natives, self.limits)
                     .with_trace();

@@ -41,7 +41,7 @@ use self::eval::{Machine, Outcome as Came};
 use self::ir::{GroupId, Program};
 use self::natives::{JsonCache, Natives};
 use crate::input::{FieldSet, Input};
-use crate::meta::NodePath;
+use crate::meta::{ChecksumRequest, NodePath};
 
 /// A policy, ready to decide. Cheap to share between threads.
 #[derive(Debug)]
@@ -81,7 +81,17 @@ pub enum Round {
     /// A decision: nothing that it rests on was left unresolved.
     Decided(Decision),
     /// Fields to resolve first, by node.
-    Needs(Vec<(NodePath, FieldSet)>),
+    Needs(Needs),
+}
+
+/// What to resolve before a policy can decide.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Needs {
+    /// Fields, by node.
+    pub fields: Vec<(NodePath, FieldSet)>,
+    /// A digest of the file that is judged, to verify a signature by. One at a time: an answer
+    /// holds no more.
+    pub checksum: Option<ChecksumRequest>,
 }
 
 /// A round, and what rules printed in it.
@@ -91,6 +101,8 @@ pub struct Evaluated {
     pub round: Round,
     /// What rules printed, with file and line.
     pub prints: Vec<String>,
+    /// Why signatures that rules asked about are not verified: absent, invalid, or cannot be told.
+    pub notes: Vec<String>,
 }
 
 impl Policy {
@@ -119,7 +131,7 @@ impl Policy {
         let (value, lazy) = document::to_value(input)?;
         guarded(|| {
             let Some(group) = self.decision else { return Err(no_decision(self)) };
-            let natives = Natives::new(&self.shared, &value);
+            let natives = Natives::new(&self.shared, &value).verifying(input);
             let mut machine =
                 Machine::new(&self.program, value.clone(), &lazy, natives, self.limits);
             let came = machine.evaluate(group);
@@ -146,13 +158,14 @@ impl Policy {
         // A value that is known is the same whatever the fields say that were read on the way to it.
         // A digest that may turn out not to be pinned is another matter.
         let settled = matches!(came, Ok(Came::Known(_))) && !reads.doubtful_pin;
-        if !settled && !reads.unresolved.is_empty() {
-            let needs = reads
+        if !settled && (!reads.unresolved.is_empty() || reads.checksum.is_some()) {
+            let fields = reads
                 .unresolved
                 .iter()
                 .filter_map(|(node, fields)| Some((lazy.nodes.get(*node)?.path.clone(), *fields)))
                 .collect();
-            return Ok(Evaluated { round: Round::Needs(needs), prints: natives.prints });
+            let round = Round::Needs(Needs { fields, checksum: reads.checksum });
+            return Ok(Evaluated { round, prints: natives.prints, notes: natives.notes });
         }
         if !settled && let Some(field) = reads.unverifiable {
             let (object, name) = field.path();
@@ -172,8 +185,9 @@ impl Policy {
             Err(error) => return Err(*error),
         };
         let mut decision = Decision::from_value(&value)?;
+        let Natives { pins, prints, notes, .. } = natives;
         if decision.allow {
-            let mut pins = natives.pins.into_iter();
+            let mut pins = pins.into_iter();
             decision.pin = pins.next();
             if pins.next().is_some() {
                 return Err(EvalError::Decision {
@@ -181,7 +195,7 @@ impl Policy {
                 });
             }
         }
-        Ok(Evaluated { round: Round::Decided(decision), prints: natives.prints })
+        Ok(Evaluated { round: Round::Decided(decision), prints, notes })
     }
 }
 

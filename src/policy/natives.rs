@@ -1,5 +1,7 @@
 //! Builtins that need the evaluation they are called in: its files, its clock, its image, its output.
 
+mod signatures;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -9,10 +11,22 @@ use super::Shared;
 use super::builtins::{Origin, lookup};
 use super::error::{EvalError, Position};
 use super::files::{MAX_DATA, PolicyFiles};
+use crate::input::Input;
+use crate::meta::ChecksumRequest;
 use crate::source::Digest;
 
 /// Most that a policy may print in one evaluation, in bytes.
 const MAX_PRINT: usize = 64 << 10;
+
+/// What a call comes to.
+pub(super) enum Called {
+    /// A value.
+    Value(Value),
+    /// Nothing, as in OPA where a builtin fails.
+    Undefined,
+    /// It needs a digest of the file that is judged.
+    Needs(ChecksumRequest),
+}
 
 /// State of one evaluation that builtins read or leave something in.
 pub(super) struct Natives<'p> {
@@ -25,16 +39,22 @@ pub(super) struct Natives<'p> {
     pub pins: BTreeSet<String>,
     /// What `print` was called with.
     pub prints: Vec<String>,
+    /// Why signatures that rules asked about are not verified.
+    pub notes: Vec<String>,
+    /// The input that is judged, with what rules do not see; without it nothing is verified.
+    verifying: Option<&'p Input>,
+    /// The commit, the tag and the file that are judged, as rules see them.
+    commit: Option<Value>,
+    tag: Option<Value>,
+    http: Option<Value>,
     printed: usize,
     now: Option<Value>,
 }
 
 impl<'p> Natives<'p> {
     pub fn new(shared: &'p Shared, input: &Value) -> Self {
-        let image = match input {
-            Value::Object(input) => input.get(&Value::from("image")).cloned(),
-            _ => None,
-        };
+        let image = member(input, "image");
+        let git = member(input, "git");
         let checksum = match &image {
             Some(Value::Object(image)) => match image.get(&Value::from("checksum")) {
                 Some(Value::String(checksum)) => Some(checksum.to_string()),
@@ -48,9 +68,20 @@ impl<'p> Natives<'p> {
             checksum,
             pins: BTreeSet::new(),
             prints: Vec::new(),
+            notes: Vec::new(),
+            verifying: None,
+            commit: git.as_ref().and_then(|git| member(git, "commit")),
+            tag: git.as_ref().and_then(|git| member(git, "tag")),
+            http: member(input, "http"),
             printed: 0,
             now: None,
         }
+    }
+
+    /// Verifies what `input` carries.
+    pub fn verifying(mut self, input: &'p Input) -> Self {
+        self.verifying = Some(input);
+        self
     }
 
     /// Calls a builtin that needs state. `None` for an argument that is undefined.
@@ -62,7 +93,7 @@ impl<'p> Natives<'p> {
         name: &str,
         args: &[Option<Value>],
         position: Option<&Position>,
-    ) -> Result<Value, Box<EvalError>> {
+    ) -> Result<Called, Box<EvalError>> {
         let fail = |message: String| {
             Box::new(EvalError::Builtin {
                 position: position.cloned().unwrap_or_else(nowhere),
@@ -73,29 +104,43 @@ impl<'p> Natives<'p> {
         match name {
             "print" => {
                 self.print(args, position);
-                Ok(Value::Bool(true))
+                Ok(Called::Value(Value::Bool(true)))
             }
-            "time.now_ns" => Ok(self.now().clone()),
+            "time.now_ns" => Ok(Called::Value(self.now().clone())),
             "load_json" => match args {
                 [Some(Value::String(path))] => {
-                    self.shared.json(path).map_err(|message| fail(message.to_string()))
+                    self.shared.json(path).map(Called::Value).map_err(fail)
                 }
                 _ => Err(fail("the path must be a string".to_owned())),
             },
             "pin_image" => match args {
                 [Some(image), Some(Value::String(digest))] => {
-                    self.pin(image, digest).map_err(|message| fail(message.to_owned()))
+                    self.pin(image, digest)
+                        .map(Called::Value)
+                        .map_err(|message| fail(message.to_owned()))
                 }
                 _ => Err(fail("it takes an image and a digest as a string".to_owned())),
             },
+            "verify_git_signature" => match args {
+                [Some(object), Some(Value::String(keys))] => {
+                    self.verify_git(object, keys).map_err(|error| fail(error.to_string()))
+                }
+                _ => Err(fail("it takes a commit or tag, and a key file".to_owned())),
+            },
+            "verify_http_pgp_signature" => match args {
+                [Some(http), Some(Value::String(signature)), Some(Value::String(keys))] => self
+                    .verify_http(http, signature, keys)
+                    .map_err(|error| fail(error.to_string())),
+                _ => Err(fail("it takes a file, a signature file and a key file".to_owned())),
+            },
             _ => Err(fail(
-                "this version of buildgate cannot verify signatures; nothing is taken as signed"
+                "this version of buildgate cannot verify attestations; nothing is taken as signed"
                     .to_owned(),
             )),
         }
     }
 
-    fn print(&mut self, args: &[Option<Value>], position: Option<&Position>) {
+    pub fn print(&mut self, args: &[Option<Value>], position: Option<&Position>) {
         let text: Vec<String> = args
             .iter()
             .map(|arg| match arg {
@@ -113,7 +158,7 @@ impl<'p> Natives<'p> {
     }
 
     /// The time, one for the whole evaluation.
-    fn now(&mut self) -> &Value {
+    pub(super) fn now(&mut self) -> &Value {
         self.now.get_or_insert_with(|| {
             let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
             Value::from(u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
@@ -132,6 +177,13 @@ impl<'p> Natives<'p> {
             self.pins.insert(digest.to_owned());
         }
         Ok(Value::Bool(true))
+    }
+}
+
+fn member(object: &Value, name: &str) -> Option<Value> {
+    match object {
+        Value::Object(object) => object.get(&Value::from(name)).cloned(),
+        _ => None,
     }
 }
 

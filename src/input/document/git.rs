@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::input::gitobject::GitObject;
+use crate::meta::ChecksumResponse;
 
 /// A file by URL (`input.http`).
 #[derive(Clone, Debug, Default, PartialEq, Serialize, JsonSchema)]
@@ -34,6 +35,9 @@ pub struct Http {
     /// Digest that the build pins (`ADD --checksum=`).
     #[serde(rename = "declaredChecksum", skip_serializing_if = "String::is_empty")]
     pub declared_checksum: String,
+    /// Other digests of it, for whoever verifies a signature.
+    #[serde(skip)]
+    pub checksums: Vec<ChecksumResponse>,
 }
 
 /// A git repository (`input.git`).

@@ -9,7 +9,7 @@ use regorus::value::Object;
 
 use super::{Around, Machine, Result};
 use crate::input::{Field, FieldSet};
-use crate::meta::NodePath;
+use crate::meta::{ChecksumRequest, NodePath};
 
 /// The key of the mark. What is undefined is no value, so no object of a rule has it for a key.
 pub(in crate::policy) const MARK: Value = Value::Undefined;
@@ -37,6 +37,8 @@ pub(in crate::policy) struct Reads {
     pub unverifiable: Option<Field>,
     /// `pin_image` was called on the way to what is unknown: it may turn out not to be called.
     pub doubtful_pin: bool,
+    /// The first digest that a signature is to be verified by.
+    pub checksum: Option<ChecksumRequest>,
 }
 
 impl Reads {
@@ -79,6 +81,14 @@ impl<'p> Machine<'p> {
     /// Whether what is evaluated now may turn out not to be evaluated at all.
     pub(super) fn is_doubtful(&self) -> bool {
         self.tainted || self.around != Around::Certain
+    }
+
+    /// Asks for a digest of the file that is judged, where the answer is sure to matter: two
+    /// signatures may need two digests, and one request asks for one.
+    pub(super) fn ask_checksum(&mut self, request: ChecksumRequest) {
+        if self.asks(Read::Through) {
+            self.reads.checksum.get_or_insert(request);
+        }
     }
 
     fn marked(&self, object: &Object) -> Option<(usize, &'static str, &'p LazyNode)> {
