@@ -44,11 +44,7 @@ impl<'a> Names<'a> {
 impl Lowerer<'_> {
     /// Refuses what OPA refuses: a variable that is declared twice, or after it was read, and one
     /// that is declared and not used.
-    pub(super) fn check_declarations(
-        &self,
-        body: &[LiteralStmt],
-        outputs: &[&Expr],
-    ) -> Result<()> {
+    pub(super) fn check_declarations(&self, body: &[LiteralStmt], outputs: &[&Expr]) -> Result<()> {
         let mut names = Names::default();
         for statement in body {
             self.check_statement(statement, &mut names)?;
@@ -74,11 +70,7 @@ impl Lowerer<'_> {
         self.error(var, format!("var `{}` is declared and not used", var.text()))
     }
 
-    fn check_statement<'a>(
-        &self,
-        statement: &'a LiteralStmt,
-        names: &mut Names<'a>,
-    ) -> Result<()> {
+    fn check_statement<'a>(&self, statement: &'a LiteralStmt, names: &mut Names<'a>) -> Result<()> {
         let mut own = BTreeSet::new();
         let mut how = How::Declared;
         match &statement.literal {

@@ -255,10 +255,7 @@ impl Lowerer<'_> {
             });
         }
         if let Some(span) = reserved {
-            return Err(self.error(
-                span,
-                format!("an argument may not be named `{}`", span.text()),
-            ));
+            return Err(self.error(span, format!("an argument may not be named `{}`", span.text())));
         }
         names.retain(|name| name != "_");
         self.scopes.declare(names);

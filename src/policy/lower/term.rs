@@ -369,10 +369,8 @@ impl Lowerer<'_> {
             return Err(self.error(span, "not the name of a function"));
         };
         if self.scopes.find(root).is_some() {
-            return Err(self.error(
-                span,
-                format!("function `{}` is shadowed by a variable", parts.join(".")),
-            ));
+            return Err(self
+                .error(span, format!("function `{}` is shadowed by a variable", parts.join("."))));
         }
         let path: Option<Vec<Arc<str>>> = if &**root == "data" {
             Some(parts[1..].to_vec())
