@@ -146,7 +146,9 @@ fn layout_digest(folder: &Path, tag: &str) -> Result<Digest> {
         _ => None,
     };
     let Some(found) = named.or(only) else {
-        bail!("{shown} has no image with the tag {tag}; name its digest: oci-layout://PATH@sha256:…");
+        bail!(
+            "{shown} has no image with the tag {tag}; name its digest: oci-layout://PATH@sha256:…"
+        );
     };
     let digest = &found.digest;
     digest.parse().with_context(|| format!("{shown} names the digest {digest}"))

@@ -57,13 +57,25 @@ Examples:
 Exit codes: 0 every source is allowed, 1 one is denied, 2 one could not be decided, or wrong use";
 
 /// Runs the command and gives its exit code.
-pub(super) fn run(flags: Flags) -> Result<u8> {
+pub(super) fn run(flags: &Flags) -> Result<u8> {
     let dockerfile = Dockerfile::read(&flags.context, flags.build.file.as_deref())?;
     let options = flags.build.options(&dockerfile)?;
     let env = flags.build.env(&options);
     let policies = policies::of_build(dockerfile.path.as_deref(), &flags.policy)?;
-    let plan = dockerfile::plan(&dockerfile.text, &options)
-        .map_err(|error| drawn(&error, &dockerfile))?;
+    let mut plan =
+        dockerfile::plan(&dockerfile.text, &options).map_err(|error| drawn(&error, &dockerfile))?;
+    // What the client itself sends comes first: a reader looks for it there.
+    plan.sources.sort_by_key(|used| match used.via {
+        Via::Context => 0,
+        Via::Dockerfile => 1,
+        Via::Syntax
+        | Via::From { .. }
+        | Via::CopyFrom
+        | Via::MountFrom
+        | Via::Add
+        | Via::NamedContext { .. }
+        | Via::Epoch => 2,
+    });
     let resolver = flags.resolving.resolver()?;
     note_caps(&policies, &env);
 
@@ -154,7 +166,8 @@ fn warn(findings: &mut Vec<Finding>, warning: &Warning, dockerfile: &Dockerfile)
             let message = Message { text: text.clone(), rule: None, origin: Origin::Ours };
             let line = warning.lines.map(|lines| lines.start);
             let here = findings.iter_mut().find(|finding| {
-                let at = finding.location.as_ref().and_then(|at| usize::try_from(at.start_line).ok());
+                let at =
+                    finding.location.as_ref().and_then(|at| usize::try_from(at.start_line).ok());
                 at.is_some() && at == line
             });
             match here {
@@ -199,7 +212,11 @@ fn drawn(error: &DockerfileError, dockerfile: &Dockerfile) -> anyhow::Error {
     match (error.lines, &error.source_line) {
         (Some(lines), Some(text)) => {
             let gutter = " ".repeat(lines.start.to_string().len());
-            anyhow!("{name}:{}: {problem}\n{gutter} |\n{} | {text}\n{gutter} |", lines.start, lines.start)
+            anyhow!(
+                "{name}:{}: {problem}\n{gutter} |\n{} | {text}\n{gutter} |",
+                lines.start,
+                lines.start
+            )
         }
         (Some(lines), None) => anyhow!("{name}:{}: {problem}", lines.start),
         (None, _) => anyhow!("{name}: {problem}"),

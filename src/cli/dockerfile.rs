@@ -46,9 +46,8 @@ impl Dockerfile {
             (None, _) => default_in(Path::new(context)),
         };
         let name = format!("Dockerfile {}", path.display());
-        let open = File::open(&path).with_context(|| {
-            format!("{name} cannot be read; name another with -f FILE")
-        })?;
+        let open = File::open(&path)
+            .with_context(|| format!("{name} cannot be read; name another with -f FILE"))?;
         Ok(Self { text: read(open, &name)?, path: Some(path), context: kind })
     }
 
@@ -76,17 +75,18 @@ impl Dockerfile {
 
 /// Where `written` stands in `text` as a word or a value.
 fn span_of(text: &str, written: &str) -> Option<Span> {
-    let inside = |char: char| !(char.is_whitespace() || matches!(char, '"' | '\'' | '=' | ',' | '[' | ']'));
+    let inside =
+        |char: char| !(char.is_whitespace() || matches!(char, '"' | '\'' | '=' | ',' | '[' | ']'));
     if written.is_empty() {
         return None;
     }
-    text.match_indices(written)
-        .map(|(start, _)| Span { start, end: start + written.len() })
-        .find(|span| {
+    text.match_indices(written).map(|(start, _)| Span { start, end: start + written.len() }).find(
+        |span| {
             let before = text[..span.start].chars().next_back();
             let after = text[span.end..].chars().next();
             !before.is_some_and(inside) && !after.is_some_and(inside)
-        })
+        },
+    )
 }
 
 fn context_kind(context: &str) -> Result<ContextKind> {

@@ -9,9 +9,7 @@ use crate::check::{CheckError, Checked, Outcome, Pin};
 use crate::input::Input;
 use crate::meta::{MetaRequest, ResolveError};
 use crate::policy::{Attempt, EvalError, Explanation, NearMiss, Verdict};
-use crate::report::{
-    self, Explain, Finding, Message, Origin, Position, RuleOutcome, RuleTrace,
-};
+use crate::report::{self, Explain, Finding, Message, Origin, Position, RuleOutcome, RuleTrace};
 use crate::source::{ImageSource, SourceOp, mask};
 
 /// Longest value that a message shows, in characters.

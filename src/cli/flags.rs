@@ -50,11 +50,6 @@ impl Resolving {
         options.timeouts.total = Duration::from_secs(self.timeout);
         Ok(Box::new(Network::new(options).context("the network cannot be set up")?))
     }
-
-    /// Whether anything may be fetched.
-    pub(super) fn online(&self) -> bool {
-        !self.offline
-    }
 }
 
 /// How a report is written.

@@ -5,13 +5,17 @@
 
 mod build;
 mod check;
+mod completions;
 mod dockerfile;
+mod eval;
 mod finding;
 mod flags;
 mod hint;
 mod judge;
 mod output;
 mod policies;
+mod schema;
+mod test;
 
 use std::process::ExitCode;
 
@@ -32,11 +36,22 @@ struct Cli {
 enum Command {
     /// Judge every source that a build of a Dockerfile would load
     Check(check::Flags),
+    /// Judge one source, or show the input that rules would read of it
+    Eval(eval::Flags),
+    /// Run the Rego tests of policies
+    Test(test::Flags),
+    /// Print the JSON Schema of the input that rules read
+    Schema(schema::Flags),
+    /// Print the completions of a shell
+    Completions(completions::Flags),
 }
 
 const EXAMPLES: &str = "\
 Examples:
-  buildgate check .                                 judge ./Dockerfile by ./Dockerfile.rego
+  buildgate check                            judge ./Dockerfile by ./Dockerfile.rego
+  buildgate check --policy policies/registry-gatekeeper --offline
+  buildgate eval alpine:3.20 --print         the input that rules read of an image
+  buildgate test policies/registry-gatekeeper
 
 Exit codes: 0 allowed or passed, 1 denied or a test failed, 2 could not decide or used wrongly";
 
@@ -51,7 +66,11 @@ pub fn main() -> ExitCode {
         }
     };
     let done = match cli.command {
-        Command::Check(flags) => check::run(flags),
+        Command::Check(flags) => check::run(&flags),
+        Command::Eval(flags) => eval::run(&flags),
+        Command::Test(flags) => test::run(&flags),
+        Command::Schema(flags) => schema::run(&flags),
+        Command::Completions(flags) => completions::run(&flags),
     };
     ExitCode::from(done.unwrap_or_else(|error| {
         output::error(&error);

@@ -112,9 +112,9 @@ pub(super) fn of_build(dockerfile: Option<&Path>, named: &[PathBuf]) -> Result<P
                  Write {}, or name a policy with --policy FILE|DIR.",
                 beside.display()
             ),
-            None => bail!(
-                "there is no policy, so nothing is allowed\nName one with --policy FILE|DIR."
-            ),
+            None => {
+                bail!("there is no policy, so nothing is allowed\nName one with --policy FILE|DIR.")
+            }
         }
     }
     Policies::load(&paths)
