@@ -190,15 +190,16 @@ impl<'p> Machine<'p> {
                 Value::Object(object) => {
                     self.budget.spend(1 + object.len() as u64)?;
                     unknown |= self.observe_object(object);
-                    open.extend(object.iter().flat_map(|(key, value)| [key, value]));
+                    let parts = object.iter().flat_map(|(key, value)| [key, value]);
+                    open.extend(parts.filter(|part| is_composite(part)));
                 }
                 Value::Array(array) => {
                     self.budget.spend(1 + array.len() as u64)?;
-                    open.extend(array.iter());
+                    open.extend(array.iter().filter(|part| is_composite(part)));
                 }
                 Value::Set(set) => {
                     self.budget.spend(1 + set.len() as u64)?;
-                    open.extend(set.iter());
+                    open.extend(set.iter().filter(|part| is_composite(part)));
                 }
                 Value::Null
                 | Value::Bool(_)

@@ -80,6 +80,8 @@ impl<'p> Machine<'p> {
             }
         };
         let read = if matches!(base, Term::Input) { Read::Direct } else { Read::Through };
+        let (found, path) = walk(&current, path);
+        current = found.clone();
         for operand in path {
             let next = match operand {
                 Term::Const(key) => self.step(&current, key, read),
@@ -370,6 +372,24 @@ impl<'p> Machine<'p> {
         };
         Ok(Outcome::Known(Value::Bool(found)))
     }
+}
+
+/// Follows a path as far as it is made of names that are there: where that leads, and the rest of
+/// the path. Nothing on the way is counted as held by anyone else.
+fn walk<'v, 'p>(value: &'v Value, path: &'p [Term]) -> (&'v Value, &'p [Term]) {
+    let mut at = value;
+    for (done, operand) in path.iter().enumerate() {
+        match (operand, at) {
+            (Term::Const(name @ Value::String(_)), Value::Object(object)) => {
+                match object.get(name) {
+                    Some(found) => at = found,
+                    None => return (at, &path[done..]),
+                }
+            }
+            _ => return (at, &path[done..]),
+        }
+    }
+    (at, &[])
 }
 
 /// Only `false` does not hold; every other value does.
