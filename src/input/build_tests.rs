@@ -275,7 +275,11 @@ fn materials_are_inputs_of_their_own() {
         "pkg:oci/x@1",
         "https://dl.example.com/x.tgz",
     ]);
-    let known = Known { root, materials: [(vec![0], built_of(&["pkg:docker/a"]))].into(), ..Known::default() };
+    let known = Known {
+        root,
+        materials: [(vec![0], built_of(&["pkg:docker/a"]))].into(),
+        ..Known::default()
+    };
     let source = op("docker-image://app", &[]);
     let parsed = Source::parse(&source).unwrap();
     let platform = Platform::default();

@@ -95,6 +95,12 @@ pub enum EvalError {
         /// The limit.
         limit: u32,
     },
+    /// A rule made a value that nests deeper than it may.
+    #[error("a rule makes a value that nests deeper than {limit} levels")]
+    Nesting {
+        /// The limit.
+        limit: u32,
+    },
     /// A rule read something that could not be verified.
     #[error("a rule reads {field}, and it could not be verified: {why}")]
     CouldNotVerify {

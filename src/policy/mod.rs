@@ -150,7 +150,10 @@ impl Policy {
         if let Err(error) = &came
             && matches!(
                 **error,
-                EvalError::Timeout { .. } | EvalError::Memory { .. } | EvalError::Depth { .. }
+                EvalError::Timeout { .. }
+                    | EvalError::Memory { .. }
+                    | EvalError::Depth { .. }
+                    | EvalError::Nesting { .. }
             )
         {
             return Err((**error).clone());

@@ -114,11 +114,10 @@ impl<'p> Natives<'p> {
                 _ => Err(fail("the path must be a string".to_owned())),
             },
             "pin_image" => match args {
-                [Some(image), Some(Value::String(digest))] => {
-                    self.pin(image, digest)
-                        .map(Called::Value)
-                        .map_err(|message| fail(message.to_owned()))
-                }
+                [Some(image), Some(Value::String(digest))] => self
+                    .pin(image, digest)
+                    .map(Called::Value)
+                    .map_err(|message| fail(message.to_owned())),
                 _ => Err(fail("it takes an image and a digest as a string".to_owned())),
             },
             "verify_git_signature" => match args {
@@ -128,9 +127,9 @@ impl<'p> Natives<'p> {
                 _ => Err(fail("it takes a commit or tag, and a key file".to_owned())),
             },
             "verify_http_pgp_signature" => match args {
-                [Some(http), Some(Value::String(signature)), Some(Value::String(keys))] => self
-                    .verify_http(http, signature, keys)
-                    .map_err(|error| fail(error.to_string())),
+                [Some(http), Some(Value::String(signature)), Some(Value::String(keys))] => {
+                    self.verify_http(http, signature, keys).map_err(|error| fail(error.to_string()))
+                }
                 _ => Err(fail("it takes a file, a signature file and a key file".to_owned())),
             },
             _ => Err(fail(

@@ -230,11 +230,14 @@ fn hostile_policies_end_within_limits() {
         .map(|n| format!("x{n} := concat(\"\", [x{}, x{}])\n", n - 1, n - 1))
         .collect::<String>();
     let nested = (1..60).map(|n| format!("x{n} := [x{}, x{}]\n", n - 1, n - 1)).collect::<String>();
+    let deep = (1..5000).map(|n| format!("x{n} := [x{}]\n", n - 1)).collect::<String>();
     let rules = (1..5000).map(|n| format!("r{n} if r{}\n", n - 1)).collect::<String>();
     let limits = [
         (format!("x0 := \"{}\"\n{doubling}x39", "a".repeat(64)), String::new(), "limit"),
         (format!("x0 := 1\n{nested}x59 == x59\njson.marshal(x59)"), String::new(), "limit"),
         ("count([1 | some a in numbers.range(1, 1000); some b in numbers.range(1, 1000); some c in numbers.range(1, 1000); a + b == c]) > 0".to_owned(), String::new(), "within 1000 ms"),
+        (format!("x0 := [1]\n{deep}x4999 == x4999"), String::new(), "nests deeper than"),
+        (format!("x0 := [1]\n{deep}count({{[x4999]}}) == 1"), String::new(), "nests deeper than"),
         ("r4999".to_owned(), format!("r0 := true\n{rules}"), "nest deeper than"),
     ];
     for (statements, rules, expected) in limits {

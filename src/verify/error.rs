@@ -110,7 +110,9 @@ pub enum Invalid {
         namespace: String,
     },
     /// The key file allows its key for something else.
-    #[error("the key file does not allow key {key} to sign git objects (namespaces={namespaces:?})")]
+    #[error(
+        "the key file does not allow key {key} to sign git objects (namespaces={namespaces:?})"
+    )]
     NotAllowed {
         /// The key.
         key: String,

@@ -264,8 +264,7 @@ fn split_options(options: &str) -> Vec<&str> {
 }
 
 fn is_key_type(word: &str) -> bool {
-    word.parse::<Algorithm>()
-        .is_ok_and(|algorithm| !matches!(algorithm, Algorithm::Other(_)))
+    word.parse::<Algorithm>().is_ok_and(|algorithm| !matches!(algorithm, Algorithm::Other(_)))
 }
 
 /// `YYYYMMDD[HHMM[SS]][Z]`, in seconds since 1970.
@@ -277,14 +276,8 @@ fn time(text: &str) -> Result<i64, String> {
     }
     let part = |from: usize, to: usize| digits.get(from..to).unwrap_or("0").parse::<i16>();
     let small = |from, to| part(from, to).ok().and_then(|it| i8::try_from(it).ok());
-    let parts = (
-        part(0, 4).ok(),
-        small(4, 6),
-        small(6, 8),
-        small(8, 10),
-        small(10, 12),
-        small(12, 14),
-    );
+    let parts =
+        (part(0, 4).ok(), small(4, 6), small(6, 8), small(8, 10), small(10, 12), small(12, 14));
     let (Some(year), Some(month), Some(day), Some(hour), Some(minute), Some(second)) = parts else {
         return Err(wrong());
     };

@@ -1,0 +1,395 @@
+//! Signatures that real gpg, git and ssh-keygen made, and what is wrong with some of them.
+
+use std::io::Write as _;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use proptest::prelude::*;
+use sha2::{Digest as _, Sha512};
+
+use super::*;
+use crate::input::gitobject::{GitObject, Kind};
+use crate::meta::{ChecksumAlgorithm, ChecksumResponse};
+
+const PAYLOAD: &[u8] = b"release 1.0\n";
+/// 2030-01-01.
+const NOW: i64 = 1_893_456_000;
+const MADE: &str = "20290101T000000!";
+
+fn run(command: &mut Command, stdin: &[u8]) -> Vec<u8> {
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(stdin).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{command:?}: {error}");
+    output.stdout
+}
+
+/// A gpg of its own.
+struct Gpg(tempfile::TempDir);
+
+impl Gpg {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    fn command(&self, time: &str) -> Command {
+        let mut gpg = Command::new("gpg");
+        gpg.env("LC_ALL", "C").arg("--homedir").arg(self.0.path());
+        gpg.args(["--batch", "--yes", "--quiet", "--pinentry-mode", "loopback"]);
+        gpg.args(["--passphrase", "", "--faked-system-time", time]);
+        gpg
+    }
+
+    fn run(&self, time: &str, args: &[&str], stdin: &[u8]) -> Vec<u8> {
+        run(self.command(time).args(args), stdin)
+    }
+
+    /// Makes a key that signs, and gives its fingerprint.
+    fn key(&self, user: &str, algorithm: &str, made: &str, expires: &str) -> String {
+        let args = ["--quick-generate-key", user, algorithm, "sign,cert", expires];
+        self.run(made, &args, b"");
+        self.fingerprints(user).remove(0)
+    }
+
+    /// Fingerprints of a key and its subkeys.
+    fn fingerprints(&self, user: &str) -> Vec<String> {
+        let list = self.run(MADE, &["--with-colons", "--list-keys", user], b"");
+        String::from_utf8(list)
+            .unwrap()
+            .lines()
+            .filter_map(|line| line.strip_prefix("fpr:::::::::")?.strip_suffix(':'))
+            .map(str::to_owned)
+            .collect()
+    }
+
+    fn export(&self, args: &[&str]) -> Vec<u8> {
+        let mut all = vec!["--export"];
+        all.extend(args);
+        self.run(MADE, &all, b"")
+    }
+
+    fn sign(&self, user: &str, time: &str, options: &[&str]) -> Vec<u8> {
+        let mut args = vec!["--armor", "--local-user", user];
+        args.extend(options);
+        args.push("--detach-sign");
+        self.run(time, &args, PAYLOAD)
+    }
+}
+
+impl Drop for Gpg {
+    fn drop(&mut self) {
+        let mut kill = Command::new("gpgconf");
+        kill.arg("--homedir").arg(self.0.path()).args(["--kill", "all"]).status().unwrap();
+    }
+}
+
+/// Verifies as a git object would be, and as a file would be; both must agree.
+fn check(keys: &[u8], signature: &[u8], payload: &[u8]) -> String {
+    let keys = match KeyFile::parse(keys) {
+        Ok(KeyFile::OpenPgp(keys)) => keys,
+        Ok(KeyFile::Ssh(_)) => return "SSH keys".to_owned(),
+        Err(error) => return error.to_string(),
+    };
+    let words = |result: Result<VerifiedSigner, NotVerified>| match result {
+        Ok(_) => "good".to_owned(),
+        Err(error) => error.to_string(),
+    };
+    let signature = match DetachedSignature::parse(signature) {
+        Ok(signature) => signature,
+        Err(error) => return error.to_string(),
+    };
+    let direct = words(signature.verify(payload, &keys, NOW));
+    if let Ok(request) = signature.checksum_request()
+        && request.algorithm == ChecksumAlgorithm::Sha512
+    {
+        let hash = Sha512::new().chain_update(payload).chain_update(&request.suffix).finalize();
+        let digest = format!("sha512:{}", hex::encode(hash));
+        let response = ChecksumResponse { digest, suffix: request.suffix };
+        assert_eq!(words(signature.verify_digest(&response, &keys, NOW)), direct);
+    }
+    direct
+}
+
+#[test]
+fn openpgp_algorithms_and_key_files() {
+    let gpg = Gpg::new();
+    for algorithm in ["rsa2048", "ed25519", "nistp256", "nistp384", "nistp521"] {
+        gpg.key(algorithm, algorithm, "20250101T000000!", "never");
+        let signature = gpg.sign(algorithm, MADE, &["--digest-algo", "SHA512"]);
+        let armored = gpg.export(&["--armor", algorithm]);
+        assert_eq!(check(&armored, &signature, PAYLOAD), "good", "{algorithm}");
+        assert_eq!(check(&gpg.export(&[algorithm]), &signature, PAYLOAD), "good", "{algorithm}");
+        let tampered = check(&armored, &signature, b"release 1.1\n");
+        assert!(tampered.contains("did not sign this content"), "{algorithm}: {tampered}");
+    }
+    gpg.key("weak", "rsa1024", "20250101T000000!", "never");
+    let weak = check(&gpg.export(&["weak"]), &gpg.sign("weak", MADE, &[]), PAYLOAD);
+    assert!(weak.contains("has 1024 bits"), "{weak}");
+
+    let signature = gpg.sign("rsa2048", MADE, &[]);
+    let (one, other) = (gpg.export(&["--armor", "ed25519"]), gpg.export(&["--armor", "rsa2048"]));
+    assert_eq!(check(&[one.clone(), other].concat(), &signature, PAYLOAD), "good");
+    assert_eq!(check(&gpg.export(&[]), &signature, PAYLOAD), "good");
+    let wrong = check(&one, &signature, PAYLOAD);
+    assert!(wrong.contains("which is not in the key file"), "{wrong}");
+    let sha1 = gpg.sign("rsa2048", MADE, &["--digest-algo", "SHA1"]);
+    let sha1 = check(&gpg.export(&["rsa2048"]), &sha1, PAYLOAD);
+    assert!(sha1.contains("it uses SHA1"), "{sha1}");
+    let secret = gpg.run(MADE, &["--armor", "--export-secret-keys", "ed25519"], b"");
+    assert!(check(&secret, &signature, PAYLOAD).contains("private key"));
+}
+
+#[test]
+fn openpgp_times_and_revocations() {
+    let gpg = Gpg::new();
+    let made = "20250101T000000!";
+    gpg.key("good", "ed25519", made, "never");
+    gpg.key("expired", "ed25519", made, "20290601T000000");
+    let revoked = gpg.key("revoked", "ed25519", made, "never");
+    let parent = gpg.key("parent", "ed25519", made, "never");
+    gpg.run(made, &["--quick-add-key", &parent, "ed25519", "sign", "never"], b"");
+    let subkey = format!("{}!", gpg.fingerprints("parent").remove(1));
+    let cases = [
+        ("good", gpg.sign("good", MADE, &[]), "good"),
+        ("good", gpg.sign("good", "20300601T000000!", &[]), "it is dated in the future"),
+        (
+            "good",
+            gpg.sign("good", MADE, &["--default-sig-expire", "20290201T000000"]),
+            "it expired at 2029",
+        ),
+        ("expired", gpg.sign("expired", MADE, &[]), "expired at 2029-06"),
+        ("parent", gpg.sign(&subkey, MADE, &[]), "good"),
+    ];
+    for (user, signature, expected) in &cases {
+        let got = check(&gpg.export(&["--armor", user]), signature, PAYLOAD);
+        assert!(got.contains(expected), "{user}: {got}, expected {expected}");
+    }
+
+    let signature = gpg.sign("revoked", MADE, &[]);
+    let before = gpg.export(&["revoked"]);
+    assert_eq!(check(&before, &signature, PAYLOAD), "good");
+    let path = gpg.0.path().join(format!("openpgp-revocs.d/{revoked}.rev"));
+    let certificate = std::fs::read_to_string(path).unwrap().replace(":-----BEGIN", "-----BEGIN");
+    gpg.run(MADE, &["--import"], certificate.as_bytes());
+    let after = gpg.export(&["revoked"]);
+    // An older copy beside the revoked one does not bring the key back.
+    for keys in [after.clone(), [before.clone(), after.clone()].concat(), [after, before].concat()]
+    {
+        let got = check(&keys, &signature, PAYLOAD);
+        assert!(got.contains("was revoked"), "{got}");
+    }
+
+    let answers = b"key 1\nrevkey\ny\n0\n\ny\nsave\n";
+    let mut edit = gpg.command(MADE);
+    run(edit.args(["--no-batch", "--command-fd", "0", "--edit-key", &parent]), answers);
+    let got = check(&gpg.export(&["parent"]), &cases[4].1, PAYLOAD);
+    assert!(got.contains("was revoked"), "{got}");
+}
+
+#[test]
+fn openpgp_garbage() {
+    let gpg = Gpg::new();
+    gpg.key("good", "ed25519", "20250101T000000!", "never");
+    let (keys, signature) = (gpg.export(&["--armor", "good"]), gpg.sign("good", MADE, &[]));
+    let half = &signature[..signature.len() / 2];
+    let huge = vec![b'A'; MAX_SIGNATURE + 1];
+    for (name, signature, expected) in [
+        ("empty", &b""[..], "there is no signature"),
+        ("garbage", b"hello", "there is no signature"),
+        ("truncated", half, "does not end"),
+        ("huge", &huge, "more than"),
+        ("a key", &keys, "there is no signature"),
+    ] {
+        let got = check(&keys, signature, PAYLOAD);
+        assert!(got.contains(expected), "{name}: {got}");
+    }
+    for (name, keys, expected) in [
+        ("empty", &b""[..], "no public key"),
+        ("garbage", b"hello", "no public key"),
+        ("binary garbage", b"\x99\x00", "key file"),
+        ("truncated", &keys[..keys.len() / 2], "does not end"),
+        ("huge", &vec![b'A'; MAX_KEY_FILE + 1], "at most 1048576 are read"),
+        ("a signature", &signature, "PGP SIGNATURE"),
+    ] {
+        let got = check(keys, &signature, PAYLOAD);
+        assert!(got.contains(expected), "{name}: {got}");
+    }
+}
+
+/// A repository with a signed commit and a signed tag.
+fn repository(dir: &Path, format: &str, config: &[String]) -> (GitObject, GitObject) {
+    let git = |args: &[&str]| {
+        let mut git = Command::new("git");
+        git.current_dir(dir).env("HOME", dir).env("GIT_CONFIG_NOSYSTEM", "1");
+        for name in ["AUTHOR", "COMMITTER"] {
+            git.env(format!("GIT_{name}_NAME"), "A").env(format!("GIT_{name}_EMAIL"), "a@b.c");
+            git.env(format!("GIT_{name}_DATE"), "1861920000 +0000");
+        }
+        for setting in config {
+            git.args(["-c", setting]);
+        }
+        run(git.args(args), b"")
+    };
+    git(&["init", "-q", &format!("--object-format={format}")]);
+    git(&["commit", "-q", "-S", "--allow-empty", "-m", "one"]);
+    git(&["tag", "-s", "-m", "tag", "v1"]);
+    let commit = git(&["cat-file", "commit", "HEAD"]);
+    let tag = git(&["cat-file", "tag", "v1"]);
+    let commit = GitObject::parse(Kind::Commit, commit.into()).unwrap();
+    (commit, GitObject::parse(Kind::Tag, tag.into()).unwrap())
+}
+
+fn git_says(object: &GitObject, format: ObjectFormat, keys: &str) -> String {
+    let keys = match KeyFile::parse(keys.as_bytes()) {
+        Ok(keys) => keys,
+        Err(error) => return error.to_string(),
+    };
+    match verify_git(object, format, &keys, NOW) {
+        Ok(_) => "good".to_owned(),
+        Err(error) => error.to_string(),
+    }
+}
+
+#[test]
+fn git_objects_signed_with_ssh() {
+    for (kind, bits, format) in [
+        ("ed25519", "256", ("sha1", ObjectFormat::Sha1)),
+        ("ecdsa", "256", ("sha256", ObjectFormat::Sha256)),
+        ("rsa", "2048", ("sha1", ObjectFormat::Sha1)),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        let key = dir.path().join("key");
+        run(
+            Command::new("ssh-keygen")
+                .args(["-q", "-t", kind, "-b", bits, "-N", "", "-C", "", "-f"])
+                .arg(&key),
+            b"",
+        );
+        let signing = format!("user.signingkey={}", key.display());
+        let config = ["gpg.format=ssh".to_owned(), signing];
+        let (commit, tag) = repository(dir.path(), format.0, &config);
+        let public = std::fs::read_to_string(key.with_extension("pub")).unwrap();
+        let public = public.trim();
+        let other =
+            "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ7BBOXoZCXjUiyWgonTlLp8VG0pnj+a7kEcz88Vho1j";
+        for (keys, expected) in [
+            (public.to_owned(), "good"),
+            (format!("# keys\n{other} x\n\n{public} comment"), "good"),
+            (format!("a@b.c,c@d.e {public}"), "good"),
+            (format!("\"a b\" namespaces=\"file,git\" {public}"), "good"),
+            (format!("a namespaces=\"file\" {public}"), "does not allow"),
+            (format!("a namespaces=\"*,!git\" {public}"), "does not allow"),
+            (format!("a valid-before=\"20290601\" {public}"), "expired at 2029-06-01"),
+            (format!("a valid-after=\"20300601Z\" {public}"), "valid only from 2030-06-01"),
+            (format!("a valid-after=\"2020\" {public}"), "is no time"),
+            (format!("a cert-authority {public}"), "not in the key file"),
+            (format!("a unknown-option {public}"), "unknown option"),
+            (format!("cert-authority {public}"), "options stand after"),
+            (other.to_owned(), "not in the key file"),
+            (format!("{other} x\nssh-ed25519 AAAA"), "line 2"),
+            ("nothing".to_owned(), "no public key"),
+        ] {
+            for object in [&commit, &tag] {
+                let got = git_says(object, format.1, &keys);
+                assert!(got.contains(expected), "{kind} {keys}: {got}");
+            }
+        }
+        // The signature of a commit is the one of its own format.
+        let wrong = match format.1 {
+            ObjectFormat::Sha1 => ObjectFormat::Sha256,
+            ObjectFormat::Sha256 => ObjectFormat::Sha1,
+        };
+        assert_eq!(git_says(&commit, wrong, public), "it is not signed");
+    }
+}
+
+#[test]
+fn ssh_signatures_for_something_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let key = dir.path().join("key");
+    let mut keygen = Command::new("ssh-keygen");
+    run(keygen.args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(&key), b"");
+    let public = std::fs::read_to_string(key.with_extension("pub")).unwrap();
+    let keys = AllowedSigners::parse(&public).unwrap();
+    let sign = |namespace: &str| {
+        let mut sign = Command::new("ssh-keygen");
+        sign.args(["-q", "-Y", "sign", "-n", namespace, "-f"]).arg(&key);
+        String::from_utf8(run(&mut sign, PAYLOAD)).unwrap()
+    };
+    let check =
+        |text: &str, payload: &[u8], dated| match ssh::verify(text, payload, &keys, dated, NOW) {
+            Ok(_) => "good".to_owned(),
+            Err(error) => error.to_string(),
+        };
+    let good = sign("git");
+    assert_eq!(check(&good, PAYLOAD, None), "good");
+    assert!(check(&sign("file"), PAYLOAD, None).contains("its namespace is \"file\""));
+    assert!(check(&good, b"other", None).contains("did not sign this content"));
+    assert!(check(&good, PAYLOAD, Some(NOW + 1_000)).contains("in the future"));
+    assert!(check(&good[..good.len() / 2], PAYLOAD, None).contains("cannot be read"));
+}
+
+#[test]
+fn ssh_security_keys() {
+    use rsa::signature::Signer as _;
+    use ssh_key::private::Ed25519Keypair;
+    use ssh_key::public::{KeyData, SkEd25519};
+    use ssh_key::{Algorithm, HashAlg, PublicKey, Signature, SshSig};
+
+    let pair = Ed25519Keypair::from_seed(&[7; 32]);
+    let key = KeyData::SkEd25519(SkEd25519::new(pair.public, "ssh:"));
+    let signed = SshSig::signed_data("git", HashAlg::Sha512, PAYLOAD).unwrap();
+    let tail = [1, 0, 0, 0, 9];
+    let mut message = sha2::Sha256::digest("ssh:").to_vec();
+    message.extend(tail);
+    message.extend(sha2::Sha256::digest(&signed));
+    let mut data = pair.try_sign(&message).unwrap().as_bytes().to_vec();
+    data.extend(tail);
+    let signature = Signature::new(Algorithm::SkEd25519, data).unwrap();
+    let signature = SshSig::new(key.clone(), "git", HashAlg::Sha512, signature).unwrap();
+    let text = signature.to_pem(Default::default()).unwrap();
+    let keys = AllowedSigners::parse(&PublicKey::from(key).to_openssh().unwrap()).unwrap();
+    assert!(ssh::verify(&text, PAYLOAD, &keys, None, NOW).is_ok());
+    assert!(ssh::verify(&text, b"other", &keys, None, NOW).is_err());
+}
+
+#[test]
+fn git_objects_signed_with_openpgp() {
+    let gpg = Gpg::new();
+    gpg.key("A <a@b.c>", "ed25519", "20200101T000000!", "never");
+    let program = gpg.0.path().join("gpg.sh");
+    let script = format!(
+        "#!/bin/sh\nexec gpg --homedir {} --faked-system-time {MADE} \"$@\"\n",
+        gpg.0.path().display()
+    );
+    std::fs::write(&program, script).unwrap();
+    run(Command::new("chmod").arg("+x").arg(&program), b"");
+    let keys = String::from_utf8(gpg.export(&["--armor", "A"])).unwrap();
+    for (name, format) in [("sha1", ObjectFormat::Sha1), ("sha256", ObjectFormat::Sha256)] {
+        let dir = tempfile::tempdir().unwrap();
+        let config = [format!("gpg.program={}", program.display())];
+        let (commit, tag) = repository(dir.path(), name, &config);
+        for object in [&commit, &tag] {
+            assert_eq!(git_says(object, format, &keys), "good", "{name}");
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn no_key_file_is_a_fault(data in proptest::collection::vec(any::<u8>(), 0..600)) {
+        let _ = KeyFile::parse(&data);
+        let _ = DetachedSignature::parse(&data);
+    }
+
+    #[test]
+    fn no_line_of_keys_is_a_fault(text in "[ \"=,a-z!*0-9]{0,40}( ssh-ed25519 AAAA[a-zA-Z0-9]{0,60})?") {
+        let _ = AllowedSigners::parse(&text);
+    }
+}

@@ -27,9 +27,19 @@ enum Looks {
 /// What a builtin looks at. Everything, for one that is not listed.
 fn looks_at(name: &str) -> Looks {
     match name {
-        "array.concat" | "array.reverse" | "array.slice" | "is_array" | "is_boolean"
-        | "is_null" | "is_number" | "is_object" | "is_set" | "is_string" | "pin_image"
-        | "type_name" | "verify_http_pgp_signature" => Looks::Nowhere,
+        "array.concat"
+        | "array.reverse"
+        | "array.slice"
+        | "is_array"
+        | "is_boolean"
+        | "is_null"
+        | "is_number"
+        | "is_object"
+        | "is_set"
+        | "is_string"
+        | "pin_image"
+        | "type_name"
+        | "verify_http_pgp_signature" => Looks::Nowhere,
         "count" | "object.keys" | "object.filter" | "object.remove" => Looks::AtMembers,
         _ => Looks::Through,
     }

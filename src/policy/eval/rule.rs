@@ -227,7 +227,10 @@ impl<'p> Machine<'p> {
                 })?;
             }
         }
-        Ok(if unknown { Outcome::Unknown } else { Outcome::Known(set.into_value()) })
+        if unknown {
+            return Ok(Outcome::Unknown);
+        }
+        self.make(set.into_value())
     }
 
     /// An object grown by rules with keys.
@@ -257,7 +260,7 @@ impl<'p> Machine<'p> {
         let program = self.program;
         match find(&program.tree, &group.path) {
             Some(node) if !node.children.is_empty() => self.children(node, object),
-            _ => Ok(Outcome::Known(object)),
+            _ => self.make(object),
         }
     }
 

@@ -11,6 +11,9 @@ use super::lazy::{Read, is_composite};
 use super::{Flow, Frame, Machine, Outcome, Result, member};
 use crate::policy::builtins::{self, BuiltinError, operators};
 
+/// How deep values may nest.
+const MAX_NESTING: u32 = 256;
+
 impl<'p> Machine<'p> {
     /// What a term comes to.
     pub(super) fn term(&mut self, term: &'p Term, frame: &mut Frame) -> Result<Outcome> {
@@ -164,8 +167,31 @@ impl<'p> Machine<'p> {
         Ok(if unknown { Err(Outcome::Unknown) } else { Ok(values) })
     }
 
-    fn make(&mut self, value: Value) -> Result<Outcome> {
+    /// A value that the evaluation made, counted. Whatever looks at values recurses into them, and
+    /// so does letting go of them, so none may nest without bound.
+    pub(super) fn make(&mut self, value: Value) -> Result<Outcome> {
         self.budget.made(&value)?;
+        let mut open: Vec<(u32, &Value)> = vec![(1, &value)];
+        while let Some((depth, value)) = open.pop() {
+            if depth > MAX_NESTING {
+                return Err(Box::new(EvalError::Nesting { limit: MAX_NESTING }));
+            }
+            self.budget.spend(1)?;
+            let mut inside = |value| {
+                if is_composite(value) {
+                    open.push((depth + 1, value));
+                }
+            };
+            match value {
+                Value::Array(array) => array.iter().for_each(inside),
+                Value::Set(set) => set.iter().for_each(inside),
+                Value::Object(object) => object.iter().for_each(|(key, value)| {
+                    inside(key);
+                    inside(value);
+                }),
+                _ => {}
+            }
+        }
         Ok(Outcome::Known(value))
     }
 
@@ -263,11 +289,11 @@ impl<'p> Machine<'p> {
         if unknown {
             return Ok(Outcome::Unknown);
         }
-        Ok(Outcome::Known(match &comprehension.kind {
+        self.make(match &comprehension.kind {
             ComprehensionKind::Array(_) => array.into_value(),
             ComprehensionKind::Set(_) => Value::from(set),
             ComprehensionKind::Object(..) => object.into_value(),
-        }))
+        })
     }
 
     /// Whether two values are equal. `None` where a part of one is not known.
