@@ -116,7 +116,7 @@ fn because(finding: &mut Finding, checked: &Checked, named: Named<'_>) {
     };
     if !finding.messages.is_empty() {
         for message in &mut finding.messages {
-            let at = explanation.messages.iter().find(|(text, _)| *text == message.text);
+            let at = explanation.messages.iter().find(|(text, _)| says(text, &message.text));
             message.rule = at.map(|(_, position)| named.rule(position));
         }
         return;
@@ -246,8 +246,13 @@ fn hide(value: &mut Value) {
     }
 }
 
+/// Whether a policy's `text` is what a message shows of it.
+pub(super) fn says(text: &str, shown: &str) -> bool {
+    text == shown || without_secrets(text) == shown
+}
+
 /// `text` with the secrets of each URL in it hidden.
-fn without_secrets(text: &str) -> String {
+pub(super) fn without_secrets(text: &str) -> String {
     let words = text.split_inclusive(char::is_whitespace);
     words
         .map(|word| {
