@@ -55,8 +55,7 @@ pub(super) fn fill(
 }
 
 fn decided(finding: &mut Finding, checked: &Checked, policies: &Policies, detail: Detail) {
-    finding.fetched =
-        checked.fetched.rounds().iter().flatten().map(|request| fetched(request)).collect();
+    finding.fetched = checked.fetched.rounds().iter().flatten().map(fetched).collect();
     finding.warnings = checked.warnings.iter().map(|text| own(checked, text)).collect();
     match &checked.outcome {
         Outcome::Allowed(allowed) => {
@@ -139,7 +138,7 @@ fn near_miss(explanation: &Explanation, input: &Input, named: Named<'_>) -> Mess
         failed.position.line,
     );
     for path in input_paths(&failed.text) {
-        text.push_str("\n");
+        text.push('\n');
         text.push_str(&value_of(input, &path));
     }
     Message { text, rule: Some(named.rule(&failed.position)), origin: Origin::Ours }
