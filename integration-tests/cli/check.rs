@@ -63,10 +63,13 @@ const ALL: &str = "package docker\n\ndecision := {\"allow\": true}\n";
 
 const DIGEST: &str = "sha256:4b7ce07002c69e8f3d704a9c5d6fd3053be500b7f1c69fc0d80990c2ad8dd412";
 
+/// Name of the snapshot, files, arguments.
+type Row<'a> = (&'a str, &'a [(&'a str, &'a str)], &'a str);
+
 #[test]
 fn what_is_drawn() {
     let pinned = format!("FROM alpine:3.20@{DIGEST}\n");
-    let table: &[(&str, &[(&str, &str)], &str)] = &[
+    let table: &[Row<'_>] = &[
         (
             "denied_with_message",
             &[("Dockerfile", "FROM alpine:3.20 AS base\nRUN true\n"), ("Dockerfile.rego", PINNED)],
