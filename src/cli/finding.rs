@@ -173,7 +173,7 @@ fn place(error: &EvalError) -> Option<&crate::policy::Position> {
         }
         EvalError::Timeout { .. }
         | EvalError::Memory { .. }
-        | EvalError::Depth { .. }
+        | EvalError::Depth { .. } | EvalError::Nesting { .. }
         | EvalError::CouldNotVerify { .. }
         | EvalError::Decision { .. }
         | EvalError::Internal { .. } => None,
