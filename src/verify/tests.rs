@@ -187,7 +187,7 @@ fn openpgp_times_and_revocations() {
 
     let answers = b"key 1\nrevkey\ny\n0\n\ny\nsave\n";
     let mut edit = gpg.command(MADE);
-    run(edit.args(["--no-batch", "--command-fd", "0", "--edit-key", &parent]), answers);
+    run(edit.args(["--no-batch", "--no-tty", "--command-fd", "0", "--edit-key", &parent]), answers);
     let got = check(&gpg.export(&["parent"]), &cases[4].1, PAYLOAD);
     assert!(got.contains("was revoked"), "{got}");
 }

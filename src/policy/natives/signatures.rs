@@ -8,7 +8,6 @@ use std::sync::Arc;
 use regorus::Value;
 
 use super::{Called, Natives};
-use crate::input::gitobject::GitObject;
 use crate::policy::files::FileError;
 use crate::verify::{
     DetachedSignature, KeyFile, KeyFileError, MAX_KEY_FILE, MAX_SIGNATURE, NotVerified,
@@ -54,18 +53,17 @@ impl Natives<'_> {
             return Ok(self.not_judged("verify_git_signature", "an object that was resolved"));
         };
         let keys = self.keys(path)?;
-        self.verify_object(raw, format, &keys, what, path)
+        let verified = verify_git(raw, format, &keys, self.seconds());
+        self.concluded(verified, what, path)
     }
 
-    fn verify_object(
+    fn concluded(
         &mut self,
-        raw: &GitObject,
-        format: ObjectFormat,
-        keys: &KeyFile,
+        verified: Result<VerifiedSigner, NotVerified>,
         what: &str,
         path: &Arc<str>,
     ) -> Result<Called, CallError> {
-        match verify_git(raw, format, keys, self.seconds()) {
+        match verified {
             Ok(signer) => Ok(proven(&signer)),
             Err(source @ NotVerified::CouldNot(_)) => {
                 Err(CallError::NotVerified { what: what.to_owned(), path: path.clone(), source })

@@ -3,6 +3,9 @@
 //! What a certificate says of itself counts only where its primary key signed it, with SHA-2. A
 //! revocation counts whatever its hash and its stated reason.
 
+// Algorithms and packets are enums of others that grow; whatever is not accepted by name is refused.
+#![allow(clippy::wildcard_enum_match_arm)]
+
 use std::cmp::Reverse;
 
 use pgp::composed::{Deserializable as _, SignedPublicKey, SignedPublicSubKey};

@@ -3,6 +3,9 @@
 //! The arithmetic is rPGP's; what may sign is decided here: SHA-256, SHA-384 or SHA-512, RSA of 2048
 //! bits or more, Ed25519, ECDSA over NIST's curves, by keys that are in force.
 
+// Algorithms and packets are enums of others that grow; whatever is not accepted by name is refused.
+#![allow(clippy::wildcard_enum_match_arm)]
+
 mod certificate;
 
 use pgp::crypto::hash::HashAlgorithm;
