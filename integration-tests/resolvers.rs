@@ -101,8 +101,8 @@ async fn attestation_chain_is_what_buildkit_attached() {
         }
         let index = json(&chain, &chain.root);
         let entry = |digest: &str| {
-            let entries = list(&index["manifests"]).iter();
-            entries.filter(|entry| entry["digest"] == digest).next().cloned().expect(name)
+            let mut entries = list(&index["manifests"]).iter();
+            entries.find(|entry| entry["digest"] == digest).cloned().expect(name)
         };
         let described = entry(&chain.image_manifest)["platform"].clone();
         let found = format!("{}/{}", text(&described["os"]), text(&described["architecture"]));

@@ -173,7 +173,8 @@ fn place(error: &EvalError) -> Option<&crate::policy::Position> {
         }
         EvalError::Timeout { .. }
         | EvalError::Memory { .. }
-        | EvalError::Depth { .. } | EvalError::Nesting { .. }
+        | EvalError::Depth { .. }
+        | EvalError::Nesting { .. }
         | EvalError::CouldNotVerify { .. }
         | EvalError::Decision { .. }
         | EvalError::Internal { .. } => None,

@@ -156,18 +156,17 @@ impl Lowerer<'_> {
                     .filter(|at| *at == 0 || !bodies[*at].is_else)
                     .chain(std::iter::once(bodies.len()))
                     .collect();
-                if bodies.iter().all(|body| body.query.stmts.is_empty()) {
-                    if head.args.is_empty()
-                        && head.value.is_none()
-                        && head.member.is_none()
-                        && head.path.len() + head.keys.len() > 1
-                    {
-                        return Err(self.error(
-                            span,
-                            "a rule of a set is written `name contains member`, one of an object \
-                             `name[key] := value`",
-                        ));
-                    }
+                if bodies.iter().all(|body| body.query.stmts.is_empty())
+                    && head.args.is_empty()
+                    && head.value.is_none()
+                    && head.member.is_none()
+                    && head.path.len() + head.keys.len() > 1
+                {
+                    return Err(self.error(
+                        span,
+                        "a rule of a set is written `name contains member`, one of an object \
+                         `name[key] := value`",
+                    ));
                 }
                 if bodies.is_empty() {
                     self.spec(id, &head, span, &[])?;
