@@ -12,6 +12,7 @@
     reason = "a test that cannot go on fails, and says where"
 )]
 
+mod frontend;
 mod peers;
 mod peers_work;
 mod resolvers;
