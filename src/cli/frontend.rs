@@ -13,7 +13,12 @@ use crate::frontend::{self, Options};
 #[derive(Args, Clone, Debug)]
 pub struct FrontendArgs {
     /// The stock Dockerfile frontend, run as our child
-    #[arg(long, value_name = "FILE", env = "BUILDGATE_CHILD", default_value = "/bin/dockerfile-frontend")]
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "BUILDGATE_CHILD",
+        default_value = "/bin/dockerfile-frontend"
+    )]
     child: PathBuf,
     /// Folder of the policies in the image: each folder in it is one, and all must allow
     #[arg(long, value_name = "DIR", default_value = "/etc/buildgate/policy")]

@@ -166,11 +166,7 @@ impl Bridge {
         Ok(raw.into_bytes())
     }
 
-    async fn judge(
-        &self,
-        op: &SourceOp,
-        platform: Option<Platform>,
-    ) -> Result<SourceOp, Status> {
+    async fn judge(&self, op: &SourceOp, platform: Option<Platform>) -> Result<SourceOp, Status> {
         match self.keeper.judge(op, platform, Purpose::Source).await {
             Ok(admitted) => Ok(admitted),
             Err(refusal) => {

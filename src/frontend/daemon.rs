@@ -91,10 +91,13 @@ impl Daemon {
         let path = parts.uri.path_and_query().cloned();
         let mut uri = http::uri::Parts::default();
         uri.scheme = Some(http::uri::Scheme::HTTP);
-        uri.authority =
-            Some(parts.uri.authority().cloned().unwrap_or_else(|| {
-                http::uri::Authority::from_static("localhost")
-            }));
+        uri.authority = Some(
+            parts
+                .uri
+                .authority()
+                .cloned()
+                .unwrap_or_else(|| http::uri::Authority::from_static("localhost")),
+        );
         uri.path_and_query = path;
         parts.uri = Uri::from_parts(uri)?;
         let mut sender = self.sender.clone();

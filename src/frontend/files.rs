@@ -40,9 +40,7 @@ impl<'d> Tree<'d> {
         let reference = match answer.result.and_then(|result| result.result) {
             Some(gateway::result::Result::Ref(gateway::Ref { id, def: _ })) => id,
             Some(gateway::result::Result::RefDeprecated(id)) => id,
-            Some(
-                gateway::result::Result::Refs(_) | gateway::result::Result::RefsDeprecated(_),
-            )
+            Some(gateway::result::Result::Refs(_) | gateway::result::Result::RefsDeprecated(_))
             | None => answer.r#ref,
         };
         Ok(Self { daemon, reference })
@@ -65,7 +63,11 @@ impl<'d> Tree<'d> {
             for entry in answer.entries {
                 let name = Path::new(&entry.path).file_name().unwrap_or_default();
                 let path = join(&below, &name.to_string_lossy());
-                if entry.mode & DIRECTORY != 0 { open.push(path) } else { files.push(path) }
+                if entry.mode & DIRECTORY != 0 {
+                    open.push(path)
+                } else {
+                    files.push(path)
+                }
                 if open.len() + files.len() > MAX_FILES {
                     return Err(Status::resource_exhausted(format!(
                         "more than {MAX_FILES} files beside a policy"
@@ -132,14 +134,13 @@ pub fn join(dir: &str, name: &str) -> String {
 
 /// The definition that loads one source and nothing else.
 fn definition(op: &SourceOp) -> pb::Definition {
-    let source = pb::Op {
-        op: Some(pb::op::Op::Source(op.clone().into())),
-        ..Default::default()
-    }
-    .encode_to_vec();
+    let source = pb::Op { op: Some(pb::op::Op::Source(op.clone().into())), ..Default::default() }
+        .encode_to_vec();
     let digest = format!("sha256:{}", hex::encode(Sha256::digest(&source)));
-    let result =
-        pb::Op { inputs: vec![pb::Input { digest: digest.clone(), index: 0 }], ..Default::default() };
+    let result = pb::Op {
+        inputs: vec![pb::Input { digest: digest.clone(), index: 0 }],
+        ..Default::default()
+    };
     let name = format!("[buildgate] load policies from {}", op.masked());
     let metadata = pb::OpMetadata {
         description: [("llb.customname".to_owned(), name)].into(),

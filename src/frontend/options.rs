@@ -205,7 +205,10 @@ mod tests {
                 vec!["context=http://files.example/a.tgz"],
                 Place::Remote("http://files.example/a.tgz".into()),
             ),
-            (vec!["context=https://git.example/a.git", "dockerfilekey=d"], Place::Local("d".into())),
+            (
+                vec!["context=https://git.example/a.git", "dockerfilekey=d"],
+                Place::Local("d".into()),
+            ),
         ] {
             let names: Vec<_> =
                 (0..variables.len()).map(|at| format!("BUILDKIT_FRONTEND_OPT_{at}")).collect();

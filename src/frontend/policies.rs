@@ -156,23 +156,19 @@ impl Loader<'_> {
     }
 
     /// The policy beside the Dockerfile, and the Dockerfile.
-    async fn own(
-        &self,
-        before: &[Policy],
-    ) -> Result<(Option<Policy>, Option<String>), SetupError> {
+    async fn own(&self, before: &[Policy]) -> Result<(Option<Policy>, Option<String>), SetupError> {
         let filename = self.options.filename();
         let (dir, file) = filename.rsplit_once('/').unwrap_or(("", filename));
         let module = format!("{file}.rego");
         let (files, text) = match self.options.dockerfile() {
             Place::Local(name) => self.beside_local(before, &name, dir, &module).await?,
-            Place::Remote(context) => {
-                (self.beside_remote(before, &context, dir).await?, None)
-            }
+            Place::Remote(context) => (self.beside_remote(before, &context, dir).await?, None),
         };
         if !files.contains_key(&module) {
             return Ok((None, text));
         }
-        let policy = Policy::load(&module, PolicyFiles::memory(files), std::slice::from_ref(&module))?;
+        let policy =
+            Policy::load(&module, PolicyFiles::memory(files), std::slice::from_ref(&module))?;
         Ok((Some(policy), text))
     }
 
@@ -189,15 +185,19 @@ impl Loader<'_> {
         let mut files_below = BTreeMap::new();
         let mut text = None;
         for _ in 0..ROUNDS {
-            let patterns: Vec<String> = wanted
-                .iter()
-                .map(|path| join(dir, path))
-                .chain([filename.to_owned()])
-                .collect();
+            let patterns: Vec<String> =
+                wanted.iter().map(|path| join(dir, path)).chain([filename.to_owned()]).collect();
             let op = local(name, &self.options.session, &patterns);
             let op = self.judged(before, op).await?;
             let tree = Tree::load(self.daemon, &op).await.map_err(|it| files(place(), it))?;
-            if !dir.is_empty() && !tree.list("").await.map_err(|it| files(place(), it))?.iter().any(|path| path.starts_with(dir)) {
+            if !dir.is_empty()
+                && !tree
+                    .list("")
+                    .await
+                    .map_err(|it| files(place(), it))?
+                    .iter()
+                    .any(|path| path.starts_with(dir))
+            {
                 break;
             }
             files_below = tree.read_all(dir).await.map_err(|it| files(place(), it))?;
@@ -206,9 +206,12 @@ impl Loader<'_> {
                 text = Some(String::from_utf8_lossy(&content).into_owned());
             }
             let known = wanted.len();
-            wanted.extend(files_below.iter().filter(|(path, _)| path.ends_with(".rego")).flat_map(
-                |(_, content)| names_in(&String::from_utf8_lossy(content)),
-            ));
+            wanted.extend(
+                files_below
+                    .iter()
+                    .filter(|(path, _)| path.ends_with(".rego"))
+                    .flat_map(|(_, content)| names_in(&String::from_utf8_lossy(content))),
+            );
             if wanted.len() == known {
                 break;
             }
@@ -243,8 +246,7 @@ impl Loader<'_> {
         }
         let question =
             Question { op, platform: self.options.platform.clone(), env: self.options.env() };
-        let checked =
-            check::check(before, &question, self.resolver).await.map_err(Box::new)?;
+        let checked = check::check(before, &question, self.resolver).await.map_err(Box::new)?;
         match checked.outcome {
             Outcome::Allowed(allowed) => {
                 Ok(super::verdict::pinned(&checked.op, allowed.pin.as_ref()))
@@ -285,6 +287,10 @@ fn baked(root: &Path) -> Result<Vec<Policy>, SetupError> {
         policies.push(Policy::from_path(root)?);
     }
     for folder in folders {
+        // What an image without policies of its own is built with.
+        if std::fs::read_dir(&folder).map_err(wrong)?.next().is_none() {
+            continue;
+        }
         match Policy::from_path(&folder) {
             // Keys and data of the files beside it.
             Err(PolicyError::Empty { .. }) if loose => {}
@@ -355,11 +361,10 @@ mod tests {
         assert_eq!(baked(dir.path()).unwrap().len(), 0);
         write("org/policy.rego", rule);
         assert_eq!(baked(dir.path()).unwrap().len(), 1);
+        std::fs::create_dir(dir.path().join("empty")).unwrap();
+        assert_eq!(baked(dir.path()).unwrap().len(), 1);
         write("keys/a.asc", "");
-        assert!(matches!(
-            baked(dir.path()),
-            Err(SetupError::Policy(PolicyError::Empty { .. }))
-        ));
+        assert!(matches!(baked(dir.path()), Err(SetupError::Policy(PolicyError::Empty { .. }))));
         write("loose.rego", rule);
         assert_eq!(baked(dir.path()).unwrap().len(), 2);
     }

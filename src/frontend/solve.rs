@@ -133,10 +133,7 @@ fn nested(frontend: &str, options: &BTreeMap<String, String>) -> Refusal {
 }
 
 /// Judges what a cache is imported from.
-async fn cache(
-    keeper: &Gatekeeper,
-    import: &gateway::CacheOptionsEntry,
-) -> Result<(), Refusal> {
+async fn cache(keeper: &Gatekeeper, import: &gateway::CacheOptionsEntry) -> Result<(), Refusal> {
     let gateway::CacheOptionsEntry { r#type: kind, attrs } = import;
     let attr = |name: &str| attrs.get(name).map(String::as_str).unwrap_or_default();
     let op = match kind.as_str() {

@@ -128,8 +128,7 @@ impl Gatekeeper {
         let Ok(plan) = dockerfile::plan(text, &self.options.plan()) else { return Vec::new() };
         let lines = plan.lines_of(identifier);
         let elsewhere = plan.sources.iter().any(|used| {
-            used.via != Via::MountFrom
-                && used.lines.is_some_and(|at| lines.contains(&at))
+            used.via != Via::MountFrom && used.lines.is_some_and(|at| lines.contains(&at))
         });
         if elsewhere || lines.is_empty() {
             return Vec::new();
