@@ -231,6 +231,15 @@ fn ways_around_end_in_a_denial() {
             &["ours says no", "not allowed by policy"],
         );
     }
+    let git = need!(GitServer::start());
+    let submodule = format!("{from}ADD {}#submodule /src\n", git.url());
+    denied(
+        world,
+        &[("Dockerfile", &submodule), ("Dockerfile.rego", ALLOW)],
+        &[],
+        &["it has submodules", "2 | >>> ADD "],
+    );
+    assert!(git.asked().iter().all(|request| !request.path.contains("unjudged")));
     assert_eq!(world.registry.accesses(&["/refused/"]).len(), 0);
     assert_eq!(world.registry.accesses(&["/bypass-cache/"]).len(), 0);
 }
@@ -319,4 +328,66 @@ fn images_are_those_of_the_stock_frontend() {
             .collect();
         assert_eq!(made[0], made[1], "{name}");
     }
+}
+
+#[test]
+fn rules_read_what_the_daemon_resolves() {
+    let world = need!(peers::world());
+    let files = HttpServer::files([("/tool", b"tool".to_vec())]);
+    let git = need!(GitServer::start());
+    let (url, commit) = (files.url("/tool"), git.object("main"));
+    let add = |what: &str| format!("FROM scratch\nADD {what} /x\n");
+    let from = |name: &str| format!("FROM {}\n", world.image(name));
+    let tool = "sha256:fcc50cfd8e2ab0fbc10b5a2ed8b8f5a2c9f0d3a9f2f2a1f9e5c5e6cf2dba8cf1";
+    for (dockerfile, condition, passes) in [
+        (from("base:1"), "input.image.labels[\"org.example.tier\"] == \"base\"".to_owned(), true),
+        (from("base:1"), "input.image.user == \"root\"".to_owned(), false),
+        (from("app:attested"), "input.image.hasProvenance".to_owned(), true),
+        (from("app:multi-attested"), "input.image.hasProvenance".to_owned(), true),
+        // A daemon that is asked for the chain of these ends.
+        (from("app:plain"), "input.image.hasProvenance".to_owned(), false),
+        (from("app:docker"), "input.image.hasProvenance".to_owned(), false),
+        (from("app:multi"), "input.image.hasProvenance".to_owned(), false),
+        (from("app:plain"), "not input.image.hasProvenance".to_owned(), true),
+        (add(&url), format!("input.http.checksum == \"{tool}\""), false),
+        (add(&url), "startswith(input.http.checksum, \"sha256:\")".to_owned(), true),
+        (add(&git.url()), format!("input.git.checksum == \"{commit}\""), true),
+        (add(&git.url()), "input.git.checksum == \"0\"".to_owned(), false),
+    ] {
+        let rego = only(&condition);
+        let context = folder(&[("Dockerfile", &dockerfile), ("Dockerfile.rego", &rego)]);
+        let built = build(world, image(world), context.path(), &[]);
+        assert_eq!(built.passed, passes, "{dockerfile}{condition}\n{}", built.said);
+        assert_eq!(!built.passed, built.said.contains("ours says no"), "{}", built.said);
+    }
+}
+
+#[test]
+fn a_child_that_ends_or_stands_still_fails_the_build() {
+    let world = need!(peers::world());
+    let context = folder(&[("Dockerfile", "FROM scratch\nCOPY Dockerfile /\n")]);
+    for (name, script, wanted) in [
+        ("ends", "echo lost >&2; exit 3", "ended without a result (exit status: 3)"),
+        ("passes", "exit 0", "ended without a result (exit status: 0)"),
+        ("stands", "sleep 100", "did nothing for 10 s"),
+    ] {
+        let gate = push_with(world, name, &format!("#!/bin/busybox sh\nexec 2>&2\n{script}\n"));
+        let started = std::time::Instant::now();
+        let built = build(world, &gate, context.path(), &[]);
+        assert!(!built.passed && built.said.contains(wanted), "{name}: {}", built.said);
+        assert!(started.elapsed().as_secs() < 20, "{name}");
+    }
+}
+
+/// An image whose child is a script, over the one with buildgate in it.
+fn push_with(world: &World, name: &str, script: &str) -> String {
+    let reference = world.image(&format!("buildgate:{name}"));
+    let dockerfile = format!(
+        "FROM {}\nCOPY --from={} /bin/busybox /bin/busybox\nCOPY --chmod=755 child /bin/dockerfile-frontend\n",
+        image(world),
+        world.image("base:1")
+    );
+    let context = folder(&[("Dockerfile", &dockerfile), ("child", script)]);
+    world.buildkit.push(context.path(), &reference, &[], "");
+    reference
 }

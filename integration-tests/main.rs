@@ -12,6 +12,7 @@
     reason = "a test that cannot go on fails, and says where"
 )]
 
+mod cli;
 mod frontend;
 mod peers;
 mod peers_work;

@@ -1,17 +1,19 @@
 //! `buildgate frontend`: the entrypoint of the frontend's image.
+//!
+//! Standard output is the daemon's: nothing is ever written there. What goes to standard error ends
+//! up in the daemon's log.
 
 use std::path::PathBuf;
-use std::process::ExitCode;
 
+use anyhow::Context as _;
 use clap::Args;
+use tracing_subscriber::EnvFilter;
 
 use crate::frontend::{self, Options};
 
-/// Serve one build as a BuildKit frontend, on standard input and output
-///
 /// A BuildKit daemon starts this in a container; it is of no use in a terminal.
 #[derive(Args, Clone, Debug)]
-pub struct FrontendArgs {
+pub(super) struct Flags {
     /// The stock Dockerfile frontend, run as our child
     #[arg(
         long,
@@ -25,26 +27,22 @@ pub struct FrontendArgs {
     policies: PathBuf,
 }
 
-/// Serves the build. Standard output is the daemon's: nothing else is ever written there.
-pub fn run(args: FrontendArgs) -> ExitCode {
-    let FrontendArgs { child, policies } = args;
-    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            tracing::error!("the runtime cannot be set up: {error}");
-            return ExitCode::from(2);
-        }
-    };
-    let ended = runtime.block_on(frontend::run(Options { child, policies }));
+/// Serves the build.
+pub(super) fn run(flags: &Flags) -> anyhow::Result<u8> {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(false)
+        .with_writer(std::io::stderr)
+        .init();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("the runtime cannot be set up")?;
+    let options = Options { child: flags.child.clone(), policies: flags.policies.clone() };
+    let ended = runtime.block_on(frontend::run(options));
+    // Nothing that is still under way may hold the end of the build up.
     runtime.shutdown_background();
-    match ended {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            tracing::error!("{error}");
-            ExitCode::from(2)
-        }
-    }
+    ended?;
+    Ok(0)
 }

@@ -1,26 +1,83 @@
 //! The command line: flags → options → core → print. One file a command.
+//!
+//! Standard output has the answer and nothing else; what went wrong, notes and progress go to
+//! standard error. It decides nothing.
 
+mod build;
+mod check;
+mod completions;
+mod dockerfile;
+mod eval;
+mod finding;
+mod flags;
 mod frontend;
+mod hint;
+mod judge;
+mod output;
+mod policies;
+mod schema;
+mod test;
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-#[derive(Parser)]
-#[command(name = "buildgate", version)]
+/// The code of a command that could not decide, or was used wrongly.
+const UNDECIDED: u8 = 2;
+
+/// Decides, before anything is fetched, whether a build may use each of its sources.
+#[derive(Debug, Parser)]
+#[command(name = "buildgate", version, about, propagate_version = true, after_help = EXAMPLES)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
 }
 
-#[derive(Subcommand)]
+#[derive(Debug, Subcommand)]
 enum Command {
-    Frontend(frontend::FrontendArgs),
+    /// Judge every source that a build of a Dockerfile would load
+    Check(check::Flags),
+    /// Judge one source, or show the input that rules would read of it
+    Eval(eval::Flags),
+    /// Run the Rego tests of policies
+    Test(test::Flags),
+    /// Serve one build as a BuildKit frontend, on standard input and output
+    Frontend(frontend::Flags),
+    /// Print the JSON Schema of the input that rules read
+    Schema(schema::Flags),
+    /// Print the completions of a shell
+    Completions(completions::Flags),
 }
+
+const EXAMPLES: &str = "\
+Examples:
+  buildgate check                            judge ./Dockerfile by ./Dockerfile.rego
+  buildgate check --policy policies/registry-gatekeeper --offline
+  buildgate eval alpine:3.20 --print         the input that rules read of an image
+  buildgate test policies/registry-gatekeeper
+
+Exit codes: 0 allowed or passed, 1 denied or a test failed, 2 could not decide or used wrongly";
 
 /// Runs the command line of this process and gives its exit code.
 pub fn main() -> ExitCode {
-    match Cli::parse().command {
-        Command::Frontend(args) => frontend::run(args),
-    }
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version are answers; where they cannot be written there is nobody to tell.
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { UNDECIDED } else { 0 });
+        }
+    };
+    let done = match cli.command {
+        Command::Check(flags) => check::run(&flags),
+        Command::Eval(flags) => eval::run(&flags),
+        Command::Test(flags) => test::run(&flags),
+        Command::Frontend(flags) => frontend::run(&flags),
+        Command::Schema(flags) => schema::run(&flags),
+        Command::Completions(flags) => completions::run(&flags),
+    };
+    ExitCode::from(done.unwrap_or_else(|error| {
+        output::error(&error);
+        UNDECIDED
+    }))
 }

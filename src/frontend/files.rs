@@ -79,6 +79,20 @@ impl<'d> Tree<'d> {
         Ok(files)
     }
 
+    /// Whether there is an entry of this name at the top.
+    ///
+    /// # Errors
+    /// What the daemon says.
+    pub async fn has(&self, name: &str) -> Result<bool, Status> {
+        let request = gateway::ReadDirRequest {
+            r#ref: self.reference.clone(),
+            include_pattern: name.to_owned(),
+            ..Default::default()
+        };
+        let answer: gateway::ReadDirResponse = self.daemon.call("ReadDir", &request).await?;
+        Ok(!answer.entries.is_empty())
+    }
+
     /// One file.
     ///
     /// # Errors

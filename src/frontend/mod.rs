@@ -20,6 +20,7 @@ mod options;
 mod policies;
 mod resolver;
 mod solve;
+mod submodules;
 mod verdict;
 
 use std::io;

@@ -11,6 +11,7 @@ use super::daemon::Daemon;
 use super::options::BuildOptions;
 use super::policies::{Loader, Policies, SetupError};
 use super::resolver::Gateway;
+use super::submodules;
 use crate::check::{self, CheckError, Checked, Outcome, Pin, Question};
 use crate::dockerfile::{self, Via};
 use crate::input::Env;
@@ -102,7 +103,12 @@ impl Gatekeeper {
         let env = Env { cache_import: purpose == Purpose::Cache, ..self.options.env() };
         let question = Question { op: op.clone(), platform, env };
         let checked = check::check(&policies.policies, &question, &self.resolver).await;
-        let verdict = conclude(op, checked);
+        let verdict = match conclude(op, checked) {
+            Ok(admitted) => submodules::without(&self.daemon, &self.resolver, admitted)
+                .await
+                .map_err(|why| Refusal::new(&op.identifier, why)),
+            Err(refusal) => Err(refusal),
+        };
         match &verdict {
             Ok(_) => tracing::info!(source = %op, "allowed"),
             Err(refusal) => tracing::info!(source = %op, messages = ?refusal.messages, "refused"),

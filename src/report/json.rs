@@ -20,7 +20,7 @@
 //! ```
 //!
 //! Of tests: `results` with `name`, `file`, `line`, `seconds`, `outcome` (`passed`, `failed` with
-//! `detail` {`input`?, `decision`?, `missingInput`}, `errored` with `error`), `coveragePercent`?, and
+//! `detail` {`input`?, `decision`?, `missingInput`, `failed`?}, `errored` with `error`), `coveragePercent`?, and
 //! `coverage`? with `files` (`file`, `covered`, `notCovered`: line numbers).
 
 use serde::Serialize;

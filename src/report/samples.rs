@@ -32,6 +32,12 @@ pub(super) fn test_reports() -> Vec<(&'static str, TestReport)> {
         input: Some(json!({"image": {"ref": "alpine\u{1b}[2J"}})),
         decision: Some(json!({"allow": false, "deny_msg": ["no"]})),
         missing_input: vec!["input.image.labels".into(), "input.image.user".into()],
+        failed: Some(FailedStatement {
+            file: "policies/policy_test.rego".into(),
+            line: 10,
+            column: 2,
+            expression: "docker.allow with input as\u{1b}[2J x".into(),
+        }),
     };
     let coverage = Coverage {
         files: vec![

@@ -66,6 +66,22 @@ pub struct TestDetail {
     pub decision: Option<serde_json::Value>,
     /// Fields that rules read and that the input lacks (`input.image.labels`).
     pub missing_input: Vec<String>,
+    /// The first statement of the test that did not hold.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failed: Option<FailedStatement>,
+}
+
+/// A statement of a test that did not hold.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct FailedStatement {
+    /// The file.
+    pub file: String,
+    /// Line, from 1.
+    pub line: u32,
+    /// Column in characters, from 1.
+    pub column: u32,
+    /// Its text.
+    pub expression: String,
 }
 
 /// Which lines the tests reached.

@@ -15,6 +15,8 @@ use super::{
 
 /// Widest line that is drawn whole; of longer ones the part that matters is.
 const WIDTH: usize = 140;
+/// Widest marker with its reason beside it.
+const LABEL: usize = 90;
 
 /// The report of a check.
 pub(super) fn render(report: &Report, style: Style) -> String {
@@ -143,6 +145,10 @@ fn refused(finding: &Finding, word: &str, error: Option<&String>, pen: Pen<'_>) 
     let title = format!("{} ({})", named(finding), escape::line(&finding.via));
     let mut group = Group::with_title(Level::ERROR.with_name(word).primary_title(title));
     group = match &finding.location {
+        // A reason that would not fit beside the marker stands on a line of its own below.
+        Some(at) if wide(at, &own) => group
+            .element(dockerfile(at, &[]))
+            .elements(own.iter().map(|words| Level::ERROR.no_name().message(words))),
         Some(at) => group.element(dockerfile(at, &own)),
         None => group.elements(own.iter().map(|words| Level::ERROR.no_name().message(words))),
     };
@@ -168,6 +174,13 @@ fn warned<'a>(finding: &Finding, warning: &Message) -> Vec<Group<'a>> {
     }];
     groups.extend(warning.rule.iter().map(|rule| refusing(rule, None)));
     groups
+}
+
+/// Whether a reason runs over the edge when it is drawn beside the marker.
+fn wide(at: &Location, words: &[String]) -> bool {
+    let (text, span) = escaped(&at.text, at.span);
+    let before = text[..span.end].lines().last().unwrap_or_default().chars().count();
+    words.iter().any(|words| before + words.chars().count() > LABEL)
 }
 
 /// The lines of a message, each safe to draw. They are drawn one by one: a line feed in a label

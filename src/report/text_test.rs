@@ -59,6 +59,15 @@ fn draw(text: &mut String, result: &TestResult, pen: Pen<'_>) {
 /// What a failed test saw, indented.
 pub(super) fn failure(detail: &TestDetail) -> String {
     let mut text = String::new();
+    if let Some(failed) = &detail.failed {
+        let expression = indent(&escape::lines(&failed.expression), "          ");
+        let file = escape::line(&failed.file);
+        let _ = writeln!(
+            text,
+            "        did not hold ({file}:{}:{}):\n{expression}",
+            failed.line, failed.column
+        );
+    }
     let parts = [("input", &detail.input), ("decision", &detail.decision)];
     for (name, value) in parts {
         if let Some(value) = value {

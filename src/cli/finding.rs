@@ -1,0 +1,310 @@
+//! From a decision to what is reported of it: its messages and the rules they come from, and where a
+//! policy says nothing, the rule that came nearest to allowing.
+
+use serde_json::Value;
+
+use super::output::chain;
+use super::policies::{Named, Policies};
+use crate::check::{CheckError, Checked, Outcome, Pin};
+use crate::input::Input;
+use crate::meta::{MetaRequest, ResolveError};
+use crate::policy::{Attempt, EvalError, Explanation, NearMiss, Verdict};
+use crate::report::{self, Explain, Finding, Message, Origin, Position, RuleOutcome, RuleTrace};
+use crate::source::{ImageSource, SourceOp, mask};
+
+/// Longest value that a message shows, in characters.
+const MAX_VALUE: usize = 120;
+
+/// Whether the report tells how a decision came about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Detail {
+    /// Only the decision.
+    Decision,
+    /// The input, what was fetched, and every rule.
+    Explained,
+}
+
+/// A finding of which only the source is known.
+pub(super) fn unjudged(op: &SourceOp, via: String) -> Finding {
+    Finding {
+        source: op.masked(),
+        platform: None,
+        via,
+        location: None,
+        outcome: report::Outcome::Undecided { error: String::new() },
+        messages: Vec::new(),
+        warnings: Vec::new(),
+        policy: None,
+        hints: Vec::new(),
+        fetched: Vec::new(),
+        explain: None,
+    }
+}
+
+/// Fills in what came of judging.
+pub(super) fn fill(
+    finding: &mut Finding,
+    judged: &Result<Checked, CheckError>,
+    policies: &Policies,
+    detail: Detail,
+) {
+    match judged {
+        Ok(checked) => decided(finding, checked, policies, detail),
+        Err(error) => undecided(finding, error, policies, detail),
+    }
+}
+
+fn decided(finding: &mut Finding, checked: &Checked, policies: &Policies, detail: Detail) {
+    finding.fetched =
+        checked.fetched.rounds().iter().flatten().map(|request| fetched(request)).collect();
+    finding.warnings = checked.warnings.iter().map(|text| own(checked, text)).collect();
+    match &checked.outcome {
+        Outcome::Allowed(allowed) => {
+            finding.outcome = match (&checked.converted_from, &allowed.pin) {
+                (Some(_), _) => report::Outcome::AllowedWithPin { to: checked.op.masked() },
+                (None, Some(pin)) => report::Outcome::AllowedWithPin { to: pinned(checked, pin) },
+                (None, None) => report::Outcome::Allowed,
+            };
+            finding.policy = match policies.all() {
+                [only] => Some(only.name().to_owned()),
+                _ => None,
+            };
+        }
+        // `check` goes on until there is no conversion left; one that is left is no permission.
+        Outcome::Converted(op) => {
+            let error = format!("the policies allow {op} in its place, and that was not judged");
+            finding.outcome = report::Outcome::Undecided { error };
+        }
+        Outcome::Denied(denied) => {
+            finding.outcome = report::Outcome::Denied;
+            finding.policy = Some(denied.policy.clone());
+            finding.messages = denied.messages.iter().map(|text| own(checked, text)).collect();
+            if let Some(named) = policies.named(&denied.policy) {
+                because(finding, checked, named);
+            }
+        }
+    }
+    let words: Vec<&mut Message> =
+        finding.messages.iter_mut().chain(finding.warnings.iter_mut()).collect();
+    if detail == Detail::Explained {
+        finding.explain = Some(explained(&checked.input, policies));
+    }
+    // Warnings have a rule too, whichever policy it stands in.
+    for message in words {
+        if message.rule.is_none() && message.origin == Origin::Policy {
+            message.rule = policies.rule_of(&checked.input, &message.text);
+        }
+    }
+}
+
+/// A policy's own words. They are verbatim but for secrets of the source itself.
+fn own(checked: &Checked, text: &str) -> Message {
+    let secret = checked.op.masked() != checked.op.identifier;
+    let text = if secret { without_secrets(text) } else { text.to_owned() };
+    Message { text, rule: None, origin: Origin::Policy }
+}
+
+/// Says which rules refuse, or which one came nearest to allowing.
+fn because(finding: &mut Finding, checked: &Checked, named: Named<'_>) {
+    let explanation = match named.policy.explain(&checked.input) {
+        Ok(explanation) => explanation,
+        Err(error) => {
+            let text = format!("why it is denied cannot be told: {error}");
+            finding.messages.push(Message { text, rule: None, origin: Origin::Ours });
+            return;
+        }
+    };
+    if !finding.messages.is_empty() {
+        for message in &mut finding.messages {
+            let at = explanation.messages.iter().find(|(text, _)| *text == message.text);
+            message.rule = at.map(|(_, position)| named.rule(position));
+        }
+        return;
+    }
+    finding.messages.push(near_miss(&explanation, &checked.input, named));
+}
+
+fn near_miss(explanation: &Explanation, input: &Input, named: Named<'_>) -> Message {
+    let name = named.policy.name();
+    let Some(NearMiss { rule, position, failed }) = &explanation.nearest else {
+        let text = format!("no rule of {name} allows it, and it gives no message");
+        return Message { text, rule: None, origin: Origin::Ours };
+    };
+    let mut text = format!(
+        "no rule of {name} allows it; `{rule}` at {}:{} came nearest: `{}` ({}:{}) did not hold",
+        named.file(&position.file),
+        position.line,
+        one_line(&failed.text),
+        named.file(&failed.position.file),
+        failed.position.line,
+    );
+    for path in input_paths(&failed.text) {
+        text.push_str("\n");
+        text.push_str(&value_of(input, &path));
+    }
+    Message { text, rule: Some(named.rule(&failed.position)), origin: Origin::Ours }
+}
+
+fn undecided(finding: &mut Finding, error: &CheckError, policies: &Policies, detail: Detail) {
+    let mut text = chain(error);
+    if let CheckError::Policy { policy, source, input } = error {
+        finding.policy = Some(policy.clone());
+        if !text.contains(policy) {
+            text = format!("policy {policy}: {text}");
+        }
+        if let (Some(named), Some(position)) = (policies.named(policy), place(source)) {
+            let rule = Some(named.rule(position));
+            let text = "the policy came to no decision there".to_owned();
+            finding.messages.push(Message { text, rule, origin: Origin::Ours });
+        }
+        if detail == Detail::Explained {
+            finding.explain = Some(explained(input, policies));
+        }
+    }
+    if let CheckError::Resolve(ResolveError::Offline { .. }) = error {
+        finding.hints.push("run it without --offline to decide".to_owned());
+    }
+    finding.outcome = report::Outcome::Undecided { error: without_secrets(&text) };
+}
+
+fn place(error: &EvalError) -> Option<&crate::policy::Position> {
+    match error {
+        EvalError::Conflict { position, .. } | EvalError::Builtin { position, .. } => {
+            Some(position)
+        }
+        EvalError::Timeout { .. }
+        | EvalError::Memory { .. }
+        | EvalError::Depth { .. }
+        | EvalError::CouldNotVerify { .. }
+        | EvalError::Decision { .. }
+        | EvalError::Internal { .. } => None,
+    }
+}
+
+/// The identifier with what was judged of it.
+fn pinned(checked: &Checked, pin: &Pin) -> String {
+    let whole = checked.op.masked();
+    match pin {
+        Pin::Image(digest) => image_with(&checked.op, digest).unwrap_or(whole),
+        Pin::Git(commit) => format!("{whole} at {commit}"),
+        Pin::Http(checksum) => format!("{whole} with {checksum}"),
+    }
+}
+
+/// An image's identifier with a digest.
+pub(super) fn image_with(op: &SourceOp, digest: &str) -> Option<String> {
+    let reference = op.identifier.strip_prefix("docker-image://")?;
+    let image = ImageSource::parse(reference).ok()?;
+    Some(image.with_digest(&digest.parse().ok()?).identifier())
+}
+
+fn explained(input: &Input, policies: &Policies) -> Explain {
+    let mut rules = Vec::new();
+    for policy in policies.all() {
+        let Some(named) = policies.named(policy.name()) else { continue };
+        // Where it cannot be told, the rules are left out; the decision is told all the same.
+        let Ok(explanation) = policy.explain(input) else { continue };
+        rules.extend(explanation.rules.into_iter().map(|rule| {
+            let failed = rule.statements.iter().find(|it| it.attempt == Attempt::Failed);
+            let outcome = match (rule.verdict, failed) {
+                (Verdict::Held, _) => RuleOutcome::Held,
+                (Verdict::NotReached, _) | (Verdict::Failed, None) => RuleOutcome::NotReached,
+                (Verdict::Failed, Some(failed)) => RuleOutcome::Failed {
+                    at: Position { line: failed.position.line, column: failed.position.column },
+                    expression: one_line(&failed.text),
+                },
+            };
+            RuleTrace {
+                name: rule.name,
+                file: named.file(&rule.position.file),
+                line: rule.position.line,
+                outcome,
+            }
+        }));
+    }
+    Explain { input: shown(input), rules }
+}
+
+/// The document as it may be shown: build arguments and secrets of URLs are hidden.
+pub(super) fn shown(input: &Input) -> Value {
+    let mut value = serde_json::to_value(input).unwrap_or(Value::Null);
+    if let Some(Value::Object(args)) = value.pointer_mut("/env/args") {
+        for value in args.values_mut().filter(|value| value.is_string()) {
+            *value = Value::from("***");
+        }
+    }
+    hide(&mut value);
+    value
+}
+
+fn hide(value: &mut Value) {
+    match value {
+        Value::String(text) if text.contains("://") => *text = without_secrets(text),
+        Value::Array(values) => values.iter_mut().for_each(hide),
+        Value::Object(fields) => fields.values_mut().for_each(hide),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+}
+
+/// `text` with the secrets of each URL in it hidden.
+fn without_secrets(text: &str) -> String {
+    let words = text.split_inclusive(char::is_whitespace);
+    words
+        .map(|word| {
+            let end = word.trim_end().len();
+            let (url, space) = word.split_at(end);
+            if url.contains("://") { format!("{}{space}", mask(url)) } else { word.to_owned() }
+        })
+        .collect()
+}
+
+fn fetched(request: &MetaRequest) -> String {
+    let image = request.image.map(|image| match (image.config, image.attestations) {
+        (false, false) => "digest",
+        (true, false) => "config",
+        (false, true) => "attestations",
+        (true, true) => "config and attestations",
+    });
+    let git = request.git.map(|git| if git.objects { "commit and tag objects" } else { "commit" });
+    let http = request.http.as_ref().map(|_| "checksum");
+    let what = image.or(git).or(http).unwrap_or("metadata");
+    format!("{what} of {}", request.source)
+}
+
+/// The paths below `input` that an expression reads by name.
+fn input_paths(expression: &str) -> Vec<Vec<String>> {
+    let mut paths: Vec<Vec<String>> = Vec::new();
+    let word = |char: char| char.is_ascii_alphanumeric() || char == '_';
+    for (start, _) in expression.match_indices("input.") {
+        let before = expression[..start].chars().next_back();
+        if before.is_some_and(|char| word(char) || char == '.' || char == '"') {
+            continue;
+        }
+        let rest = &expression[start + "input.".len()..];
+        let end = rest.find(|char| !word(char) && char != '.').unwrap_or(rest.len());
+        let path: Vec<String> =
+            rest[..end].split('.').filter(|it| !it.is_empty()).map(str::to_owned).collect();
+        if !path.is_empty() && !paths.contains(&path) {
+            paths.push(path);
+        }
+    }
+    paths
+}
+
+fn value_of(input: &Input, path: &[String]) -> String {
+    let name = format!("input.{}", path.join("."));
+    let document = shown(input);
+    match document.pointer(&format!("/{}", path.join("/"))) {
+        None => format!("{name} is not there"),
+        Some(value) => {
+            let text = value.to_string();
+            let cut: String = text.chars().take(MAX_VALUE).collect();
+            let more = if cut.len() < text.len() { "…" } else { "" };
+            format!("{name} is {cut}{more}")
+        }
+    }
+}
+
+fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
