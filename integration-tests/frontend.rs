@@ -391,3 +391,39 @@ fn push_with(world: &World, name: &str, script: &str) -> String {
     world.buildkit.push(context.path(), &reference, &[], "");
     reference
 }
+
+#[test]
+fn buildx_prints_the_reason_and_the_line() {
+    let world = need!(peers::world());
+    let buildx = need!(peers::pinned("buildx"));
+    let config = tempfile::tempdir().unwrap();
+    let run = |args: &[&str]| {
+        let mut command = Command::new(&buildx);
+        command.env("BUILDX_CONFIG", config.path()).env("DOCKER_CONFIG", config.path()).args(args);
+        command.output().unwrap()
+    };
+    succeeded(&run(&["create", "--name=gate", "--driver=remote", world.buildkit.address()]));
+    let strict = only("endswith(input.image.repo, \"base\")");
+    let gate = push(world, "buildgate:buildx", &[("rules.rego", &strict)], "/bin/buildgate");
+    let files = HttpServer::files([("/tool", b"tool".to_vec())]);
+    let from = format!("# syntax={gate}\nFROM {}\n", world.image("base:1"));
+    let add = format!("{from}ADD {} /\n", files.url("/tool"));
+    for (dockerfile, wanted) in [(&from, &[][..]), (&add, &["ours says no", "3 | >>> ADD "][..])] {
+        let context = folder(&[("Dockerfile", dockerfile)]);
+        let context = context.path().to_str().unwrap();
+        let built =
+            run(&["build", "--builder=gate", "--progress=plain", "--provenance=mode=max", context]);
+        let said = String::from_utf8_lossy(&built.stderr);
+        assert_eq!(built.status.success(), wanted.is_empty(), "{said}");
+        for part in wanted {
+            assert!(said.contains(part), "{part:?} is missing in:\n{said}");
+        }
+    }
+    let context = folder(&[("Dockerfile", &from)]);
+    let context = context.path().to_str().unwrap();
+    for call in ["--call=outline", "--call=targets", "--check"] {
+        let out = run(&["build", "--builder=gate", call, context]);
+        assert!(out.status.success(), "{call}: {}", String::from_utf8_lossy(&out.stderr));
+    }
+    assert_eq!(files.asked().len(), 0);
+}

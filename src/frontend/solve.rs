@@ -64,7 +64,7 @@ pub async fn admit(keeper: &Gatekeeper, message: Bytes) -> Result<Bytes, tonic::
 async fn judge_all(
     keeper: &Gatekeeper,
     definition: &pb::Definition,
-    rules: &mut BTreeMap<String, SourceOp>,
+    rules: &mut BTreeMap<SourceOp, SourceOp>,
 ) -> Result<(), tonic::Status> {
     let Loads { sources, builds } = Loads::of(definition)
         .map_err(|error| tonic::Status::permission_denied(format!("buildgate: {error}")))?;
@@ -85,14 +85,15 @@ async fn judge_all(
         if *source == admitted {
             continue;
         }
-        match rules.get(&source.identifier) {
-            Some(known) if known.identifier != admitted.identifier => {
+        let (selector, update) = replacement(source, &admitted);
+        match rules.get(&selector) {
+            Some(known) if *known != update => {
                 let why = "policies put different sources in its place for different platforms, \
                            which one build cannot have";
-                return Err(Refusal::new(&source.identifier, why).status(&[]));
+                return Err(Refusal::new(&source.masked(), why).status(&[]));
             }
             Some(_) | None => {
-                rules.insert(source.identifier.clone(), admitted);
+                rules.insert(selector, update);
             }
         }
     }
@@ -107,19 +108,35 @@ async fn at_lines(keeper: &Gatekeeper, refusal: &Refusal, lines: &Lines) -> toni
     refusal.status(lines)
 }
 
+/// What stands in place of which source: of both only the attributes that change, so that the same
+/// place under other attributes is left alone, and nothing is converted twice.
+fn replacement(source: &SourceOp, admitted: &SourceOp) -> (SourceOp, SourceOp) {
+    let mut selector = SourceOp::new(source.identifier.as_str());
+    let mut update = SourceOp::new(admitted.identifier.as_str());
+    for (name, value) in &admitted.attrs {
+        if source.attrs.get(name) != Some(value) {
+            let before = source.attrs.get(name).cloned().unwrap_or_default();
+            selector.attrs.insert(name.clone(), before);
+            update.attrs.insert(name.clone(), value.clone());
+        }
+    }
+    (selector, update)
+}
+
 /// Puts the judged source in place of the written one.
-fn rule((identifier, admitted): (String, SourceOp)) -> sourcepolicy::Rule {
+fn rule((selector, update): (SourceOp, SourceOp)) -> sourcepolicy::Rule {
+    let condition = sourcepolicy::AttrMatch::Equal.into();
+    let constraints = selector.attrs.into_iter();
     sourcepolicy::Rule {
         action: sourcepolicy::PolicyAction::Convert.into(),
         selector: Some(sourcepolicy::Selector {
-            identifier,
+            identifier: selector.identifier,
             match_type: sourcepolicy::MatchType::Exact.into(),
-            constraints: Vec::new(),
+            constraints: constraints
+                .map(|(key, value)| sourcepolicy::AttrConstraint { key, value, condition })
+                .collect(),
         }),
-        updates: Some(sourcepolicy::Update {
-            identifier: admitted.identifier,
-            attrs: admitted.attrs,
-        }),
+        updates: Some(sourcepolicy::Update { identifier: update.identifier, attrs: update.attrs }),
     }
 }
 
@@ -157,5 +174,29 @@ async fn cache(keeper: &Gatekeeper, import: &gateway::CacheOptionsEntry) -> Resu
             Err(Refusal::new(&op.identifier, why))
         }
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn op(identifier: &str, attrs: &[(&str, &str)]) -> SourceOp {
+        let mut op = SourceOp::new(identifier);
+        op.attrs.extend(attrs.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())));
+        op
+    }
+
+    #[test]
+    fn only_what_changes_is_put_in_place() {
+        let git = "git://h/a.git#main";
+        let full = ("git.fullurl", "https://h/a.git");
+        let (selector, update) =
+            replacement(&op(git, &[full]), &op(git, &[full, ("git.checksum", "c")]));
+        assert_eq!(selector, op(git, &[("git.checksum", "")]));
+        assert_eq!(update, op(git, &[("git.checksum", "c")]));
+        let (selector, update) =
+            replacement(&op("docker-image://a", &[]), &op("docker-image://b", &[]));
+        assert_eq!((selector, update), (op("docker-image://a", &[]), op("docker-image://b", &[])));
     }
 }

@@ -98,7 +98,7 @@ impl Gatekeeper {
     async fn decide(&self, op: &SourceOp, platform: Platform, purpose: Purpose) -> Verdict {
         let policies = match self.policies().await {
             Ok(policies) => policies,
-            Err(error) => return Err(Refusal::new(&op.identifier, error.to_string())),
+            Err(error) => return Err(Refusal::new(&op.masked(), error.to_string())),
         };
         let env = Env { cache_import: purpose == Purpose::Cache, ..self.options.env() };
         let question = Question { op: op.clone(), platform, env };
@@ -106,7 +106,7 @@ impl Gatekeeper {
         let verdict = match conclude(op, checked) {
             Ok(admitted) => submodules::without(&self.daemon, &self.resolver, admitted)
                 .await
-                .map_err(|why| Refusal::new(&op.identifier, why)),
+                .map_err(|why| Refusal::new(&op.masked(), why)),
             Err(refusal) => Err(refusal),
         };
         match &verdict {
@@ -157,12 +157,12 @@ impl Gatekeeper {
 }
 
 fn conclude(op: &SourceOp, checked: Result<Checked, CheckError>) -> Verdict {
-    let checked = checked.map_err(|error| Refusal::new(&op.identifier, could_not(&error)))?;
+    let checked = checked.map_err(|error| Refusal::new(&op.masked(), could_not(&error)))?;
     match checked.outcome {
         Outcome::Allowed(allowed) => {
             let admitted = pinned(&checked.op, allowed.pin.as_ref());
             Source::parse(&admitted)
-                .map_err(|error| Refusal::new(&op.identifier, error.to_string()))?;
+                .map_err(|error| Refusal::new(&op.masked(), error.to_string()))?;
             Ok(admitted)
         }
         Outcome::Denied(denied) => {
@@ -170,10 +170,10 @@ fn conclude(op: &SourceOp, checked: Result<Checked, CheckError>) -> Verdict {
             if messages.is_empty() {
                 messages.push(format!("denied by {}, which gives no reason", denied.policy));
             }
-            Err(Refusal { identifier: op.identifier.clone(), messages })
+            Err(Refusal { identifier: op.masked(), messages })
         }
         Outcome::Converted(_) => {
-            Err(Refusal::new(&op.identifier, "what it is converted into was not judged"))
+            Err(Refusal::new(&op.masked(), "what it is converted into was not judged"))
         }
     }
 }
