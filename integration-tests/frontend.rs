@@ -427,3 +427,27 @@ fn buildx_prints_the_reason_and_the_line() {
     }
     assert_eq!(files.asked().len(), 0);
 }
+
+#[test]
+fn a_remote_context_is_judged_before_it_is_fetched() {
+    let world = need!(peers::world());
+    let git = need!(GitServer::start());
+    let remote = |gate: &str| {
+        let mut build = world.buildkit.buildctl();
+        build.args(["build", "--progress=plain", "--no-cache", "--frontend", "gateway.v0"]);
+        build.arg(format!("--opt=source={gate}"));
+        build.arg(format!("--opt=context={}#main", git.url()));
+        let output = build.output().unwrap();
+        (output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let (passed, said) = remote(image(world));
+    assert!(!passed && said.contains("would be fetched before any policy is known"), "{said}");
+    let strict = push(world, "buildgate:remote0", &[("p.rego", &only("false"))], "/bin/buildgate");
+    let (passed, said) = remote(&strict);
+    assert!(!passed && said.contains("ours says no"), "{said}");
+    assert_eq!(git.asked().len(), 0);
+    let open =
+        push(world, "buildgate:remote1", &[("p.rego", &only("input.git"))], "/bin/buildgate");
+    let (passed, said) = remote(&open);
+    assert!(passed, "{said}");
+}

@@ -81,11 +81,12 @@ impl Gateway {
                 let config = answer.image.map(|image| image.config).unwrap_or_default();
                 Ok(is_unknown(&config))
             }
-            Err(status) => match status.code() {
-                Code::NotFound => Ok(false),
-                Code::Unknown | Code::InvalidArgument => Ok(true),
-                _ => Err(failed(request, status)),
-            },
+            Err(status) if status.code() == Code::NotFound => Ok(false),
+            // The platform is there, and what it holds is no config.
+            Err(status) if matches!(status.code(), Code::Unknown | Code::InvalidArgument) => {
+                Ok(true)
+            }
+            Err(status) => Err(failed(request, status)),
         }
     }
 }
@@ -98,8 +99,8 @@ fn is_unknown(config: &[u8]) -> bool {
 
 fn failed(request: &MetaRequest, status: Status) -> ResolveError {
     let what = request.source.masked();
-    match status.code() {
-        Code::NotFound => ResolveError::NotFound { what },
-        _ => ResolveError::Failed { what, source: status.message().to_owned().into() },
+    if status.code() == Code::NotFound {
+        return ResolveError::NotFound { what };
     }
+    ResolveError::Failed { what, source: status.message().to_owned().into() }
 }
