@@ -63,10 +63,13 @@ const ALL: &str = "package docker\n\ndecision := {\"allow\": true}\n";
 
 const DIGEST: &str = "sha256:4b7ce07002c69e8f3d704a9c5d6fd3053be500b7f1c69fc0d80990c2ad8dd412";
 
+/// Name of the snapshot, files, arguments.
+type Row<'a> = (&'a str, &'a [(&'a str, &'a str)], &'a str);
+
 #[test]
 fn what_is_drawn() {
     let pinned = format!("FROM alpine:3.20@{DIGEST}\n");
-    let table: &[(&str, &[(&str, &str)], &str)] = &[
+    let table: &[Row<'_>] = &[
         (
             "denied_with_message",
             &[("Dockerfile", "FROM alpine:3.20 AS base\nRUN true\n"), ("Dockerfile.rego", PINNED)],
@@ -94,8 +97,8 @@ fn what_is_drawn() {
         ),
         (
             "explained",
-            &[("Dockerfile", "FROM alpine:3.20\nARG TOKEN\n"), ("Dockerfile.rego", SILENT)],
-            "check --explain --build-arg TOKEN=hunter2 --label a=b --target 0",
+            &[("Dockerfile", "FROM alpine:3.20 AS base\nARG TOKEN\n"), ("Dockerfile.rego", SILENT)],
+            "check --explain --build-arg TOKEN=hunter2 --label a=b --target base",
         ),
         (
             "syntax_error",
@@ -165,9 +168,7 @@ fn what_is_drawn() {
         let args = args.replacen("check", "check --platform linux/amd64", 1);
         let ran = Folder::with(files).run(&args);
         let shown = ran.shown();
-        if *name != "secrets" {
-            assert!(!shown.contains("hunter2"), "{name}: {shown}");
-        }
+        assert!(!shown.contains("hunter2"), "{name}: {shown}");
         insta::assert_snapshot!(*name, shown);
     }
 }
@@ -212,7 +213,7 @@ fn formats_parse_back() {
     let report = json.json();
     assert_eq!(report["findings"][2]["outcome"], "denied");
     assert_eq!(report["findings"][2]["location"]["startLine"], 1);
-    assert_eq!(report["findings"][2]["messages"][0]["rule"]["file"], "./Dockerfile.rego");
+    assert_eq!(report["findings"][2]["messages"][0]["rule"]["file"], "Dockerfile.rego");
 
     let sarif = folder.run("check --format sarif").json();
     assert_eq!(sarif["version"], "2.1.0");
@@ -256,12 +257,8 @@ fn an_oci_layout_is_known_by_its_digest() {
     ]);
     let found = folder.run("check --policy p.rego --build-context base=oci-layout://layout:v1");
     assert_eq!(found.code, Some(0), "{}", found.stderr);
-    assert!(
-        found.stdout.contains(&format!("oci-layout://docker.io/library/base@{DIGEST}"))
-            || found.stdout.contains(DIGEST),
-        "{}",
-        found.stdout
-    );
+    let source = format!("oci-layout://docker.io/library/base:latest@{DIGEST}");
+    assert!(found.stdout.contains(&source), "{}", found.stdout);
     let missing = folder.run("check --policy p.rego --build-context base=oci-layout://layout:v2");
     assert_eq!(missing.code, Some(2));
     assert!(missing.stderr.contains("has no image with the tag v2"), "{}", missing.stderr);

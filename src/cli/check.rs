@@ -19,7 +19,9 @@ use crate::policy::Caps;
 use crate::report::{self, Finding, Message, Origin, Outcome, Report};
 use crate::source::SourceOp;
 
-/// Judges every source that a build would load: the context and the Dockerfile themselves, `FROM`,
+/// Judge every source that a build of a Dockerfile would load
+///
+/// These are the context and the Dockerfile themselves, `FROM`,
 /// `COPY --from`, `RUN --mount=from=`, `ADD` of URLs and git repositories, `# syntax`, and named
 /// contexts.
 #[derive(Debug, Args)]
@@ -28,14 +30,14 @@ pub(super) struct Flags {
     /// The build's context: a folder, a git or HTTP URL, or `-` for a Dockerfile on standard input
     #[arg(default_value = ".")]
     context: String,
-    #[command(flatten)]
-    build: BuildFlags,
     /// A policy: a Rego file or a folder; all must allow (repeatable)
     #[arg(long, value_name = "FILE|DIR")]
     policy: Vec<PathBuf>,
     /// Show the input, what was fetched, and each rule that held or failed
     #[arg(long)]
     explain: bool,
+    #[command(flatten)]
+    build: BuildFlags,
     #[command(flatten)]
     output: Output,
     #[command(flatten)]
@@ -207,10 +209,11 @@ fn note_caps(policies: &Policies, env: &Env) {
 
 /// A Dockerfile that cannot be read, with its line.
 fn drawn(error: &DockerfileError, dockerfile: &Dockerfile) -> anyhow::Error {
-    let problem = output::chain(error.problem.as_ref());
+    let problem = finding::without_secrets(&output::chain(error.problem.as_ref()));
     let name = dockerfile.name();
     match (error.lines, &error.source_line) {
         (Some(lines), Some(text)) => {
+            let text = finding::without_secrets(text);
             let gutter = " ".repeat(lines.start.to_string().len());
             anyhow!(
                 "{name}:{}: {problem}\n{gutter} |\n{} | {text}\n{gutter} |",

@@ -6,7 +6,7 @@ use clap_complete::{Shell, generate};
 
 use super::{Cli, output};
 
-/// Prints the completions of a shell.
+/// Print the completions of a shell
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Flags {

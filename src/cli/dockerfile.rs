@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
+use super::finding::without_secrets;
 use crate::dockerfile::{ContextKind, Lines};
 use crate::report::{Location, Span};
 use crate::source::{mask, parse_git_user};
@@ -45,7 +46,7 @@ impl Dockerfile {
             ),
             (None, _) => default_in(Path::new(context)),
         };
-        let name = format!("Dockerfile {}", path.display());
+        let name = format!("the Dockerfile {}", path.display());
         let open = File::open(&path)
             .with_context(|| format!("{name} cannot be read; name another with -f FILE"))?;
         Ok(Self { text: read(open, &name)?, path: Some(path), context: kind })
@@ -61,8 +62,8 @@ impl Dockerfile {
         let count = lines.end.saturating_sub(lines.start) + 1;
         let text: Vec<&str> =
             self.text.lines().skip(lines.start.saturating_sub(1)).take(count).collect();
-        let text = text.join("\n");
-        let span = span_of(&text, written);
+        let text = without_secrets(&text.join("\n"));
+        let span = span_of(&text, &without_secrets(written));
         Location {
             file: self.name(),
             start_line: u32::try_from(lines.start).unwrap_or(u32::MAX),

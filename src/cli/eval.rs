@@ -16,7 +16,7 @@ use crate::meta::{Known, ResolveSourceMeta};
 use crate::report::{self, Finding, Report, escape};
 use crate::source::{Source, SourceOp};
 
-/// Judges one source, or shows the input that rules would read of it.
+/// Judge one source, or show the input that rules would read of it
 ///
 /// A source is an identifier (docker-image://…, https://…, git://…), a git or HTTP URL as a
 /// Dockerfile has it, or else an image reference. A finished image is one too.

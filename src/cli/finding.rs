@@ -55,8 +55,7 @@ pub(super) fn fill(
 }
 
 fn decided(finding: &mut Finding, checked: &Checked, policies: &Policies, detail: Detail) {
-    finding.fetched =
-        checked.fetched.rounds().iter().flatten().map(|request| fetched(request)).collect();
+    finding.fetched = checked.fetched.rounds().iter().flatten().map(fetched).collect();
     finding.warnings = checked.warnings.iter().map(|text| own(checked, text)).collect();
     match &checked.outcome {
         Outcome::Allowed(allowed) => {
@@ -116,7 +115,7 @@ fn because(finding: &mut Finding, checked: &Checked, named: Named<'_>) {
     };
     if !finding.messages.is_empty() {
         for message in &mut finding.messages {
-            let at = explanation.messages.iter().find(|(text, _)| *text == message.text);
+            let at = explanation.messages.iter().find(|(text, _)| says(text, &message.text));
             message.rule = at.map(|(_, position)| named.rule(position));
         }
         return;
@@ -139,7 +138,7 @@ fn near_miss(explanation: &Explanation, input: &Input, named: Named<'_>) -> Mess
         failed.position.line,
     );
     for path in input_paths(&failed.text) {
-        text.push_str("\n");
+        text.push('\n');
         text.push_str(&value_of(input, &path));
     }
     Message { text, rule: Some(named.rule(&failed.position)), origin: Origin::Ours }
@@ -246,8 +245,13 @@ fn hide(value: &mut Value) {
     }
 }
 
+/// Whether a policy's `text` is what a message shows of it.
+pub(super) fn says(text: &str, shown: &str) -> bool {
+    text == shown || without_secrets(text) == shown
+}
+
 /// `text` with the secrets of each URL in it hidden.
-fn without_secrets(text: &str) -> String {
+pub(super) fn without_secrets(text: &str) -> String {
     let words = text.split_inclusive(char::is_whitespace);
     words
         .map(|word| {

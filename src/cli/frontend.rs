@@ -11,6 +11,8 @@ use tracing_subscriber::EnvFilter;
 
 use crate::frontend::{self, Options};
 
+/// Serve one build as a BuildKit frontend, on standard input and output
+///
 /// A BuildKit daemon starts this in a container; it is of no use in a terminal.
 #[derive(Args, Clone, Debug)]
 pub(super) struct Flags {

@@ -35,17 +35,11 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Judge every source that a build of a Dockerfile would load
     Check(check::Flags),
-    /// Judge one source, or show the input that rules would read of it
     Eval(eval::Flags),
-    /// Run the Rego tests of policies
     Test(test::Flags),
-    /// Serve one build as a BuildKit frontend, on standard input and output
     Frontend(frontend::Flags),
-    /// Print the JSON Schema of the input that rules read
     Schema(schema::Flags),
-    /// Print the completions of a shell
     Completions(completions::Flags),
 }
 

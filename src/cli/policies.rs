@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
+use super::finding::says;
 use crate::input::Input;
 use crate::policy::{Policy, Position};
 use crate::report::RuleAt;
@@ -45,7 +46,7 @@ impl Policies {
     pub(super) fn rule_of(&self, input: &Input, text: &str) -> Option<RuleAt> {
         self.loaded.iter().find_map(|policy| {
             let explanation = policy.explain(input).ok()?;
-            let (_, position) = explanation.messages.iter().find(|(said, _)| said == text)?;
+            let (_, position) = explanation.messages.iter().find(|(said, _)| says(said, text))?;
             Some(self.named(policy.name())?.rule(position))
         })
     }

@@ -6,7 +6,9 @@ use clap::Args;
 use super::output;
 use crate::input;
 
-/// Prints the JSON Schema (2020-12) of `input`, for editors and tests of policies.
+/// Print the JSON Schema of the input that rules read
+///
+/// It is of the draft 2020-12, for editors and for tests of policies.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Flags {}

@@ -12,7 +12,9 @@ use crate::report::{
     self, Coverage, FileCoverage, TestDetail, TestOutcome, TestReport, TestResult,
 };
 
-/// Runs the `test_*` rules of `*_test.rego` files.
+/// Run the Rego tests of policies
+///
+/// They are the rules test_* in files *_test.rego, run by the evaluator that decides builds.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Flags {
@@ -51,6 +53,8 @@ pub(super) fn run(flags: &Flags) -> Result<u8> {
         TestReport { tool_version: env!("CARGO_PKG_VERSION").to_owned(), ..TestReport::default() };
     let mut coverage = Coverage::default();
     for path in &flags.paths {
+        std::fs::metadata(path)
+            .with_context(|| format!("tests at {} cannot be read", path.display()))?;
         let suite = TestSuite::from_path(path)
             .with_context(|| format!("tests at {} cannot be loaded", path.display()))?;
         for result in suite.run(&flags.run) {

@@ -155,7 +155,9 @@ fn refused(finding: &Finding, word: &str, error: Option<&String>, pen: Pen<'_>) 
     group = group.elements(ours.iter().map(|words| Level::NOTE.message(words)));
     let mut groups = vec![group];
     for rule in rules(&finding.messages) {
-        groups.push(refusing(rule, finding.policy.as_deref()));
+        let same = |message: &&Message| message.rule.as_ref() == Some(rule);
+        let origin = finding.messages.iter().find(same).map(|message| message.origin);
+        groups.push(refusing(rule, finding.policy.as_deref(), origin));
     }
     let hints = finding.hints.iter().map(|hint| escape::line(hint).into_owned());
     groups.extend(hints.map(|hint| Group::with_title(Level::HELP.secondary_title(hint))));
@@ -172,7 +174,7 @@ fn warned<'a>(finding: &Finding, warning: &Message) -> Vec<Group<'a>> {
             group.elements(words.into_iter().map(|words| Level::WARNING.no_name().message(words)))
         }
     }];
-    groups.extend(warning.rule.iter().map(|rule| refusing(rule, None)));
+    groups.extend(warning.rule.iter().map(|rule| refusing(rule, None, Some(warning.origin))));
     groups
 }
 
@@ -238,10 +240,15 @@ pub(super) fn rules(messages: &[Message]) -> Vec<&RuleAt> {
     rules
 }
 
-fn refusing<'a>(rule: &RuleAt, policy: Option<&str>) -> Group<'a> {
+/// A place in a policy: the rule that speaks, or the place that words of ours are about.
+fn refusing<'a>(rule: &RuleAt, policy: Option<&str>, origin: Option<Origin>) -> Group<'a> {
+    let title = match origin {
+        Some(Origin::Ours) => "at this place",
+        Some(Origin::Policy) | None => "by this rule",
+    };
     let title = match policy {
-        Some(policy) => format!("by this rule of {}", escape::line(policy)),
-        None => "by this rule".to_owned(),
+        Some(policy) => format!("{title} of {}", escape::line(policy)),
+        None => title.to_owned(),
     };
     let group = Group::with_title(Level::NOTE.secondary_title(title));
     let path = escape::line(&rule.file).into_owned();
