@@ -30,6 +30,20 @@ demo: ## Three denials with their reasons, then the mended Dockerfile: no daemon
 build: ## The release binary
 	$(CARGO) build $(LOCKED) --release
 
+# Where `make image` pushes to, and the org's policies that it bakes in.
+IMAGE    ?=
+POLICIES ?=
+# `pinned` takes the Dockerfile frontend from the pinned Go tools; else an image reference.
+CHILD    ?= pinned
+STATIC   := x86_64-unknown-linux-gnu
+
+.PHONY: image
+image: ## The frontend's image: make image IMAGE=127.0.0.1:5000/buildgate:dev [POLICIES=DIR] [CHILD=IMAGE]
+	test -n "$(IMAGE)" || { echo "IMAGE=HOST/NAME:TAG is missing" >&2; exit 2; }
+	RUSTFLAGS="-C target-feature=+crt-static" $(CARGO) build $(LOCKED) --release --bin buildgate --target $(STATIC)
+	CHILD="$(CHILD)" POLICIES="$(POLICIES)" BIN="$(abspath $(BIN))" \
+	  BINARY="$(abspath $(TARGET)/$(STATIC)/release/buildgate)" frontend-image/build.sh "$(IMAGE)"
+
 ##@ Check
 
 .PHONY: check

@@ -14,6 +14,7 @@
 
 mod cli;
 mod docs;
+mod frontend;
 mod peers;
 mod peers_work;
 mod resolvers;

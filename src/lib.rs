@@ -17,6 +17,7 @@
 //! | [`wire`]       | protobuf ↔ domain                                                       |
 //! | [`resolve`]    | who answers metadata: registries, HTTP, git, fixtures                   |
 //! | [`dockerfile`] | which sources a Dockerfile names, and at which line                     |
+//! | [`frontend`]   | the door for `# syntax=`: a bridge between a daemon and its stock frontend |
 //! | [`report`]     | text, JSON, SARIF and JUnit                                             |
 //! | [`cli`]        | one file a command                                                      |
 //!
@@ -26,6 +27,7 @@
 pub mod check;
 pub mod cli;
 pub mod dockerfile;
+pub mod frontend;
 pub mod input;
 pub mod meta;
 pub mod policy;

@@ -48,6 +48,23 @@ impl Buildkit {
         Ok(Self { daemon, buildctl, address: format!("unix://{}", socket.display()) })
     }
 
+    /// Its own client, on its way to this daemon.
+    pub fn buildctl(&self) -> Command {
+        let mut command = Command::new(&self.buildctl);
+        command.args(["--addr", &self.address]);
+        command
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// What it logged so far.
+    pub fn log(&self) -> String {
+        self.daemon.log()
+    }
+
     /// Builds `context` (a folder with a Dockerfile) and pushes the result as `image`. `options` go
     /// to the frontend (`platform=…`, `attest:provenance=mode=max`), `export` to the exporter.
     pub fn push(&self, context: &Path, image: &str, options: &[&str], export: &str) {

@@ -10,7 +10,8 @@ use super::http::{HttpServer, Request, Response};
 use super::{NoPeer, tools};
 
 /// A repository `/app.git` with two commits on `main` (the second the branch's head), a branch
-/// `feature`, an annotated tag `v1.0.0` on the first commit, a lightweight tag `light` on the second.
+/// `feature`, a branch `submodule`
+/// whose submodule is `/unjudged.git` of the same server, an annotated tag `v1.0.0` on the first commit, a lightweight tag `light` on the second.
 pub struct GitServer {
     server: HttpServer,
     work: PathBuf,
@@ -37,6 +38,15 @@ impl GitServer {
         run(&work, &["add", "."]);
         run(&work, &["commit", "-q", "-m", "second"]);
         run(&work, &["tag", "light"]);
+        run(&work, &["checkout", "-q", "-b", "submodule"]);
+        let modules = "[submodule \"lib\"]\n\tpath = lib\n\turl = ../unjudged.git\n";
+        std::fs::write(work.join(".gitmodules"), modules).unwrap();
+        let head = run(&work, &["rev-parse", "main"]);
+        let link = format!("160000,{},lib", head.trim());
+        run(&work, &["update-index", "--add", "--cacheinfo", &link]);
+        run(&work, &["add", ".gitmodules"]);
+        run(&work, &["commit", "-q", "-m", "with a submodule"]);
+        run(&work, &["checkout", "-q", "main"]);
         let bare = served.join("app.git");
         run(&work, &["clone", "-q", "--bare", ".", bare.to_str().unwrap()]);
 

@@ -13,6 +13,7 @@ mod world;
 
 pub use git::{GitServer, run as git};
 pub use http::{HttpServer, Request, Response};
+pub use tools::pinned;
 pub use world::{World, world};
 
 use std::io::Write;

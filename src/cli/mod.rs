@@ -10,6 +10,7 @@ mod dockerfile;
 mod eval;
 mod finding;
 mod flags;
+mod frontend;
 mod hint;
 mod judge;
 mod output;
@@ -37,6 +38,7 @@ enum Command {
     Check(check::Flags),
     Eval(eval::Flags),
     Test(test::Flags),
+    Frontend(frontend::Flags),
     Schema(schema::Flags),
     Completions(completions::Flags),
 }
@@ -64,6 +66,7 @@ pub fn main() -> ExitCode {
         Command::Check(flags) => check::run(&flags),
         Command::Eval(flags) => eval::run(&flags),
         Command::Test(flags) => test::run(&flags),
+        Command::Frontend(flags) => frontend::run(&flags),
         Command::Schema(flags) => schema::run(&flags),
         Command::Completions(flags) => completions::run(&flags),
     };

@@ -18,6 +18,10 @@ pub struct Field(u32);
 impl Field {
     /// `moby.buildkit.v1.SolveRequest.SourcePolicySession`, a string.
     pub const CONTROL_SOLVE_SOURCE_POLICY_SESSION: Self = Self(15);
+    /// `moby.buildkit.v1.frontend.ResolveSourceMetaRequest.Source`, a message.
+    pub const GATEWAY_RESOLVE_SOURCE: Self = Self(1);
+    /// `moby.buildkit.v1.frontend.ResolveImageConfigRequest.Ref`, a string.
+    pub const GATEWAY_RESOLVE_REF: Self = Self(1);
     /// `moby.buildkit.v1.frontend.SolveRequest.SourcePolicies`, repeated.
     pub const GATEWAY_SOLVE_SOURCE_POLICIES: Self = Self(15);
 }
@@ -64,6 +68,27 @@ impl RawMessage {
         encode_key(field.0, WireType::LengthDelimited, &mut self.0);
         encode_varint(value.len() as u64, &mut self.0);
         self.0.put_slice(value);
+    }
+
+    /// Puts `value` in place of a submessage (or `string`), wherever it stands.
+    ///
+    /// # Errors
+    /// As [`RawMessage::parse`].
+    pub fn replace_bytes_field(&mut self, field: Field, value: &[u8]) -> Result<(), RawError> {
+        let whole = self.0.split().freeze();
+        let mut rest = whole.clone();
+        while !rest.is_empty() {
+            let offset = whole.len() - rest.len();
+            let (number, wire_type) =
+                decode_key(&mut rest).map_err(|source| RawError { offset, source })?;
+            skip_field(wire_type, number, &mut rest, DecodeContext::default())
+                .map_err(|source| RawError { offset, source })?;
+            if number != field.0 {
+                self.0.put_slice(&whole[offset..whole.len() - rest.len()]);
+            }
+        }
+        self.append_bytes_field(field, value);
+        Ok(())
     }
 
     /// The bytes to pass on.

@@ -1,0 +1,87 @@
+//! The stock frontend as our child: its pipes, what it says on stderr, and how it ends.
+
+use std::collections::VecDeque;
+use std::ffi::OsString;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::{Child as Process, ChildStdin, ChildStdout, Command};
+
+/// Lines of stderr that an error repeats.
+const TAIL: usize = 6;
+/// Longest line that an error repeats, in bytes.
+const LINE: usize = 512;
+
+/// A child that cannot be started.
+#[derive(Debug, thiserror::Error)]
+#[error("the Dockerfile frontend {} cannot be started: {source}", program.display())]
+pub struct StartError {
+    /// Its program.
+    pub program: PathBuf,
+    source: io::Error,
+}
+
+/// A running child. It is killed when this is dropped.
+pub struct Child {
+    process: Process,
+    said: Arc<Mutex<VecDeque<String>>>,
+}
+
+impl Child {
+    /// Starts `program` with these variables beside our own, and gives what it writes and reads.
+    ///
+    /// # Errors
+    /// When the system will not run it.
+    pub fn start(
+        program: &Path,
+        variables: &[(OsString, OsString)],
+    ) -> Result<(Self, ChildStdout, ChildStdin), StartError> {
+        let wrong = |source| StartError { program: program.to_owned(), source };
+        let mut process = Command::new(program)
+            .envs(variables.iter().cloned())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .map_err(wrong)?;
+        let missing = || wrong(io::Error::other("a pipe to it is missing"));
+        let output = process.stdout.take().ok_or_else(missing)?;
+        let input = process.stdin.take().ok_or_else(missing)?;
+        let stderr = process.stderr.take().ok_or_else(missing)?;
+        let said = Arc::new(Mutex::new(VecDeque::new()));
+        tokio::spawn(listen(stderr, Arc::clone(&said)));
+        Ok((Self { process, said }, output, input))
+    }
+
+    /// Waits for its end.
+    ///
+    /// # Errors
+    /// When the system cannot tell.
+    pub async fn wait(&mut self) -> io::Result<ExitStatus> {
+        self.process.wait().await
+    }
+
+    /// Its last words, one line each.
+    pub fn last_words(&self) -> String {
+        let said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        said.iter().map(String::as_str).collect::<Vec<_>>().join("\n")
+    }
+}
+
+/// Passes stderr on to ours, which the daemon logs, and keeps the end of it.
+async fn listen(stderr: impl tokio::io::AsyncRead + Unpin, said: Arc<Mutex<VecDeque<String>>>) {
+    let mut lines = BufReader::new(stderr).split(b'\n');
+    while let Ok(Some(line)) = lines.next_segment().await {
+        let line = String::from_utf8_lossy(&line).into_owned();
+        tracing::info!(target: "dockerfile-frontend", "{line}");
+        let mut said = said.lock().unwrap_or_else(PoisonError::into_inner);
+        if said.len() == TAIL {
+            said.pop_front();
+        }
+        said.push_back(line.chars().take(LINE).collect());
+    }
+}

@@ -1,0 +1,122 @@
+//! Just enough of gRPC to read one message of a call and to write one: everything else is carried
+//! through as bytes. Knows HTTP bodies and framing, and nothing of BuildKit.
+
+use bytes::{BufMut, Bytes, BytesMut};
+use http::{HeaderMap, Response};
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Full};
+
+/// What can go wrong below gRPC.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// A body on its way through, trailers included.
+pub type Body = UnsyncBoxBody<Bytes, BoxError>;
+
+/// Length of a frame's head: a flag and the length of the message.
+const HEAD: usize = 5;
+
+/// A call that cannot be looked into. It is refused.
+#[derive(Debug, thiserror::Error)]
+pub enum GrpcError {
+    /// The connection broke while the message came in.
+    #[error("the message was cut off: {0}")]
+    Body(#[source] BoxError),
+    /// More or less than one message.
+    #[error("the call holds something else than one whole message")]
+    Framing,
+    /// Compressed, which we never offered.
+    #[error("the message is compressed, which was not agreed on")]
+    Compressed,
+    /// No message of the type that the method takes.
+    #[error("malformed message: {0}")]
+    Decode(#[from] prost::DecodeError),
+}
+
+impl From<GrpcError> for tonic::Status {
+    fn from(error: GrpcError) -> Self {
+        Self::invalid_argument(format!("buildgate: {error}"))
+    }
+}
+
+/// A body made of one message.
+pub fn one(message: &[u8]) -> Body {
+    let mut framed = BytesMut::with_capacity(HEAD + message.len());
+    framed.put_u8(0);
+    framed.put_u32(u32::try_from(message.len()).unwrap_or(u32::MAX));
+    framed.put_slice(message);
+    Full::new(framed.freeze()).map_err(|never| match never {}).boxed_unsync()
+}
+
+/// The body of a peer, untouched.
+pub fn through<B>(body: B) -> Body
+where
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    body.map_err(Into::into).boxed_unsync()
+}
+
+/// The one message of a unary call, and the trailers behind it.
+///
+/// # Errors
+/// When there is not exactly one, or it is compressed.
+pub async fn read_one<B>(body: B) -> Result<(Option<Bytes>, Option<HeaderMap>), GrpcError>
+where
+    B: http_body::Body<Data = Bytes>,
+    B::Error: Into<BoxError>,
+{
+    let collected = body.collect().await.map_err(|error| GrpcError::Body(error.into()))?;
+    let trailers = collected.trailers().cloned();
+    let whole = collected.to_bytes();
+    if whole.is_empty() {
+        return Ok((None, trailers));
+    }
+    let (Some([flag, length @ ..]), true) = (whole.first_chunk::<HEAD>(), whole.len() >= HEAD)
+    else {
+        return Err(GrpcError::Framing);
+    };
+    if *flag != 0 {
+        return Err(GrpcError::Compressed);
+    }
+    let message = whole.slice(HEAD..);
+    if u32::try_from(message.len()).ok() != Some(u32::from_be_bytes(*length)) {
+        return Err(GrpcError::Framing);
+    }
+    Ok((Some(message), trailers))
+}
+
+/// The answer to a call that is refused here.
+pub fn refusal(status: &tonic::Status) -> Response<Body> {
+    status.clone().into_http()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn check(bytes: &'static [u8], wanted: Result<Option<&'static [u8]>, &str>) {
+        let body = Full::new(Bytes::from_static(bytes)).map_err(|never| match never {});
+        let body: Body = body.boxed_unsync();
+        let got = read_one(body).await.map(|(message, _)| message).map_err(|e| e.to_string());
+        assert_eq!(got, wanted.map(|m| m.map(Bytes::from_static)).map_err(str::to_owned));
+    }
+
+    #[tokio::test]
+    async fn one_message_is_read_and_nothing_else() {
+        let framing = "the call holds something else than one whole message";
+        check(b"", Ok(None)).await;
+        check(b"\0\0\0\0\0", Ok(Some(b""))).await;
+        check(b"\0\0\0\0\x02ab", Ok(Some(b"ab"))).await;
+        check(b"\0\0\0\0\x02a", Err(framing)).await;
+        check(b"\0\0\0\0\x02abc", Err(framing)).await;
+        check(b"\0\0\0\0\x01a\0\0\0\0\0", Err(framing)).await;
+        check(b"\0\0", Err(framing)).await;
+        check(b"\x01\0\0\0\0", Err("the message is compressed, which was not agreed on")).await;
+    }
+
+    #[tokio::test]
+    async fn what_is_written_is_read_back() {
+        let (message, trailers) = read_one(one(b"abc")).await.unwrap();
+        assert_eq!((message.as_deref(), trailers), (Some(&b"abc"[..]), None));
+    }
+}

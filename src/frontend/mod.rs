@@ -1,0 +1,184 @@
+//! The door for those who name it in `# syntax=`: a frontend that runs the stock Dockerfile frontend
+//! as its child and stands between it and the daemon.
+//!
+//! ```text
+//! daemon ⇄ stdio ⇄ bridge ⇄ pipes ⇄ dockerfile-frontend
+//!                    │ ResolveSourceMeta, ResolveImageConfig, Solve
+//!                    └ verdict → check
+//! ```
+//!
+//! It parses and builds nothing on its own, and every call that names no source goes through as
+//! bytes. It refuses what the daemon would run out of its sight, and ends the build with an error
+//! where the child ends without a result.
+
+mod bridge;
+mod child;
+mod daemon;
+mod files;
+mod grpc;
+mod options;
+mod policies;
+mod resolver;
+mod solve;
+mod submodules;
+mod verdict;
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::server::conn::http2;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::process::{ChildStdin, ChildStdout};
+use tokio::time::timeout;
+
+use self::bridge::{Activity, Bridge};
+use self::child::{Child, StartError};
+use self::daemon::{ConnectError, Daemon};
+use self::options::BuildOptions;
+use self::verdict::Gatekeeper;
+use crate::wire::proto::{gateway, rpc};
+
+/// How long a child may neither ask nor wait for anything.
+const HANG: Duration = Duration::from_secs(10);
+/// How often that is looked at.
+const LOOK: Duration = Duration::from_millis(250);
+/// How long the daemon may take to hear of an error.
+const GOODBYE: Duration = Duration::from_secs(3);
+
+/// Where the frontend's image has its parts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// The stock Dockerfile frontend.
+    pub child: PathBuf,
+    /// The policies of the image.
+    pub policies: PathBuf,
+}
+
+/// A build that ends without a result of the child.
+#[derive(Debug, thiserror::Error)]
+pub enum FrontendError {
+    /// There is no daemon at the other end.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    /// The daemon went away.
+    #[error("the connection to the daemon ended before the build did")]
+    DaemonGone(#[source] Option<hyper::Error>),
+    /// There is no child.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// The child ended too early.
+    #[error("the Dockerfile frontend ended without a result ({how}){}", Words(words))]
+    Ended {
+        /// As the system says it.
+        how: String,
+        /// The end of its stderr.
+        words: String,
+    },
+    /// The child stands still.
+    #[error("the Dockerfile frontend did nothing for {} s and was ended{}", HANG.as_secs(), Words(words))]
+    Hung {
+        /// The end of its stderr.
+        words: String,
+    },
+    /// The system cannot tell how the child is.
+    #[error("the Dockerfile frontend cannot be waited for: {0}")]
+    Wait(#[source] io::Error),
+}
+
+struct Words<'a>(&'a str);
+
+impl std::fmt::Display for Words<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if self.0.is_empty() { Ok(()) } else { write!(f, "; its last words:\n{}", self.0) }
+    }
+}
+
+/// Serves one build, from the daemon on our standard input and output.
+///
+/// # Errors
+/// When the build ends without a result of the child; the daemon was told, where it is there.
+pub async fn run(options: Options) -> Result<(), FrontendError> {
+    let (input, output) = daemon::stdio()?;
+    let (daemon, connection) = Daemon::connect(input, output).await?;
+    let mut connection = tokio::spawn(connection);
+    let work = build(&daemon, options);
+    let ended = tokio::select! {
+        ended = work => ended,
+        gone = &mut connection => {
+            return Err(FrontendError::DaemonGone(gone.ok().and_then(Result::err)));
+        }
+    };
+    if let Err(error) = &ended {
+        tell(&daemon, error).await;
+    }
+    ended
+}
+
+async fn build(daemon: &Daemon, options: Options) -> Result<(), FrontendError> {
+    let build = BuildOptions::from_env(std::env::vars_os());
+    let (mut child, output, input) = Child::start(&options.child, &build.for_child())?;
+    let keeper = Gatekeeper::new(daemon.clone(), build, options.policies);
+    let bridge = Arc::new(Bridge::new(daemon.clone(), keeper));
+    let served = tokio::spawn(serve(Arc::clone(&bridge), output, input));
+    let activity = bridge.activity();
+    let how = tokio::select! {
+        status = child.wait() => status.map_err(FrontendError::Wait)?.to_string(),
+        () = hang(&activity) => {
+            if bridge.has_returned() {
+                return Ok(());
+            }
+            return Err(FrontendError::Hung { words: child.last_words() });
+        }
+    };
+    served.abort();
+    if bridge.has_returned() {
+        return Ok(());
+    }
+    // What it said last may still be on its way.
+    tokio::time::sleep(LOOK).await;
+    Err(FrontendError::Ended { how, words: child.last_words() })
+}
+
+/// Serves the child until one side closes the connection.
+async fn serve(bridge: Arc<Bridge>, output: ChildStdout, input: ChildStdin) {
+    let service = service_fn(move |request| {
+        let bridge = Arc::clone(&bridge);
+        async move { Ok::<_, std::convert::Infallible>(bridge.serve(request).await) }
+    });
+    let served = http2::Builder::new(TokioExecutor::new())
+        .max_header_list_size(daemon::MAX_HEADERS)
+        .initial_stream_window_size(daemon::WINDOW)
+        .initial_connection_window_size(daemon::WINDOW * 2)
+        .max_concurrent_streams(None)
+        .serve_connection(TokioIo::new(tokio::io::join(output, input)), service)
+        .await;
+    if let Err(error) = served {
+        tracing::warn!("the connection to the Dockerfile frontend broke: {error}");
+    }
+}
+
+/// Comes back when the child stands still.
+async fn hang(activity: &Activity) {
+    while activity.quiet() < HANG {
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+/// Gives the daemon our error as the build's.
+async fn tell(daemon: &Daemon, error: &FrontendError) {
+    let status = rpc::Status {
+        code: tonic::Code::Unknown.into(),
+        message: format!("buildgate: {error}"),
+        details: Vec::new(),
+    };
+    let request = gateway::ReturnRequest { result: None, error: Some(status) };
+    let told = timeout(GOODBYE, daemon.call::<_, gateway::ReturnResponse>("Return", &request));
+    match told.await {
+        Ok(Ok(gateway::ReturnResponse {})) => {}
+        Ok(Err(status)) => tracing::warn!("the daemon was not told: {}", status.message()),
+        Err(_) => tracing::warn!("the daemon did not listen"),
+    }
+}

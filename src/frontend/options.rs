@@ -1,0 +1,220 @@
+//! The build's options, as the daemon gives them to a frontend in its environment.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+
+use serde::Deserialize;
+
+use crate::dockerfile::{self, ContextKind, DockerfileKind};
+use crate::input::Env;
+use crate::source::{Platform, parse_git_user};
+
+const OPTION: &str = "BUILDKIT_FRONTEND_OPT_";
+
+/// What a daemon tells its frontend of the build.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct BuildOptions {
+    /// Options by name (`build-arg:NAME`, `target`, `context:NAME`).
+    options: BTreeMap<String, String>,
+    /// How many numbered variables there are.
+    count: usize,
+    /// The session whose files and credentials the build has.
+    pub session: String,
+    /// The platform of the first worker; ours where none is named.
+    pub platform: Platform,
+}
+
+/// Where the build's own files come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// A directory of the client, by its name.
+    Local(String),
+    /// A git repository or a URL, as written.
+    Remote(String),
+}
+
+#[derive(Deserialize)]
+struct Worker {
+    #[serde(rename = "Platforms", default)]
+    platforms: Vec<WorkerPlatform>,
+}
+
+#[derive(Deserialize)]
+struct WorkerPlatform {
+    #[serde(default)]
+    architecture: String,
+    #[serde(default)]
+    os: String,
+    #[serde(default)]
+    variant: String,
+}
+
+impl BuildOptions {
+    /// Reads the variables of an environment.
+    pub fn from_env(variables: impl IntoIterator<Item = (OsString, OsString)>) -> Self {
+        let mut this = Self::default();
+        for (name, value) in variables {
+            let (Some(name), Some(value)) = (name.to_str(), value.to_str()) else { continue };
+            if let Some(number) = name.strip_prefix(OPTION) {
+                let Ok(number) = number.parse::<usize>() else { continue };
+                this.count = this.count.max(number + 1);
+                if let Some((key, value)) = value.split_once('=') {
+                    this.options.insert(key.to_owned(), value.to_owned());
+                }
+            } else if name == "BUILDKIT_SESSION_ID" {
+                value.clone_into(&mut this.session);
+            } else if name == "BUILDKIT_WORKERS" {
+                let workers: Vec<Worker> = serde_json::from_str(value).unwrap_or_default();
+                if let Some(first) = workers.first().and_then(|worker| worker.platforms.first()) {
+                    this.platform =
+                        Platform::from_parts(&first.os, &first.architecture, &first.variant);
+                }
+            }
+        }
+        this
+    }
+
+    /// An option by its name.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.options.get(name).map(String::as_str)
+    }
+
+    /// Variables that the child gets beside ours: `cmdline` where it is absent, so that it reads
+    /// the Dockerfile itself and follows no `# syntax` line out of our sight.
+    pub fn for_child(&self) -> Vec<(OsString, OsString)> {
+        if self.options.contains_key("cmdline") {
+            return Vec::new();
+        }
+        let image = self.get("source").unwrap_or("buildgate");
+        vec![(format!("{OPTION}{}", self.count).into(), format!("cmdline={image}").into())]
+    }
+
+    /// The name of the Dockerfile.
+    pub fn filename(&self) -> &str {
+        self.get("filename").filter(|name| !name.is_empty()).unwrap_or("Dockerfile")
+    }
+
+    /// Where the Dockerfile is.
+    pub fn dockerfile(&self) -> Place {
+        if let Some(name) = self.get("dockerfilekey") {
+            return Place::Local(name.to_owned());
+        }
+        match self.context() {
+            remote @ Place::Remote(_) => remote,
+            Place::Local(_) => Place::Local("dockerfile".into()),
+        }
+    }
+
+    /// Where the main context is.
+    fn context(&self) -> Place {
+        let value = self.get(self.get("contextkey").unwrap_or("context")).unwrap_or_default();
+        let web = ["http://", "https://"].iter().any(|scheme| value.starts_with(scheme));
+        match parse_git_user(value) {
+            Ok(None) if !web => Place::Local("context".into()),
+            Ok(_) | Err(_) => Place::Remote(value.to_owned()),
+        }
+    }
+
+    /// The build as rules see it.
+    pub fn env(&self) -> Env {
+        Env {
+            args: self.prefixed("build-arg:").map(|(name, value)| (name, Some(value))).collect(),
+            labels: self.prefixed("label:").collect(),
+            filename: self.get("filename").unwrap_or_default().to_owned(),
+            target: self.get("target").unwrap_or_default().to_owned(),
+            ..Env::default()
+        }
+    }
+
+    /// The build as [`crate::dockerfile`] reads it.
+    pub fn plan(&self) -> dockerfile::Options {
+        let platforms = self.get("platform").unwrap_or_default();
+        dockerfile::Options {
+            build_args: self
+                .prefixed("build-arg:")
+                .map(|(name, value)| (name, Some(value)))
+                .collect(),
+            target: self.get("target").filter(|it| !it.is_empty()).map(str::to_owned),
+            platforms: platforms.split(',').filter_map(|it| Platform::parse(it).ok()).collect(),
+            build_platform: self.platform.clone(),
+            contexts: self.prefixed("context:").collect(),
+            context: match self.context() {
+                Place::Local(_) => ContextKind::Local,
+                Place::Remote(url) => ContextKind::Remote(url),
+            },
+            dockerfile: match self.dockerfile() {
+                Place::Local(_) => DockerfileKind::Client,
+                Place::Remote(_) => DockerfileKind::Context,
+            },
+        }
+    }
+
+    fn prefixed<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = (String, String)> + 'a {
+        self.options
+            .iter()
+            .filter_map(move |(name, value)| Some((name.strip_prefix(prefix)?, value)))
+            .map(|(name, value)| (name.to_owned(), value.clone()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn options(variables: &[(&str, &str)]) -> BuildOptions {
+        BuildOptions::from_env(variables.iter().map(|(n, v)| ((*n).into(), (*v).into())))
+    }
+
+    #[test]
+    fn the_environment_is_read() {
+        let build = options(&[
+            ("BUILDKIT_FRONTEND_OPT_0", "build-arg:A=b=c"),
+            ("BUILDKIT_FRONTEND_OPT_1", "label:x.y=z"),
+            ("BUILDKIT_FRONTEND_OPT_2", "target=app"),
+            ("BUILDKIT_SESSION_ID", "s1"),
+            ("BUILDKIT_WORKERS", r#"[{"Platforms":[{"architecture":"arm64","os":"linux"}]}]"#),
+            ("PATH", "/bin"),
+        ]);
+        assert_eq!(build.session, "s1");
+        assert_eq!(build.platform.to_string(), "linux/arm64");
+        let env = build.env();
+        assert_eq!(env.args.get("A"), Some(&Some("b=c".to_owned())));
+        assert_eq!(env.labels.get("x.y").map(String::as_str), Some("z"));
+        assert_eq!((env.target.as_str(), build.filename()), ("app", "Dockerfile"));
+    }
+
+    #[test]
+    fn the_child_follows_no_syntax_line() {
+        let build = options(&[("BUILDKIT_FRONTEND_OPT_0", "source=r.example/gate:1")]);
+        let wanted = ("BUILDKIT_FRONTEND_OPT_1".into(), "cmdline=r.example/gate:1".into());
+        assert_eq!(build.for_child(), [wanted]);
+        let named = options(&[("BUILDKIT_FRONTEND_OPT_0", "cmdline=r.example/gate:1 x")]);
+        assert_eq!(named.for_child(), []);
+    }
+
+    #[test]
+    fn places_are_told_apart() {
+        for (variables, wanted) in [
+            (vec![], Place::Local("dockerfile".into())),
+            (vec!["dockerfilekey=d2"], Place::Local("d2".into())),
+            (
+                vec!["context=https://git.example/a.git#main"],
+                Place::Remote("https://git.example/a.git#main".into()),
+            ),
+            (
+                vec!["context=http://files.example/a.tgz"],
+                Place::Remote("http://files.example/a.tgz".into()),
+            ),
+            (
+                vec!["context=https://git.example/a.git", "dockerfilekey=d"],
+                Place::Local("d".into()),
+            ),
+        ] {
+            let names: Vec<_> =
+                (0..variables.len()).map(|at| format!("BUILDKIT_FRONTEND_OPT_{at}")).collect();
+            let pairs: Vec<_> =
+                names.iter().map(String::as_str).zip(variables.iter().copied()).collect();
+            assert_eq!(options(&pairs).dockerfile(), wanted, "{variables:?}");
+        }
+    }
+}

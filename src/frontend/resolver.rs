@@ -1,0 +1,106 @@
+//! Metadata from the daemon, over the bridge and so with the build's own credentials.
+
+use tonic::{Code, Status};
+
+use super::daemon::Daemon;
+use crate::meta::{
+    AttestationChain, ImageRequest, MetaRequest, ResolveError, ResolveSourceMeta, Resolving,
+    SourceMeta,
+};
+use crate::source::Platform;
+use crate::wire::Resolved;
+use crate::wire::proto::gateway;
+
+/// Asks the daemon.
+#[derive(Clone)]
+pub struct Gateway(pub Daemon);
+
+impl ResolveSourceMeta for Gateway {
+    fn resolve<'a>(&'a self, request: &'a MetaRequest) -> Resolving<'a> {
+        Box::pin(self.ask(request))
+    }
+}
+
+impl Gateway {
+    async fn ask(&self, request: &MetaRequest) -> Result<SourceMeta, ResolveError> {
+        let chain = request.image.is_some_and(|image| image.attestations);
+        if !chain || self.has_attestations(request).await? {
+            return self.once(request).await;
+        }
+        let image = request.image.map(|image| ImageRequest { attestations: false, ..image });
+        // Without config and without chain a daemon returns no digest.
+        let image = image.map(|image| ImageRequest { config: true, ..image });
+        let mut meta = self.once(&MetaRequest { image, ..request.clone() }).await?;
+        if let Some(image) = meta.image.as_mut() {
+            image.attestations = Some(AttestationChain::default());
+        }
+        Ok(meta)
+    }
+
+    async fn once(&self, request: &MetaRequest) -> Result<SourceMeta, ResolveError> {
+        let answered = self.answer(request).await.map_err(|status| failed(request, status))?;
+        let resolved = Resolved::try_from(answered).map_err(|error| ResolveError::Failed {
+            what: request.source.masked(),
+            source: Box::new(error),
+        })?;
+        // Static rules of the client may have put another source in its place.
+        if resolved.source.identifier != request.source.identifier {
+            return Err(ResolveError::Unsupported {
+                what: request.source.masked(),
+                why: format!(
+                    "the daemon answers for {} instead, by a static source policy of the client",
+                    resolved.source.masked()
+                ),
+            });
+        }
+        Ok(resolved.meta)
+    }
+
+    async fn answer(
+        &self,
+        request: &MetaRequest,
+    ) -> Result<gateway::ResolveSourceMetaResponse, Status> {
+        let wire = gateway::ResolveSourceMetaRequest::from(request.clone());
+        self.0.call("ResolveSourceMeta", &wire).await
+    }
+
+    /// Whether the chain may be asked for. A daemon ends (dereferencing nil, 0.32 to 0.34) where
+    /// the image is no OCI index; the platform under which indexes keep attestations tells them
+    /// apart: a plain manifest answers with its ordinary config, and an index without that
+    /// platform says that there is none.
+    async fn has_attestations(&self, request: &MetaRequest) -> Result<bool, ResolveError> {
+        let unknown = Platform::from_parts("unknown", "unknown", "");
+        let probe = MetaRequest {
+            source: request.source.clone(),
+            platform: Some(unknown),
+            image: Some(ImageRequest { config: true, attestations: false }),
+            ..MetaRequest::default()
+        };
+        match self.answer(&probe).await {
+            Ok(answer) => {
+                let config = answer.image.map(|image| image.config).unwrap_or_default();
+                Ok(is_unknown(&config))
+            }
+            Err(status) if status.code() == Code::NotFound => Ok(false),
+            // The platform is there, and what it holds is no config.
+            Err(status) if matches!(status.code(), Code::Unknown | Code::InvalidArgument) => {
+                Ok(true)
+            }
+            Err(status) => Err(failed(request, status)),
+        }
+    }
+}
+
+/// Whether an image config is of no operating system, as that of an attestation manifest.
+fn is_unknown(config: &[u8]) -> bool {
+    let config: serde_json::Value = serde_json::from_slice(config).unwrap_or_default();
+    config.get("os").and_then(serde_json::Value::as_str).is_none_or(|os| os == "unknown")
+}
+
+fn failed(request: &MetaRequest, status: Status) -> ResolveError {
+    let what = request.source.masked();
+    if status.code() == Code::NotFound {
+        return ResolveError::NotFound { what };
+    }
+    ResolveError::Failed { what, source: status.message().to_owned().into() }
+}
