@@ -217,7 +217,7 @@ fn has_word(text: &str, word: &str) -> bool {
 }
 
 /// What each module may name of this crate.
-const MAY_NAME: [(&str, &[&str]); 8] = [
+const MAY_NAME: [(&str, &[&str]); 9] = [
     ("source", &[]),
     ("meta", &["source"]),
     ("input", &["source", "meta"]),
