@@ -12,16 +12,16 @@
 //! | [`meta`]       | what can be resolved about a source, and the trait that resolves it     |
 //! | [`input`]      | the document that rules read                                            |
 //! | [`policy`]     | loading, compiling, limits, lazy fields, builtins; all of regorus       |
-//! | [`verify`]     | signatures: proof types that only verification can make                |
+//! | [`verify`]     | signatures: proof types that only verification can make                 |
 //! | [`check`]      | one round of a decision, and the one loop that resolves what it needs   |
 //! | [`wire`]       | protobuf ↔ domain                                                       |
 //! | [`resolve`]    | who answers metadata: registries, HTTP, git, fixtures                   |
 //! | [`dockerfile`] | which sources a Dockerfile names, and at which line                     |
-//! | [`frontend`]   | the door for `# syntax=`: a bridge between a daemon and its stock frontend |
+//! | [`frontend`]   | the door behind `# syntax=`: between a daemon and its stock frontend    |
 //! | [`report`]     | text, JSON, SARIF and JUnit                                             |
 //! | [`cli`]        | one file a command                                                      |
 //!
-//! Dependencies point downwards only: `source`, `meta`, `input`, `policy` and `check` know no
+//! Dependencies point downwards only: `source`, `meta`, `input`, `policy`, `verify` and `check` know no
 //! protobuf, no gRPC and no command line.
 
 pub mod check;

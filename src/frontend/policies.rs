@@ -78,6 +78,15 @@ pub enum SetupError {
         /// As given.
         context: String,
     },
+    /// A remote context in which a policy cannot be looked for.
+    #[error(
+        "the context {context} is fetched as a file, and a policy in it cannot be read: pass \
+         --build-context policy=DIR"
+    )]
+    Archive {
+        /// As given.
+        context: String,
+    },
     /// A remote context that is none.
     #[error(transparent)]
     Source(#[from] SourceError),
@@ -96,8 +105,8 @@ pub enum SetupError {
     },
     /// A policy wants the build's HTTP traffic proxied.
     #[error(
-        "a policy asks for exec.proxy, which a frontend cannot switch on: build through \
-         `buildgate gate`, or with Buildx's own --policy"
+        "a policy asks for exec.proxy, which no frontend can switch on: it takes a gate in front \
+         of buildkitd, or Buildx's own --policy"
     )]
     ExecProxy,
 }
@@ -230,8 +239,12 @@ impl Loader<'_> {
             return Err(SetupError::Unjudged { context: mask(context) });
         }
         let Some(git) = parse_git_user(context)? else {
-            // An archive is unpacked by the child; a single file has nothing beside it.
-            return Ok(BTreeMap::new());
+            // An archive is unpacked by the child, out of our sight: a policy in it would be passed
+            // over. Whoever names one in its place has said what judges the build.
+            return match self.options.get("context:policy") {
+                Some(_) => Ok(BTreeMap::new()),
+                None => Err(SetupError::Archive { context: mask(context) }),
+            };
         };
         let place = || mask(context);
         let op = self.judged(before, git.to_op()).await?;

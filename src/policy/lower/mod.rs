@@ -5,10 +5,12 @@
 //! variables, recursion, rules of one name and different kinds.
 
 mod body;
+mod call;
 mod declare;
 mod graph;
 mod head;
 mod names;
+mod negation;
 mod safety;
 mod scope;
 mod term;
