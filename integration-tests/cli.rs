@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 
 mod check;
 mod commands;
+mod online;
 mod policies;
 
 /// A folder with files in it, that commands run in.

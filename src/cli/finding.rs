@@ -81,6 +81,12 @@ fn decided(finding: &mut Finding, checked: &Checked, policies: &Policies, detail
             if let Some(named) = policies.named(&denied.policy) {
                 because(finding, checked, named);
             }
+            // Why a signature does not hold is known to the verifier, not to the rules.
+            finding.messages.extend(checked.notes.iter().map(|note| Message {
+                text: without_secrets(note),
+                rule: None,
+                origin: Origin::Ours,
+            }));
         }
     }
     let words: Vec<&mut Message> =

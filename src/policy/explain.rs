@@ -112,7 +112,7 @@ impl Policy {
                 .map(|rule| self.rule_trace(rule, &trace))
                 .collect(),
             messages: self.messages(&trace),
-            nearest: self.nearest(&trace),
+            nearest: self.nearest(&trace, kind(input)),
         })
     }
 
@@ -169,13 +169,13 @@ impl Policy {
     }
 
     /// The body that would have allowed and of which most held.
-    fn nearest(&self, trace: &Trace) -> Option<NearMiss> {
+    fn nearest(&self, trace: &Trace, kind: &str) -> Option<NearMiss> {
         let mut seen = BTreeSet::new();
         let mut group = self.allowing()?;
         let mut nearest = None;
         // Where what failed is a rule by name, what failed in that rule says more.
         while seen.insert(group) {
-            let Some((miss, next)) = self.nearest_in(group, trace) else { break };
+            let Some((miss, next)) = self.nearest_in(group, trace, kind) else { break };
             nearest = Some(miss);
             match next {
                 Some(next) => group = next,
@@ -203,9 +203,14 @@ impl Policy {
         Some(decision)
     }
 
-    fn nearest_in(&self, group: GroupId, trace: &Trace) -> Option<(NearMiss, Option<GroupId>)> {
+    fn nearest_in(
+        &self,
+        group: GroupId,
+        trace: &Trace,
+        kind: &str,
+    ) -> Option<(NearMiss, Option<GroupId>)> {
         let group = self.program.groups.get(group as usize)?;
-        let mut best: Option<(usize, NearMiss, Option<GroupId>)> = None;
+        let mut best: Option<((usize, bool), NearMiss, Option<GroupId>)> = None;
         for rule in &group.rules {
             let info = self.program.rules.get(rule.info)?;
             for (clause, statements) in rule.chain.iter().zip(&info.clauses) {
@@ -215,17 +220,31 @@ impl Policy {
                     .find(|id| trace.of(**id) == Reached::Failed)
                     .and_then(|id| Some((*id, self.statement_trace(*id, trace)?)));
                 let Some((id, failed)) = failed else { continue };
-                if best.as_ref().is_none_or(|(most, ..)| held > *most) {
+                // Of two that got equally far, the one that asks about this kind of source.
+                let score = (held, failed.text.contains(kind));
+                if best.as_ref().is_none_or(|(most, ..)| score > *most) {
                     let miss = NearMiss {
                         rule: info.name.clone(),
                         position: info.position.clone(),
                         failed,
                     };
-                    best = Some((held, miss, tested_group(&clause.steps, id)));
+                    best = Some((score, miss, tested_group(&clause.steps, id)));
                 }
             }
         }
         best.map(|(_, miss, next)| (miss, next))
+    }
+}
+
+/// How rules begin to ask about a source of the input's kind.
+fn kind(input: &Input) -> &'static str {
+    match input {
+        Input { image: Some(_), .. } => "input.image",
+        Input { http: Some(_), .. } => "input.http",
+        Input { git: Some(_), .. } => "input.git",
+        Input { oci_layout: Some(_), .. } => "input.ociLayout",
+        Input { blob: Some(_), .. } => "input.blob",
+        _ => "input.local",
     }
 }
 

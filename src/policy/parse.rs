@@ -35,6 +35,20 @@ impl ParsedFile {
         Position { file: self.name.clone(), line, column }
     }
 
+    /// The text of a span. Where a string is last, regorus ends the span before its closing quote.
+    pub fn text_of(&self, span: &Span) -> &str {
+        let (start, end) = (span.start as usize, span.end as usize);
+        let text = self.text.get(start..end).unwrap_or_default();
+        let next = self.text.get(end..).and_then(|rest| rest.chars().next());
+        let open = |quote: char| text.matches(quote).count() % 2 == 1;
+        match next {
+            Some(quote @ ('"' | '`')) if open(quote) => {
+                self.text.get(start..end + 1).unwrap_or(text)
+            }
+            _ => text,
+        }
+    }
+
     /// An error where a span starts.
     pub fn error(&self, span: &Span, message: impl Into<String>) -> PolicyError {
         source_error(&self.name, &self.text, self.place(span), message.into())

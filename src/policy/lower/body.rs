@@ -73,7 +73,7 @@ impl Lowerer<'_> {
 
     fn statement_info(&mut self, statement: &LiteralStmt) -> StatementId {
         let id = self.program.statements.len() as StatementId;
-        let text = statement.span.text();
+        let text = self.unit.file.text_of(&statement.span);
         let position = self.unit.file.position(&statement.span);
         self.program.statements.push(StatementInfo {
             end_line: position.line
