@@ -21,6 +21,7 @@ mod lower;
 mod natives;
 mod parse;
 mod suite;
+mod template;
 #[cfg(test)]
 mod tests;
 mod trace;

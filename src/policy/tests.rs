@@ -94,6 +94,9 @@ fn bodies_hold_as_in_opa() {
         "s := {1, 2}\ns[1]",
         "y := [x | x := 1]\ny[0] == 1",
         "print(input.nothing, 1)",
+        "$\"a{input.local.name}b{input.none}\" == \"acontextb<undefined>\"",
+        "$`raw{1 + 1}\"` == \"raw2\\\"\"",
+        "x := 2\n$\"{x}{$\"n{x}\"}\" == \"2n2\"",
     ];
     for statements in holds {
         if statements.contains("or_undefined") {
