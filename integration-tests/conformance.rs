@@ -88,7 +88,8 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(folder: &Path) -> anyhow::Result<(usize, usize)> {
+/// Decides every case of a folder: how many came out as expected, and how many did not.
+pub fn run(folder: &Path) -> anyhow::Result<(usize, usize)> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let mut files: Vec<PathBuf> = std::fs::read_dir(folder)
         .with_context(|| format!("cannot read {}", folder.display()))?

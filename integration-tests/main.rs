@@ -13,6 +13,7 @@
 )]
 
 mod cli;
+mod conforms;
 mod docs;
 mod frontend;
 mod peers;

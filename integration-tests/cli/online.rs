@@ -20,7 +20,11 @@ fn images_are_judged_by_what_the_registry_holds() {
         ("input.image.labels.version == \"3\"", 1, "config"),
         ("input.image.user == \"app\"\ninput.image.hasProvenance", 0, "attestations"),
         ("input.image.provenance.buildArgs.VERSION == \"2\"", 0, "attestations"),
-        ("startswith(input.image.checksum, \"sha256:\")\ninput.image.tag == \"attested\"", 0, ""),
+        (
+            "startswith(input.image.checksum, \"sha256:\")\ninput.image.tag == \"attested\"",
+            0,
+            "config",
+        ),
     ] {
         let rules = policy(condition);
         let folder = Folder::with(&[("Dockerfile", &dockerfile), ("Dockerfile.rego", &rules)]);

@@ -17,7 +17,7 @@ use crate::dockerfile::{self, DockerfileError, Plan, SourceUse, Via, Warning, Wa
 use crate::input::Env;
 use crate::policy::Caps;
 use crate::report::{self, Finding, Message, Origin, Outcome, Report};
-use crate::source::SourceOp;
+use crate::source::{SourceOp, mask_text};
 
 /// Judge every source that a build of a Dockerfile would load
 ///
@@ -94,8 +94,8 @@ pub(super) fn run(flags: &Flags) -> Result<u8> {
         }
         (judged, hints)
     })?;
-    for text in judged.iter().flatten().flat_map(|checked| &checked.prints) {
-        output::note("print", text);
+    for text in judged.iter().flatten().flat_map(finding::printed) {
+        output::note("print", &text);
     }
 
     let mut findings = Vec::with_capacity(plan.sources.len());
@@ -187,7 +187,8 @@ fn warn(findings: &mut Vec<Finding>, warning: &Warning, dockerfile: &Dockerfile)
     finding.source = source;
     finding.location = warning.lines.map(|lines| dockerfile.location(lines, ""));
     finding.outcome = Outcome::Undecided { error: text };
-    finding.hints = vec!["the gate judges what such a build really loads".to_owned()];
+    finding.hints =
+        vec!["the frontend, named in `# syntax=`, judges what a build really loads".to_owned()];
     findings.push(finding);
 }
 
@@ -196,8 +197,8 @@ fn note_caps(policies: &Policies, env: &Env) {
     match check::caps(policies.all(), env) {
         Ok(Caps { exec_proxy: Some(true) }) => output::note(
             "note",
-            "the policy asks for exec.proxy: what RUN fetches over HTTP is judged by the gate alone, \
-             not here",
+            "the policy asks for exec.proxy: what RUN fetches over HTTP is judged only while the \
+             build runs, not here",
         ),
         Ok(Caps { exec_proxy: Some(false) | None }) => {}
         Err(error) => output::note(
@@ -209,11 +210,11 @@ fn note_caps(policies: &Policies, env: &Env) {
 
 /// A Dockerfile that cannot be read, with its line.
 fn drawn(error: &DockerfileError, dockerfile: &Dockerfile) -> anyhow::Error {
-    let problem = finding::without_secrets(&output::chain(error.problem.as_ref()));
+    let problem = mask_text(&output::chain(error.problem.as_ref()));
     let name = dockerfile.name();
     match (error.lines, &error.source_line) {
         (Some(lines), Some(text)) => {
-            let text = finding::without_secrets(text);
+            let text = mask_text(text);
             let gutter = " ".repeat(lines.start.to_string().len());
             anyhow!(
                 "{name}:{}: {problem}\n{gutter} |\n{} | {text}\n{gutter} |",

@@ -6,10 +6,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
-use super::finding::without_secrets;
 use crate::dockerfile::{ContextKind, Lines};
 use crate::report::{Location, Span};
-use crate::source::{mask, parse_git_user};
+use crate::source::{mask, mask_text, parse_git_user};
 
 /// Largest Dockerfile that is read, in bytes; the frontend reads no larger one.
 const MAX_BYTES: u64 = 16 << 20;
@@ -41,12 +40,18 @@ impl Dockerfile {
             (Some(file), _) => file.to_owned(),
             (None, ContextKind::Remote(url)) => bail!(
                 "the Dockerfile of {} is in the context, and that is not fetched here\n\
-                 Name a local copy with -f FILE, or judge the build through the gate or the frontend.",
+                 Name a local copy with -f FILE, or judge the build by the frontend (`# syntax=`).",
                 mask(url)
             ),
             (None, _) => default_in(Path::new(context)),
         };
         let name = format!("the Dockerfile {}", path.display());
+        // A FIFO would be waited for; what a shell substitutes, `/dev/fd/…`, is meant to be read so.
+        let pipe = path.starts_with("/dev/") || path.starts_with("/proc/");
+        let special = |kind: std::fs::FileType| !kind.is_file() && !kind.is_dir();
+        if !pipe && std::fs::metadata(&path).is_ok_and(|it| special(it.file_type())) {
+            bail!("{name} is a FIFO, socket or device, not a file");
+        }
         let open = File::open(&path)
             .with_context(|| format!("{name} cannot be read; name another with -f FILE"))?;
         Ok(Self { text: read(open, &name)?, path: Some(path), context: kind })
@@ -62,8 +67,8 @@ impl Dockerfile {
         let count = lines.end.saturating_sub(lines.start) + 1;
         let text: Vec<&str> =
             self.text.lines().skip(lines.start.saturating_sub(1)).take(count).collect();
-        let text = without_secrets(&text.join("\n"));
-        let span = span_of(&text, &without_secrets(written));
+        let text = mask_text(&text.join("\n"));
+        let span = span_of(&text, &mask_text(written));
         Location {
             file: self.name(),
             start_line: u32::try_from(lines.start).unwrap_or(u32::MAX),

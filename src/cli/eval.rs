@@ -113,7 +113,7 @@ async fn decided(
         finding::fill(&mut finding, judged, policies, detail);
         if let Ok(checked) = judged {
             finding.hints.extend(hint::hints(policies, question, checked).await);
-            checked.prints.iter().for_each(|text| output::note("print", text));
+            finding::printed(checked).for_each(|text| output::note("print", &text));
         }
     }
     let report = Report {

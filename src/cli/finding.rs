@@ -10,7 +10,7 @@ use crate::input::Input;
 use crate::meta::{MetaRequest, ResolveError};
 use crate::policy::{Attempt, EvalError, Explanation, NearMiss, Verdict};
 use crate::report::{self, Explain, Finding, Message, Origin, Position, RuleOutcome, RuleTrace};
-use crate::source::{ImageSource, SourceOp, mask};
+use crate::source::{ImageSource, SourceOp, is_secret_name, mask_text};
 
 /// Longest value that a message shows, in characters.
 const MAX_VALUE: usize = 120;
@@ -83,7 +83,7 @@ fn decided(finding: &mut Finding, checked: &Checked, policies: &Policies, detail
             }
             // Why a signature does not hold is known to the verifier, not to the rules.
             finding.messages.extend(checked.notes.iter().map(|note| Message {
-                text: without_secrets(note),
+                text: mask_text(note),
                 rule: None,
                 origin: Origin::Ours,
             }));
@@ -104,8 +104,10 @@ fn decided(finding: &mut Finding, checked: &Checked, policies: &Policies, detail
 
 /// A policy's own words. They are verbatim but for secrets of the source itself.
 fn own(checked: &Checked, text: &str) -> Message {
-    let secret = checked.op.masked() != checked.op.identifier;
-    let text = if secret { without_secrets(text) } else { text.to_owned() };
+    let mut text = mask_text(text);
+    for secret in secrets(&checked.input) {
+        text = text.replace(&secret, "***");
+    }
     Message { text, rule: None, origin: Origin::Policy }
 }
 
@@ -169,7 +171,7 @@ fn undecided(finding: &mut Finding, error: &CheckError, policies: &Policies, det
     if let CheckError::Resolve(ResolveError::Offline { .. }) = error {
         finding.hints.push("run it without --offline to decide".to_owned());
     }
-    finding.outcome = report::Outcome::Undecided { error: without_secrets(&text) };
+    finding.outcome = report::Outcome::Undecided { error: mask_text(&text) };
 }
 
 fn place(error: &EvalError) -> Option<&crate::policy::Position> {
@@ -231,6 +233,23 @@ fn explained(input: &Input, policies: &Policies) -> Explain {
     Explain { input: shown(input), rules }
 }
 
+/// What `print` put out, without the secrets of the build.
+pub(super) fn printed(checked: &Checked) -> impl Iterator<Item = String> {
+    checked.prints.iter().map(|text| own(checked, text).text)
+}
+
+/// Values that no message shows: of build arguments and query parameters that are named like
+/// secrets.
+fn secrets(input: &Input) -> Vec<String> {
+    let args = input.env.args.iter().filter_map(|(name, value)| Some((name, value.as_ref()?)));
+    let query = input.http.iter().flat_map(|http| &http.query);
+    let query = query.flat_map(|(name, values)| values.iter().map(move |value| (name, value)));
+    args.chain(query)
+        .filter(|(name, value)| is_secret_name(name) && value.len() > 3)
+        .map(|(_, value)| value.clone())
+        .collect()
+}
+
 /// The document as it may be shown: build arguments and secrets of URLs are hidden.
 pub(super) fn shown(input: &Input) -> Value {
     let mut value = serde_json::to_value(input).unwrap_or(Value::Null);
@@ -245,28 +264,22 @@ pub(super) fn shown(input: &Input) -> Value {
 
 fn hide(value: &mut Value) {
     match value {
-        Value::String(text) if text.contains("://") => *text = without_secrets(text),
+        Value::String(text) if text.contains("://") => *text = mask_text(text),
         Value::Array(values) => values.iter_mut().for_each(hide),
-        Value::Object(fields) => fields.values_mut().for_each(hide),
+        Value::Object(fields) => {
+            if let Some(Value::Object(query)) = fields.get_mut("query") {
+                let secret = query.iter_mut().filter(|(name, _)| is_secret_name(name));
+                secret.for_each(|(_, value)| *value = Value::from("***"));
+            }
+            fields.values_mut().for_each(hide);
+        }
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
     }
 }
 
 /// Whether a policy's `text` is what a message shows of it.
 pub(super) fn says(text: &str, shown: &str) -> bool {
-    text == shown || without_secrets(text) == shown
-}
-
-/// `text` with the secrets of each URL in it hidden.
-pub(super) fn without_secrets(text: &str) -> String {
-    let words = text.split_inclusive(char::is_whitespace);
-    words
-        .map(|word| {
-            let end = word.trim_end().len();
-            let (url, space) = word.split_at(end);
-            if url.contains("://") { format!("{}{space}", mask(url)) } else { word.to_owned() }
-        })
-        .collect()
+    text == shown || mask_text(text) == shown
 }
 
 fn fetched(request: &MetaRequest) -> String {

@@ -15,7 +15,7 @@ use super::submodules;
 use crate::check::{self, CheckError, Checked, Outcome, Pin, Question};
 use crate::dockerfile::{self, Via};
 use crate::input::Env;
-use crate::source::{Platform, Source, SourceOp};
+use crate::source::{Platform, Source, SourceOp, mask_text};
 use crate::wire::proto::{errdefs, pb};
 use crate::wire::status;
 
@@ -166,7 +166,8 @@ fn conclude(op: &SourceOp, checked: Result<Checked, CheckError>) -> Verdict {
             Ok(admitted)
         }
         Outcome::Denied(denied) => {
-            let mut messages = denied.messages;
+            let mut messages: Vec<String> =
+                denied.messages.iter().map(|message| mask_text(message)).collect();
             if messages.is_empty() {
                 messages.push(format!("denied by {}, which gives no reason", denied.policy));
             }

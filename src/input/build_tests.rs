@@ -115,7 +115,7 @@ fn an_answer_that_lacks_what_was_asked_for_leaves_it_unresolved() {
 }
 
 #[test]
-fn signatures_that_are_there_cannot_be_verified_yet() {
+fn image_signatures_that_are_there_cannot_be_verified() {
     for (signatures, wanted) in [(vec![], vec![]), (vec![DIGEST.into()], vec!["signatures"])] {
         let chain = AttestationChain {
             attestation_manifest: DIGEST.into(),

@@ -175,7 +175,7 @@ impl Policy {
             let (object, name) = field.path();
             return Err(EvalError::CouldNotVerify {
                 field: format!("input.{object}.{name}"),
-                why: "this version of buildgate cannot verify signatures".to_owned(),
+                why: "this version of buildgate cannot verify signatures of images".to_owned(),
             });
         }
         let value = match came {

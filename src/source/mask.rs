@@ -53,6 +53,24 @@ pub fn mask(text: &str) -> String {
     visible(&mask_query(&masked)).into_owned()
 }
 
+/// `text`, words of which may be URLs, with the secrets of each URL in it hidden. What encloses a
+/// word at its end stays.
+pub fn mask_text(text: &str) -> String {
+    text.split_inclusive(char::is_whitespace)
+        .map(|piece| {
+            let closes = |c: char| c.is_whitespace() || "\"'`,;.)]}>".contains(c);
+            let (word, rest) = piece.split_at(piece.trim_end_matches(closes).len());
+            if word.contains("://") { format!("{}{rest}", mask(word)) } else { piece.to_owned() }
+        })
+        .collect()
+}
+
+/// Whether the value of a query parameter of this name is a secret.
+pub fn is_secret_name(name: &str) -> bool {
+    let lower = name.to_ascii_lowercase();
+    SECRET_NAMES.contains(&lower.as_str()) || SECRET_WORDS.iter().any(|word| lower.contains(word))
+}
+
 /// A part of a source for an error: whatever stands before an `@` is hidden.
 pub(super) fn part(text: &str) -> String {
     let text = match text.rsplit_once('@') {
@@ -91,12 +109,20 @@ fn is_reference_at_digest(text: &str) -> bool {
 }
 
 fn mask_query(text: &str) -> Cow<'_, str> {
-    let Some(start) = text.find('?') else {
+    if !text.contains('?') {
         return Cow::Borrowed(text);
-    };
-    let end = text[start..].find('#').map_or(text.len(), |at| start + at);
-    let pairs: Vec<Cow<'_, str>> = text[start + 1..end].split('&').map(mask_pair).collect();
-    Cow::Owned(format!("{}?{}{}", &text[..start], pairs.join("&"), &text[end..]))
+    }
+    let parts: Vec<String> = text
+        .split('#')
+        .map(|part| match part.split_once('?') {
+            None => part.to_owned(),
+            Some((before, query)) => {
+                let pairs: Vec<Cow<'_, str>> = query.split('&').map(mask_pair).collect();
+                format!("{before}?{}", pairs.join("&"))
+            }
+        })
+        .collect();
+    Cow::Owned(parts.join("#"))
 }
 
 fn mask_pair(pair: &str) -> Cow<'_, str> {
@@ -104,9 +130,7 @@ fn mask_pair(pair: &str) -> Cow<'_, str> {
         return Cow::Borrowed(pair);
     };
     let decoded = percent_encoding::percent_decode_str(name).decode_utf8_lossy();
-    let lower = decoded.to_ascii_lowercase();
-    let secret = SECRET_NAMES.contains(&lower.as_str())
-        || SECRET_WORDS.iter().any(|word| lower.contains(word));
+    let secret = is_secret_name(&decoded);
     if secret { Cow::Owned(format!("{name}={MASK}")) } else { Cow::Borrowed(pair) }
 }
 
@@ -126,6 +150,22 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn hides_the_secrets_of_each_url_in_a_text() {
+        for (text, masked) in [
+            ("see 'https://a.b/c?token=x', or", "see 'https://a.b/c?token=***', or"),
+            ("(https://u:p,w@a.b/c)", "(https://***@a.b/c)"),
+            ("a.b/c?x=1#f,https://b?token=S", "a.b/c?x=1#f,https://b?token=***"),
+            (
+                "Git repository https://u:p@a.b/c.git is no",
+                "Git repository https://***@a.b/c.git is no",
+            ),
+            ("nothing to hide: a@b", "nothing to hide: a@b"),
+        ] {
+            assert_eq!(mask_text(text), masked);
+        }
+    }
 
     #[test]
     fn hides_secrets_and_nothing_else() {

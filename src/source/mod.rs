@@ -24,7 +24,7 @@ pub use digest::{Digest, DigestError};
 pub use error::{MAX_LENGTH, SourceError};
 pub use git::is_commit;
 pub use git_user::{GitForm, GitQueryError, GitUserSource, parse_git_user};
-pub use mask::mask;
+pub use mask::{is_secret_name, mask, mask_text};
 pub use platform::{Platform, PlatformError};
 pub use reference::ReferenceError;
 pub use weburl::UrlError;
@@ -185,6 +185,10 @@ impl SourceOp {
             return Err(SourceError::TooLong { length: text.len() });
         }
         let op = match text.split_once("://") {
+            // `app@sha256:…` looks like git's `user@host:path`, and is no host that anyone has.
+            None if ImageSource::parse(text).is_ok_and(|image| image.digest.is_some()) => {
+                Self::new(parse_image(text, text)?.identifier())
+            }
             Some((scheme, _)) if scheme.eq_ignore_ascii_case("git") => Self::new(text),
             Some((scheme, rest)) if scheme.eq_ignore_ascii_case("docker-image") => {
                 Self::new(parse_image(text, rest)?.or_latest().identifier())

@@ -161,19 +161,34 @@ impl<'p> Machine<'p> {
         Ok(Some(Outcome::Known(current)))
     }
 
-    /// Prints what is known; what is not known yet is printed in a later round.
+    /// A value without the marks of what is not resolved.
+    fn unmarked(&mut self, value: &Value) -> Result<Value> {
+        self.budget.spend(1)?;
+        Ok(match value {
+            Value::Object(object) => {
+                let mut plain = regorus::value::Object::new();
+                for (key, value) in object.iter().filter(|(key, _)| **key != super::lazy::MARK) {
+                    plain.insert(key.clone(), self.unmarked(value)?);
+                }
+                plain.into_value()
+            }
+            Value::Array(array) => {
+                let values = array.iter().map(|value| self.unmarked(value));
+                Value::from(values.collect::<Result<Vec<_>>>()?)
+            }
+            other => other.clone(),
+        })
+    }
+
+    /// Prints what is known. Nothing is fetched for it: a rule that is looked at decides as one that
+    /// is not.
     fn print(&mut self, args: &[Outcome], position: Option<&Position>) -> Result<Outcome> {
         let mut values = Vec::with_capacity(args.len());
         for arg in args {
             match arg {
-                Outcome::Known(value) => {
-                    if self.observe(value)? {
-                        return Ok(Outcome::Known(Value::Bool(true)));
-                    }
-                    values.push(Some(value.clone()));
-                }
+                Outcome::Known(value) => values.push(Some(self.unmarked(value)?)),
                 Outcome::Undefined => values.push(None),
-                Outcome::Unknown => return Ok(Outcome::Known(Value::Bool(true))),
+                Outcome::Unknown => values.push(Some(super::string("<not fetched>"))),
             }
         }
         self.natives.print(&values, position);
