@@ -174,6 +174,38 @@ fn what_is_drawn() {
 }
 
 #[test]
+fn no_format_shows_a_secret() {
+    let dockerfile = "FROM scratch\nARG TOKEN\nADD https://bob:s3cr3t1@git.example/a/b.git /a\n\
+                      ADD https://s3cr3t2@git.example/a/b.git /b\n\
+                      ADD https://h.example/x?token=s3cr3t3&v=1 /c\nADD https://h.example/${TOKEN}/x /d\n";
+    let rules = "package docker\n\ndefault allow := false\n\n\
+                 deny_msg contains sprintf(\"%v\", [input]) if input.git\n\n\
+                 deny_msg contains sprintf(\"%v\", [input]) if { print(input); input.http }\n\n\
+                 decision := {\"allow\": allow, \"deny_msg\": deny_msg}\n";
+    let folder = Folder::with(&[("Dockerfile", dockerfile), ("p.rego", rules)]);
+    for format in ["text", "json", "sarif", "junit"] {
+        let ran = folder.run(&format!(
+            "check --policy p.rego --explain --offline --build-arg TOKEN=s3cr3t4 --format {format}"
+        ));
+        assert_eq!(ran.code, Some(1), "{}", ran.stderr);
+        for output in [&ran.stdout, &ran.stderr] {
+            assert!(!output.contains("s3cr3t"), "{format}: {output}");
+        }
+    }
+}
+
+#[test]
+fn a_source_that_hangs_on_the_base_image_is_not_decided() {
+    let pinned = "FROM docker.io/library/alpine@sha256:\
+                  4b7ce07002c69e8f3d704a9c5d6fd3053be500b7f1c69fc0d80990c2ad8dd412\n";
+    for add in ["ADD ${PATH:+http://evil.example/a} /b\n", "ADD https://ok.example/${X} /b\n"] {
+        let files = [("Dockerfile", &*format!("{pinned}{add}")), ("p.rego", ALL)];
+        let ran = Folder::with(&files).run("check --policy p.rego --offline");
+        assert_eq!(ran.code, Some(2), "{add}: {}", ran.stdout);
+    }
+}
+
+#[test]
 fn exit_codes() {
     let folder = Folder::with(&[
         ("Dockerfile", "FROM alpine:3.20\n"),

@@ -105,6 +105,7 @@ pub(super) fn run(flags: &Flags) -> Result<u8> {
             finding::fill(&mut finding, judged, &policies, detail);
             finding.hints.extend(hints.iter().cloned());
         }
+        finding::hide_arguments(&mut finding, &env);
         findings.push(finding);
     }
     for warning in &plan.warnings {
@@ -159,13 +160,14 @@ fn via(via: &Via) -> String {
     }
 }
 
-/// Something that the plan cannot know: a warning where the source is judged all the same, and no
-/// decision where sources may be missing.
+/// Something that the plan cannot know: there is no decision where sources may be others than
+/// those that were judged, or be missing.
 fn warn(findings: &mut Vec<Finding>, warning: &Warning, dockerfile: &Dockerfile) {
     let text = warning.kind.to_string();
     let (source, via) = match &warning.kind {
         WarningKind::BaseVariable { .. } => {
             let message = Message { text: text.clone(), rule: None, origin: Origin::Ours };
+            let error = format!("the source is not known: {text}");
             let line = warning.lines.map(|lines| lines.start);
             let here = findings.iter_mut().find(|finding| {
                 let at =
@@ -173,8 +175,17 @@ fn warn(findings: &mut Vec<Finding>, warning: &Warning, dockerfile: &Dockerfile)
                 at.is_some() && at == line
             });
             match here {
-                Some(finding) => finding.warnings.push(message),
-                None => output::note("warning", &text),
+                Some(finding) if finding.outcome == Outcome::Denied => {
+                    finding.warnings.push(message);
+                }
+                Some(finding) => finding.outcome = Outcome::Undecided { error },
+                None => {
+                    let mut finding = finding::unjudged(&SourceOp::default(), "ADD".to_owned());
+                    finding.source = "a source that hangs on a variable".to_owned();
+                    finding.location = warning.lines.map(|lines| dockerfile.location(lines, ""));
+                    finding.outcome = Outcome::Undecided { error };
+                    findings.push(finding);
+                }
             }
             return;
         }

@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::output::chain;
 use super::policies::{Named, Policies};
 use crate::check::{CheckError, Checked, Outcome, Pin};
-use crate::input::Input;
+use crate::input::{Env, Input};
 use crate::meta::{MetaRequest, ResolveError};
 use crate::policy::{Attempt, EvalError, Explanation, NearMiss, Verdict};
 use crate::report::{self, Explain, Finding, Message, Origin, Position, RuleOutcome, RuleTrace};
@@ -49,8 +49,50 @@ pub(super) fn fill(
     detail: Detail,
 ) {
     match judged {
-        Ok(checked) => decided(finding, checked, policies, detail),
-        Err(error) => undecided(finding, error, policies, detail),
+        Ok(checked) => {
+            decided(finding, checked, policies, detail);
+            scrub(finding, &secrets(&checked.input));
+        }
+        Err(error) => {
+            undecided(finding, error, policies, detail);
+            if let CheckError::Policy { input, .. } = error {
+                scrub(finding, &secrets(input));
+            }
+        }
+    }
+}
+
+/// Hides build arguments that are secrets wherever they were expanded into.
+pub(super) fn hide_arguments(finding: &mut Finding, env: &Env) {
+    let input = Input { env: env.clone(), ..Input::default() };
+    scrub(finding, &secrets(&input));
+}
+
+/// Hides secrets of the build wherever they were expanded into.
+fn scrub(finding: &mut Finding, secrets: &[String]) {
+    for secret in secrets {
+        let hide = |text: &mut String| *text = text.replace(secret.as_str(), "***");
+        hide(&mut finding.source);
+        finding.hints.iter_mut().chain(&mut finding.fetched).for_each(hide);
+        let messages = finding.messages.iter_mut().chain(&mut finding.warnings);
+        messages.for_each(|message| hide(&mut message.text));
+        match &mut finding.outcome {
+            report::Outcome::AllowedWithPin { to: text }
+            | report::Outcome::Undecided { error: text } => hide(text),
+            report::Outcome::Allowed | report::Outcome::Denied => {}
+        }
+        if let Some(explain) = &mut finding.explain {
+            replace(&mut explain.input, secret);
+        }
+    }
+}
+
+fn replace(value: &mut Value, secret: &str) {
+    match value {
+        Value::String(text) => *text = text.replace(secret, "***"),
+        Value::Array(values) => values.iter_mut().for_each(|value| replace(value, secret)),
+        Value::Object(fields) => fields.values_mut().for_each(|value| replace(value, secret)),
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
     }
 }
 

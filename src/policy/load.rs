@@ -98,6 +98,13 @@ fn units(name: &str, files: &PolicyFiles, modules: &[String]) -> Result<Vec<Unit
         internal: true,
     }];
     let mut seen = BTreeSet::new();
+    let too_many = || PolicyError::Internal {
+        policy: name.to_owned(),
+        message: format!("it consists of more than {MAX_FILES} files"),
+    };
+    if modules.len() > MAX_FILES {
+        return Err(too_many());
+    }
     for module in modules {
         let file = read(files, module)?;
         let package = package_of(&file)?;
@@ -125,10 +132,7 @@ fn units(name: &str, files: &PolicyFiles, modules: &[String]) -> Result<Vec<Unit
             // Its package is the path it is imported by, whatever it says of itself.
             units.push(Unit { file, package: path, internal: false });
             if units.len() > MAX_FILES {
-                return Err(PolicyError::Internal {
-                    policy: name.to_owned(),
-                    message: format!("it consists of more than {MAX_FILES} files"),
-                });
+                return Err(too_many());
             }
         }
     }

@@ -241,6 +241,12 @@ fn hostile_policies_end_within_limits() {
         ("count([1 | some a in numbers.range(1, 1000); some b in numbers.range(1, 1000); some c in numbers.range(1, 1000); a + b == c]) > 0".to_owned(), String::new(), "within 1000 ms"),
         (format!("x0 := [1]\n{deep}x4999 == x4999"), String::new(), "nests deeper than"),
         (format!("x0 := [1]\n{deep}count({{[x4999]}}) == 1"), String::new(), "nests deeper than"),
+        (
+            "json.filter({}, [concat(\"\", [\"/a\" | some i in numbers.range(1, 200000)])]) == {}"
+                .to_owned(),
+            String::new(),
+            "limit",
+        ),
         ("r4999".to_owned(), format!("r0 := true\n{rules}"), "nest deeper than"),
     ];
     for (statements, rules, expected) in limits {
@@ -252,5 +258,36 @@ fn hostile_policies_end_within_limits() {
         assert!(answer.starts_with("error: ") || answer.starts_with("load: "), "{answer}");
         assert!(expected == "limit" || answer.contains(expected), "{answer}");
         assert!(started.elapsed().as_secs() < 20, "{answer}");
+    }
+}
+
+#[test]
+fn an_object_of_the_input_is_the_same_wherever_a_with_puts_it() {
+    let input = |unresolved| Input {
+        image: Some(crate::input::Image::default()),
+        unresolved,
+        ..Input::default()
+    };
+    let labels = crate::input::FieldSet::of(&[crate::input::Field::ImageLabels]);
+    for (target, value, path) in [
+        ("data.foo", "input.image", "data.foo"),
+        ("data.foo", "input", "data.foo.image"),
+        ("data.foo.bar", "input.image", "data.foo.bar"),
+        ("data.foo", "{\"i\": input.image}", "data.foo.i"),
+        ("input.other", "input.image", "input.other"),
+    ] {
+        let policy = load(&[(
+            "p.rego",
+            &format!(
+                "package docker\ndefault allow := true\n\
+                 allow := false if {{ z with {target} as {value} }}\nz if {path}.labels.x\n\
+                 decision := {{\"allow\": allow}}\n"
+            ),
+        )])
+        .unwrap();
+        let lazy = policy.judge(&input(labels)).unwrap().round;
+        assert!(matches!(lazy, Round::Needs(_)), "{target} as {value}: {lazy:?}");
+        let full = policy.judge(&input(crate::input::FieldSet::EMPTY)).unwrap().round;
+        assert!(matches!(full, Round::Decided(_)), "{target} as {value}: {full:?}");
     }
 }

@@ -374,6 +374,10 @@ fn what_people_write() {
     for (text, identifier) in [
         ("alpine", "docker-image://docker.io/library/alpine:latest"),
         ("ghcr.io/a/b:1", "docker-image://ghcr.io/a/b:1"),
+        (
+            "app@sha256:4b7ce07002c69e8f3d704a9c5d6fd3053be500b7f1c69fc0d80990c2ad8dd412",
+            "docker-image://docker.io/library/app@sha256:4b7ce07002c69e8f3d704a9c5d6fd3053be500b7f1c69fc0d80990c2ad8dd412",
+        ),
         ("docker-image://alpine", "docker-image://docker.io/library/alpine:latest"),
         ("Docker-Image://alpine:3", "docker-image://docker.io/library/alpine:3"),
         ("https://a.b/c.tgz", "https://a.b/c.tgz"),

@@ -6,7 +6,7 @@ use regorus::Value;
 use regorus::value::{Array, Object, Set};
 
 use super::objects::element;
-use super::value::{Fail, Outcome, arg, array, as_int, elements, object};
+use super::value::{Fail, MAX_DEPTH, Outcome, arg, array, as_int, elements, limit, object};
 
 type Path = Vec<Value>;
 
@@ -17,17 +17,23 @@ enum Tree {
 }
 
 fn path(value: &Value) -> Result<Path, Fail> {
-    match value {
-        Value::String(text) if text.is_empty() => Ok(Path::new()),
+    let path: Path = match value {
+        Value::String(text) if text.is_empty() => Path::new(),
         Value::String(text) => {
             let segments = text.trim_start_matches('/').split('/');
-            Ok(segments
+            segments
+                .take(MAX_DEPTH + 1)
                 .map(|part| Value::from(part.replace("~1", "/").replace("~0", "~")))
-                .collect())
+                .collect()
         }
-        Value::Array(items) => Ok(items.to_vec()),
-        _ => Err(Fail::Undefined),
+        Value::Array(items) => items.to_vec(),
+        _ => return Err(Fail::Undefined),
+    };
+    // Paths become trees, and trees are walked and let go of by recursion.
+    if path.len() > MAX_DEPTH {
+        return Err(limit("a path into JSON", MAX_DEPTH, "steps"));
     }
+    Ok(path)
 }
 
 fn tree(args: &[Value]) -> Result<Tree, Fail> {

@@ -8,6 +8,7 @@ use regorus::value::Object;
 use super::super::builtins::Builtin;
 use super::super::ir::{Callee, Change, GroupId, Slot, Step, Target, Term};
 use super::body::Continue;
+use super::lazy::Read;
 use super::{Flow, Frame, Machine, Outcome, Result, World};
 
 /// A function that a `with` replaces.
@@ -136,19 +137,25 @@ impl<'p> Machine<'p> {
     }
 
     /// The value that a `with` gives to this path or to one above it.
-    pub(super) fn replaced_data(&self, path: &[Arc<str>]) -> Option<Outcome> {
-        self.world.data.iter().rev().find_map(|(target, value)| {
-            let below = strip(path, target)?;
-            Some(match value {
-                Outcome::Known(value) => below
-                    .iter()
-                    .try_fold(value.clone(), |value, part| {
-                        super::member(&value, &Value::String(part.clone())).cloned()
-                    })
-                    .map_or(Outcome::Undefined, Outcome::Known),
-                other => other.clone(),
-            })
-        })
+    ///
+    /// It may be an object of the input, with fields that are not resolved: a step into it is the
+    /// step of any reference.
+    pub(super) fn replaced_data(&mut self, path: &[Arc<str>]) -> Option<Outcome> {
+        let (below, mut outcome) = self
+            .world
+            .data
+            .iter()
+            .rev()
+            .find_map(|(target, value)| Some((strip(path, target)?, value.clone())))?;
+        for part in below {
+            match outcome {
+                Outcome::Known(value) => {
+                    outcome = self.step(&value, &Value::String(part.clone()), Read::Through);
+                }
+                Outcome::Undefined | Outcome::Unknown => break,
+            }
+        }
+        Some(outcome)
     }
 
     /// A document with what a `with` puts below its path.
