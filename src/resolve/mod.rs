@@ -10,6 +10,7 @@ mod http;
 mod memo;
 mod options;
 mod registry;
+mod tls;
 mod transport;
 
 use std::sync::Arc;

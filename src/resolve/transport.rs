@@ -12,6 +12,7 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 use url::{Host, Url};
 
 use super::options::{Options, Retries, Timeouts};
+use super::tls::{self, TlsError};
 use crate::meta::{RedirectProblem, ResolveError};
 
 /// Redirects that are followed in a row.
@@ -64,20 +65,9 @@ pub(crate) enum Body<'a> {
 /// A certificate file or client setting that cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum SetupError {
-    /// The file with certificates cannot be read.
-    #[error("cannot read the CA file {path}: {source}")]
-    CaFile {
-        /// Its path.
-        path: String,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// The file holds no certificate, or something that is none.
-    #[error("the CA file {path} holds no usable PEM certificate")]
-    NoCertificate {
-        /// Its path.
-        path: String,
-    },
+    /// Certificates, or TLS as such.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// The HTTP client cannot be made.
     #[error("cannot set up HTTP: {0}")]
     Client(#[from] reqwest::Error),
@@ -111,10 +101,11 @@ impl Transport {
     /// # Errors
     /// When the CA file cannot be used.
     pub(crate) fn new(options: &Options) -> Result<Self, SetupError> {
+        let tls = tls::client(options.ca_file.as_deref())?;
         let build = |proxy: bool| -> Result<Clients, SetupError> {
             Ok(Clients {
-                verbatim: client(options, proxy)?.no_gzip().build()?,
-                decoding: client(options, proxy)?.gzip(true).build()?,
+                verbatim: client(options, &tls, proxy)?.no_gzip().build()?,
+                decoding: client(options, &tls, proxy)?.gzip(true).build()?,
             })
         };
         Ok(Self {
@@ -324,8 +315,13 @@ fn timeout(what: &str, after: Duration) -> ResolveError {
     ResolveError::Timeout { what: what.into(), after }
 }
 
-fn client(options: &Options, proxy: bool) -> Result<reqwest::ClientBuilder, SetupError> {
+fn client(
+    options: &Options,
+    tls: &rustls::ClientConfig,
+    proxy: bool,
+) -> Result<reqwest::ClientBuilder, SetupError> {
     let mut builder = reqwest::Client::builder()
+        .tls_backend_preconfigured(tls.clone())
         .redirect(reqwest::redirect::Policy::none())
         .referer(false)
         .connect_timeout(options.timeouts.connect)
@@ -334,19 +330,6 @@ fn client(options: &Options, proxy: bool) -> Result<reqwest::ClientBuilder, Setu
         .user_agent(concat!("buildgate/", env!("CARGO_PKG_VERSION")));
     if !proxy {
         builder = builder.no_proxy();
-    }
-    if let Some(path) = &options.ca_file {
-        let shown = path.display().to_string();
-        let pem = std::fs::read(path)
-            .map_err(|source| SetupError::CaFile { path: shown.clone(), source })?;
-        let certificates = reqwest::Certificate::from_pem_bundle(&pem)
-            .map_err(|_| SetupError::NoCertificate { path: shown.clone() })?;
-        if certificates.is_empty() {
-            return Err(SetupError::NoCertificate { path: shown });
-        }
-        for certificate in certificates {
-            builder = builder.add_root_certificate(certificate);
-        }
     }
     Ok(builder)
 }
