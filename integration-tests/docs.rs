@@ -217,7 +217,7 @@ fn has_word(text: &str, word: &str) -> bool {
 }
 
 /// What each module may name of this crate.
-const MAY_NAME: [(&str, &[&str]); 9] = [
+const MAY_NAME: [(&str, &[&str]); 11] = [
     ("source", &[]),
     ("meta", &["source"]),
     ("input", &["source", "meta"]),
@@ -226,6 +226,8 @@ const MAY_NAME: [(&str, &[&str]); 9] = [
     ("check", &["source", "meta", "input", "policy"]),
     ("dockerfile", &["source"]),
     ("resolve", &["source", "meta"]),
+    ("rpc", &[]),
+    ("gateway", &["source", "meta", "check", "policy", "rpc", "wire"]),
     ("report", &[]),
 ];
 

@@ -16,6 +16,8 @@
 //! | [`check`]      | one round of a decision, and the one loop that resolves what it needs   |
 //! | [`wire`]       | protobuf ↔ domain                                                       |
 //! | [`resolve`]    | who answers metadata: registries, HTTP, git, fixtures                   |
+//! | [`rpc`]        | gRPC as bytes: calls carried through, one message read or written       |
+//! | [`gateway`]    | a daemon's gateway as we ask it: metadata, files, submodules            |
 //! | [`dockerfile`] | which sources a Dockerfile names, and at which line                     |
 //! | [`frontend`]   | the door behind `# syntax=`: between a daemon and its stock frontend    |
 //! | [`report`]     | text, JSON, SARIF and JUnit                                             |
@@ -28,11 +30,13 @@ pub mod check;
 pub mod cli;
 pub mod dockerfile;
 pub mod frontend;
+pub mod gateway;
 pub mod input;
 pub mod meta;
 pub mod policy;
 pub mod report;
 pub mod resolve;
+pub mod rpc;
 pub mod source;
 pub mod verify;
 pub mod wire;

@@ -12,18 +12,18 @@ use prost::Message;
 use std::sync::{Mutex, PoisonError};
 use tonic::Status;
 
-use super::daemon::{Daemon, SERVICE, unavailable};
-use super::grpc::{self, Body, BoxError};
 use super::solve;
 use super::verdict::{Gatekeeper, Purpose, Refusal};
+use crate::gateway::SERVICE;
 use crate::meta::MetaRequest;
+use crate::rpc::{self, Body, BoxError, Channel, unavailable};
 use crate::source::{ImageSource, Platform, Source, SourceOp};
 use crate::wire::proto::gateway;
 use crate::wire::raw::{Field, RawMessage};
 
 /// Serves the child.
 pub struct Bridge {
-    daemon: Daemon,
+    daemon: Channel,
     keeper: Gatekeeper,
     activity: Arc<Activity>,
     returned: AtomicBool,
@@ -68,7 +68,7 @@ impl Drop for Call {
 
 impl Bridge {
     /// A bridge that nothing has crossed yet.
-    pub fn new(daemon: Daemon, keeper: Gatekeeper) -> Self {
+    pub fn new(daemon: Channel, keeper: Gatekeeper) -> Self {
         let activity = Arc::new(Activity::new());
         Self { daemon, keeper, activity, returned: AtomicBool::new(false) }
     }
@@ -88,7 +88,7 @@ impl Bridge {
         let call = self.activity.begin();
         let response = match self.answer(request).await {
             Ok(response) => response,
-            Err(status) => grpc::refusal(&status),
+            Err(status) => rpc::refusal(&status),
         };
         response.map(|body| {
             body.map_frame(move |frame| {
@@ -114,13 +114,13 @@ impl Bridge {
                 let (request, message) = unary(request).await?;
                 changed(request, &self.resolve_config(message).await?)
             }
-            _ => request.map(grpc::through),
+            _ => request.map(rpc::through),
         };
         let response = self.daemon.forward(request).await.map_err(unavailable)?;
         if method.as_deref() == Some("Return") {
             self.returned.store(true, Ordering::SeqCst);
         }
-        Ok(response.map(grpc::through))
+        Ok(response.map(rpc::through))
     }
 
     async fn resolve(&self, message: Bytes) -> Result<Bytes, Status> {
@@ -190,12 +190,12 @@ fn invalid(error: impl Into<BoxError>) -> Status {
 /// A call taken apart: its head, and its one message.
 async fn unary(request: Request<Incoming>) -> Result<(http::request::Parts, Bytes), Status> {
     let (parts, body) = request.into_parts();
-    let (message, _) = grpc::read_one(body).await?;
+    let (message, _) = rpc::read_one(body).await?;
     Ok((parts, message.unwrap_or_default()))
 }
 
 /// The same call with this message.
 fn changed(mut parts: http::request::Parts, message: &[u8]) -> Request<Body> {
     parts.headers.remove(header::CONTENT_LENGTH);
-    Request::from_parts(parts, grpc::one(message))
+    Request::from_parts(parts, rpc::one(message))
 }

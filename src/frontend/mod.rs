@@ -13,14 +13,10 @@
 
 mod bridge;
 mod child;
-mod daemon;
-mod files;
-mod grpc;
 mod options;
 mod policies;
-mod resolver;
 mod solve;
-mod submodules;
+mod stdio;
 mod verdict;
 
 use std::io;
@@ -36,10 +32,12 @@ use tokio::time::timeout;
 
 use self::bridge::{Activity, Bridge};
 use self::child::{Child, StartError};
-use self::daemon::{ConnectError, Daemon};
 use self::options::BuildOptions;
+use self::stdio::NoPipe;
 use self::verdict::Gatekeeper;
-use crate::wire::proto::{gateway, rpc};
+use crate::gateway::Gateway;
+use crate::rpc::{self, Channel, ConnectError};
+use crate::wire::proto;
 
 /// How long a child may neither ask nor wait for anything.
 const HANG: Duration = Duration::from_secs(10);
@@ -60,6 +58,9 @@ pub struct Options {
 /// A build that ends without a result of the child.
 #[derive(Debug, thiserror::Error)]
 pub enum FrontendError {
+    /// Nobody is at the other end.
+    #[error(transparent)]
+    Stdio(#[from] NoPipe),
     /// There is no daemon at the other end.
     #[error(transparent)]
     Connect(#[from] ConnectError),
@@ -101,8 +102,8 @@ impl std::fmt::Display for Words<'_> {
 /// # Errors
 /// When the build ends without a result of the child; the daemon was told, where it is there.
 pub async fn run(options: Options) -> Result<(), FrontendError> {
-    let (input, output) = daemon::stdio()?;
-    let (daemon, connection) = Daemon::connect(input, output).await?;
+    let (input, output) = stdio::pipes()?;
+    let (daemon, connection) = Channel::connect(input, output).await?;
     let mut connection = tokio::spawn(connection);
     let work = build(&daemon, options);
     let ended = tokio::select! {
@@ -117,10 +118,10 @@ pub async fn run(options: Options) -> Result<(), FrontendError> {
     ended
 }
 
-async fn build(daemon: &Daemon, options: Options) -> Result<(), FrontendError> {
+async fn build(daemon: &Channel, options: Options) -> Result<(), FrontendError> {
     let build = BuildOptions::from_env(std::env::vars_os());
     let (mut child, output, input) = Child::start(&options.child, &build.for_child())?;
-    let keeper = Gatekeeper::new(daemon.clone(), build, options.policies);
+    let keeper = Gatekeeper::new(Gateway::new(daemon.clone()), build, options.policies);
     let bridge = Arc::new(Bridge::new(daemon.clone(), keeper));
     let served = tokio::spawn(serve(Arc::clone(&bridge), output, input));
     let activity = bridge.activity();
@@ -149,9 +150,9 @@ async fn serve(bridge: Arc<Bridge>, output: ChildStdout, input: ChildStdin) {
         async move { Ok::<_, std::convert::Infallible>(bridge.serve(request).await) }
     });
     let served = http2::Builder::new(TokioExecutor::new())
-        .max_header_list_size(daemon::MAX_HEADERS)
-        .initial_stream_window_size(daemon::WINDOW)
-        .initial_connection_window_size(daemon::WINDOW * 2)
+        .max_header_list_size(rpc::MAX_HEADERS)
+        .initial_stream_window_size(rpc::WINDOW)
+        .initial_connection_window_size(rpc::WINDOW * 2)
         .max_concurrent_streams(None)
         .serve_connection(TokioIo::new(tokio::io::join(output, input)), service)
         .await;
@@ -168,16 +169,18 @@ async fn hang(activity: &Activity) {
 }
 
 /// Gives the daemon our error as the build's.
-async fn tell(daemon: &Daemon, error: &FrontendError) {
-    let status = rpc::Status {
+async fn tell(daemon: &Channel, error: &FrontendError) {
+    let status = proto::rpc::Status {
         code: tonic::Code::Unknown.into(),
         message: format!("buildgate: {error}"),
         details: Vec::new(),
     };
-    let request = gateway::ReturnRequest { result: None, error: Some(status) };
-    let told = timeout(GOODBYE, daemon.call::<_, gateway::ReturnResponse>("Return", &request));
+    let request = proto::gateway::ReturnRequest { result: None, error: Some(status) };
+    let gateway = Gateway::new(daemon.clone());
+    let told =
+        timeout(GOODBYE, gateway.call::<_, proto::gateway::ReturnResponse>("Return", &request));
     match told.await {
-        Ok(Ok(gateway::ReturnResponse {})) => {}
+        Ok(Ok(proto::gateway::ReturnResponse {})) => {}
         Ok(Err(status)) => tracing::warn!("the daemon was not told: {}", status.message()),
         Err(_) => tracing::warn!("the daemon did not listen"),
     }

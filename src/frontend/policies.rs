@@ -12,11 +12,9 @@ use bytes::Bytes;
 use regex::Regex;
 use tonic::Status;
 
-use super::daemon::Daemon;
-use super::files::{Tree, join, local};
 use super::options::{BuildOptions, Place};
 use crate::check::{self, CheckError, Outcome, Question};
-use crate::meta::ResolveSourceMeta;
+use crate::gateway::{self, Gateway, Tree, join, local};
 use crate::policy::{Policy, PolicyError, PolicyFiles};
 use crate::source::{SourceError, SourceOp, mask, parse_git_user};
 
@@ -114,9 +112,7 @@ pub enum SetupError {
 /// Who loads policies, and from where.
 pub struct Loader<'a> {
     /// Reads the build's files.
-    pub daemon: &'a Daemon,
-    /// Resolves metadata of what holds policies.
-    pub resolver: &'a dyn ResolveSourceMeta,
+    pub gateway: &'a Gateway,
     /// The build.
     pub options: &'a BuildOptions,
     /// Folder of the policies in the image.
@@ -153,7 +149,7 @@ impl Loader<'_> {
         };
         let place = || "the build context `policy`".to_owned();
         let op = self.judged(before, local(name, &self.options.session, &[])).await?;
-        let tree = Tree::load(self.daemon, &op).await.map_err(|it| files(place(), it))?;
+        let tree = Tree::load(self.gateway, &op).await.map_err(|it| files(place(), it))?;
         let files = tree.read_all("").await.map_err(|it| files(place(), it))?;
         let modules: Vec<String> = files
             .keys()
@@ -198,7 +194,7 @@ impl Loader<'_> {
                 wanted.iter().map(|path| join(dir, path)).chain([filename.to_owned()]).collect();
             let op = local(name, &self.options.session, &patterns);
             let op = self.judged(before, op).await?;
-            let tree = Tree::load(self.daemon, &op).await.map_err(|it| files(place(), it))?;
+            let tree = Tree::load(self.gateway, &op).await.map_err(|it| files(place(), it))?;
             if !dir.is_empty()
                 && !tree
                     .list("")
@@ -248,7 +244,7 @@ impl Loader<'_> {
         };
         let place = || mask(context);
         let op = self.judged(before, git.to_op()).await?;
-        let tree = Tree::load(self.daemon, &op).await.map_err(|it| files(place(), it))?;
+        let tree = Tree::load(self.gateway, &op).await.map_err(|it| files(place(), it))?;
         tree.read_all(dir).await.map_err(|it| files(place(), it))
     }
 
@@ -259,11 +255,9 @@ impl Loader<'_> {
         }
         let question =
             Question { op, platform: self.options.platform.clone(), env: self.options.env() };
-        let checked = check::check(before, &question, self.resolver).await.map_err(Box::new)?;
+        let checked = check::check(before, &question, self.gateway).await.map_err(Box::new)?;
         match checked.outcome {
-            Outcome::Allowed(allowed) => {
-                Ok(super::verdict::pinned(&checked.op, allowed.pin.as_ref()))
-            }
+            Outcome::Allowed(allowed) => Ok(gateway::pinned(&checked.op, allowed.pin.as_ref())),
             Outcome::Denied(denied) => Err(SetupError::Denied {
                 op: checked.op,
                 policy: denied.policy,

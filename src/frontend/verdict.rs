@@ -7,13 +7,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::OnceCell;
 
-use super::daemon::Daemon;
 use super::options::BuildOptions;
 use super::policies::{Loader, Policies, SetupError};
-use super::resolver::Gateway;
-use super::submodules;
-use crate::check::{self, CheckError, Checked, Outcome, Pin, Question};
+use crate::check::{self, CheckError, Checked, Outcome, Question};
 use crate::dockerfile::{self, Via};
+use crate::gateway::{self, Gateway};
 use crate::input::Env;
 use crate::source::{Platform, Source, SourceOp, mask_text};
 use crate::wire::proto::{errdefs, pb};
@@ -54,8 +52,7 @@ type Key = (SourceOp, Platform, Purpose);
 
 /// Decides for one build.
 pub struct Gatekeeper {
-    daemon: Daemon,
-    resolver: Gateway,
+    gateway: Gateway,
     options: BuildOptions,
     baked: PathBuf,
     policies: OnceCell<Result<Policies, SetupError>>,
@@ -64,15 +61,8 @@ pub struct Gatekeeper {
 
 impl Gatekeeper {
     /// A gatekeeper that has decided nothing yet; policies are read when they are first needed.
-    pub fn new(daemon: Daemon, options: BuildOptions, baked: PathBuf) -> Self {
-        Self {
-            resolver: Gateway(daemon.clone()),
-            daemon,
-            options,
-            baked,
-            policies: OnceCell::new(),
-            decided: Mutex::default(),
-        }
+    pub fn new(gateway: Gateway, options: BuildOptions, baked: PathBuf) -> Self {
+        Self { gateway, options, baked, policies: OnceCell::new(), decided: Mutex::default() }
     }
 
     /// Judges a source; what it gives is what the daemon may be asked for, pinned to the content
@@ -102,9 +92,9 @@ impl Gatekeeper {
         };
         let env = Env { cache_import: purpose == Purpose::Cache, ..self.options.env() };
         let question = Question { op: op.clone(), platform, env };
-        let checked = check::check(&policies.policies, &question, &self.resolver).await;
+        let checked = check::check(&policies.policies, &question, &self.gateway).await;
         let verdict = match conclude(op, checked) {
-            Ok(admitted) => submodules::without(&self.daemon, &self.resolver, admitted)
+            Ok(admitted) => gateway::without(&self.gateway, admitted)
                 .await
                 .map_err(|why| Refusal::new(&op.masked(), why)),
             Err(refusal) => Err(refusal),
@@ -117,12 +107,7 @@ impl Gatekeeper {
     }
 
     async fn policies(&self) -> Result<&Policies, &SetupError> {
-        let loader = Loader {
-            daemon: &self.daemon,
-            resolver: &self.resolver,
-            options: &self.options,
-            baked: &self.baked,
-        };
+        let loader = Loader { gateway: &self.gateway, options: &self.options, baked: &self.baked };
         self.policies.get_or_init(|| loader.load()).await.as_ref()
     }
 
@@ -160,7 +145,7 @@ fn conclude(op: &SourceOp, checked: Result<Checked, CheckError>) -> Verdict {
     let checked = checked.map_err(|error| Refusal::new(&op.masked(), could_not(&error)))?;
     match checked.outcome {
         Outcome::Allowed(allowed) => {
-            let admitted = pinned(&checked.op, allowed.pin.as_ref());
+            let admitted = gateway::pinned(&checked.op, allowed.pin.as_ref());
             Source::parse(&admitted)
                 .map_err(|error| Refusal::new(&op.masked(), error.to_string()))?;
             Ok(admitted)
@@ -182,56 +167,4 @@ fn conclude(op: &SourceOp, checked: Result<Checked, CheckError>) -> Verdict {
 /// A source that could not be judged, in words.
 fn could_not(error: &CheckError) -> String {
     format!("it could not be judged, and so is refused: {error}")
-}
-
-/// The source as the daemon takes it, and no other content than the one that was judged.
-pub fn pinned(op: &SourceOp, pin: Option<&Pin>) -> SourceOp {
-    let mut op = op.clone();
-    if let Ok(Source::Image(image)) = Source::parse(&op) {
-        let image = match pin {
-            Some(Pin::Image(digest)) if image.digest.is_none() => match digest.parse() {
-                Ok(digest) => image.with_digest(&digest),
-                Err(_) => image,
-            },
-            Some(Pin::Image(_) | Pin::Git(_) | Pin::Http(_)) | None => image,
-        };
-        op.identifier = image.identifier();
-    }
-    let (name, value) = match pin {
-        Some(Pin::Git(checksum)) => ("git.checksum", checksum),
-        Some(Pin::Http(checksum)) => ("http.checksum", checksum),
-        Some(Pin::Image(_)) | None => return op,
-    };
-    if !value.is_empty() {
-        op.attrs.entry(name.to_owned()).or_insert_with(|| value.clone());
-    }
-    op
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn check(identifier: &str, pin: Option<Pin>, wanted: &str, attrs: &[(&str, &str)]) {
-        let got = pinned(&SourceOp::new(identifier), pin.as_ref());
-        assert_eq!(got.identifier, wanted);
-        let got: Vec<_> = got.attrs.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
-        assert_eq!(got, attrs);
-    }
-
-    #[test]
-    fn what_was_judged_is_what_is_fetched() {
-        let digest = format!("sha256:{}", "a".repeat(64));
-        let other = format!("sha256:{}", "b".repeat(64));
-        let image = "docker-image://docker.io/library/alpine:3";
-        check(image, None, image, &[]);
-        check("docker-image://alpine:3", None, image, &[]);
-        check(image, Some(Pin::Image(digest.clone())), &format!("{image}@{digest}"), &[]);
-        let named = format!("{image}@{other}");
-        check(&named, Some(Pin::Image(digest.clone())), &named, &[]);
-        let url = "https://example.com/a";
-        check(url, Some(Pin::Http(digest.clone())), url, &[("http.checksum", &digest)]);
-        let git = "git://example.com/a.git#main";
-        check(git, Some(Pin::Git("c".repeat(40))), git, &[("git.checksum", &"c".repeat(40))]);
-    }
 }

@@ -3,9 +3,7 @@
 //! So an allowed repository is looked into before the build gets it, at the commit that the build
 //! will get, and refused where it has any; whoever wants it says `?submodules=false`.
 
-use super::daemon::Daemon;
-use super::files::Tree;
-use super::verdict::pinned;
+use super::{Gateway, Tree, pinned};
 use crate::check::Pin;
 use crate::meta::{GitRequest, MetaRequest, ResolveSourceMeta};
 use crate::source::{Source, SourceOp};
@@ -19,11 +17,7 @@ const CHECKSUM: &str = "git.checksum";
 ///
 /// # Errors
 /// Why it is refused.
-pub async fn without(
-    daemon: &Daemon,
-    resolver: &dyn ResolveSourceMeta,
-    op: SourceOp,
-) -> Result<SourceOp, String> {
+pub async fn without(gateway: &Gateway, op: SourceOp) -> Result<SourceOp, String> {
     let skips = op.attrs.get(SKIP).is_some_and(|value| value == "true");
     if skips || !matches!(Source::parse(&op), Ok(Source::Git(_))) {
         return Ok(op);
@@ -35,14 +29,14 @@ pub async fn without(
             git: Some(GitRequest::default()),
             ..MetaRequest::default()
         };
-        let meta = resolver.resolve(&request).await.map_err(|error| error.to_string())?;
+        let meta = gateway.resolve(&request).await.map_err(|error| error.to_string())?;
         let checksum = meta.git.map(|git| git.checksum).unwrap_or_default();
         if checksum.is_empty() {
             return Err("the daemon does not tell its commit".to_owned());
         }
         op = pinned(&op, Some(&Pin::Git(checksum)));
     }
-    let tree = Tree::load(daemon, &bare(&op)).await.map_err(|it| it.message().to_owned())?;
+    let tree = Tree::load(gateway, &bare(&op)).await.map_err(|it| it.message().to_owned())?;
     if tree.has(".gitmodules").await.map_err(|it| it.message().to_owned())? {
         return Err("it has submodules (.gitmodules), which BuildKit would fetch without asking \
                     anyone; leave them out with `?submodules=false`"

@@ -1,8 +1,8 @@
-//! Metadata from the daemon, over the bridge and so with the build's own credentials.
+//! Metadata from the daemon, and so with the build's own credentials.
 
 use tonic::{Code, Status};
 
-use super::daemon::Daemon;
+use super::Gateway;
 use crate::meta::{
     AttestationChain, ImageRequest, MetaRequest, ResolveError, ResolveSourceMeta, Resolving,
     SourceMeta,
@@ -10,10 +10,6 @@ use crate::meta::{
 use crate::source::Platform;
 use crate::wire::Resolved;
 use crate::wire::proto::gateway;
-
-/// Asks the daemon.
-#[derive(Clone)]
-pub struct Gateway(pub Daemon);
 
 impl ResolveSourceMeta for Gateway {
     fn resolve<'a>(&'a self, request: &'a MetaRequest) -> Resolving<'a> {
@@ -61,7 +57,7 @@ impl Gateway {
         request: &MetaRequest,
     ) -> Result<gateway::ResolveSourceMetaResponse, Status> {
         let wire = gateway::ResolveSourceMetaRequest::from(request.clone());
-        self.0.call("ResolveSourceMeta", &wire).await
+        self.call("ResolveSourceMeta", &wire).await
     }
 
     /// Whether the chain may be asked for. A daemon ends (dereferencing nil, 0.32 to 0.34) where

@@ -1,5 +1,4 @@
-//! Just enough of gRPC to read one message of a call and to write one: everything else is carried
-//! through as bytes. Knows HTTP bodies and framing, and nothing of BuildKit.
+//! Bodies of calls: passed through as they are, or one message read and written.
 
 use bytes::{BufMut, Bytes, BytesMut};
 use http::{HeaderMap, Response};

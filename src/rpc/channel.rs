@@ -1,24 +1,17 @@
-//! The daemon at the other end of our stdio: one HTTP/2 connection on which we are the client.
+//! One HTTP/2 connection on which we are the client.
 //!
 //! It forwards calls as they are and makes calls of our own. It judges nothing.
 
-use std::io;
-use std::os::fd::AsFd;
-
 use bytes::Bytes;
-use http::{HeaderValue, Request, Response, Uri, header};
+use http::{HeaderMap, HeaderValue, Request, Response, Uri, header};
 use hyper::body::Incoming;
 use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use prost::Message;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::unix::pipe;
 use tonic::Status;
 
-use super::grpc::{self, Body, BoxError};
-
-/// The service that a daemon serves to its frontends.
-pub const SERVICE: &str = "/moby.buildkit.v1.frontend.LLBBridge/";
+use super::body::{self, Body, BoxError};
 
 /// Largest block of headers or trailers: error details carry whole source files.
 pub const MAX_HEADERS: u32 = 64 << 20;
@@ -26,43 +19,21 @@ pub const MAX_HEADERS: u32 = 64 << 20;
 /// Bytes under way on one stream before its reader has taken them.
 pub const WINDOW: u32 = 4 << 20;
 
-/// A connection to a daemon that cannot be made.
+/// A connection that cannot be made.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
-    /// Standard input or output is no pipe.
-    #[error("{stream} is no pipe ({source}): a BuildKit daemon starts this command, nobody else")]
-    Stdio {
-        /// Which of them.
-        stream: &'static str,
-        /// What the system said.
-        source: io::Error,
-    },
     /// HTTP/2 did not come up.
-    #[error("the daemon does not speak HTTP/2: {0}")]
+    #[error("the other side does not speak HTTP/2: {0}")]
     Handshake(#[source] hyper::Error),
 }
 
-/// A connection to the daemon. Cheap to clone.
+/// A connection. Cheap to clone.
 #[derive(Clone)]
-pub struct Daemon {
+pub struct Channel {
     sender: http2::SendRequest<Body>,
 }
 
-/// The pipes that a daemon gave us as standard input and output.
-///
-/// # Errors
-/// When they are something else.
-pub fn stdio() -> Result<(pipe::Receiver, pipe::Sender), ConnectError> {
-    let wrong = |stream| move |source| ConnectError::Stdio { stream, source };
-    let input = io::stdin().as_fd().try_clone_to_owned().map_err(wrong("standard input"))?;
-    let output = io::stdout().as_fd().try_clone_to_owned().map_err(wrong("standard output"))?;
-    Ok((
-        pipe::Receiver::from_owned_fd(input).map_err(wrong("standard input"))?,
-        pipe::Sender::from_owned_fd(output).map_err(wrong("standard output"))?,
-    ))
-}
-
-impl Daemon {
+impl Channel {
     /// Opens the connection; the future beside it drives it, and ends when the daemon is gone.
     ///
     /// # Errors
@@ -105,21 +76,22 @@ impl Daemon {
         Ok(sender.send_request(Request::from_parts(parts, body)).await?)
     }
 
-    /// Makes a call of our own: one message there, one back.
+    /// Makes a call of our own to `/package.Service/Method`: one message there, one back.
     ///
     /// # Errors
     /// What the daemon answers, or that it does not.
     pub async fn call<A: Message, B: Message + Default>(
         &self,
         method: &str,
+        metadata: &HeaderMap,
         message: &A,
     ) -> Result<B, Status> {
-        let mut request = Request::new(grpc::one(&message.encode_to_vec()));
+        let mut request = Request::new(body::one(&message.encode_to_vec()));
         *request.method_mut() = http::Method::POST;
-        *request.uri_mut() = format!("{SERVICE}{method}")
-            .parse()
-            .map_err(|error| Status::internal(format!("{method}: {error}")))?;
+        *request.uri_mut() =
+            method.parse().map_err(|error| Status::internal(format!("{method}: {error}")))?;
         let headers = request.headers_mut();
+        headers.clone_from(metadata);
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
         headers.insert(header::TE, HeaderValue::from_static("trailers"));
         let response = self.forward(request).await.map_err(unavailable)?;
@@ -134,7 +106,7 @@ async fn answer(response: Response<Incoming>) -> Result<Bytes, Status> {
     if let Some(status) = Status::from_header_map(&parts.headers) {
         ok(status)?;
     }
-    let (message, trailers) = grpc::read_one(body).await?;
+    let (message, trailers) = body::read_one(body).await?;
     match trailers.as_ref().and_then(Status::from_header_map) {
         Some(status) => ok(status)?,
         None => return Err(Status::unknown("the daemon answered without a status")),

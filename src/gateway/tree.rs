@@ -1,4 +1,4 @@
-//! Files of the build, read through the daemon: directories of the client and remote contexts.
+//! Files of the build, read through the gateway: directories of the client and remote contexts.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -8,7 +8,7 @@ use prost::Message;
 use sha2::{Digest, Sha256};
 use tonic::Status;
 
-use super::daemon::Daemon;
+use super::Gateway;
 use crate::policy::MAX_DATA;
 use crate::source::SourceOp;
 use crate::wire::proto::{gateway, pb};
@@ -19,31 +19,31 @@ const MAX_FILES: usize = 2_000;
 const DIRECTORY: u32 = 1 << 31;
 
 /// A tree that a source was solved into; none of it is read yet.
-pub struct Tree<'d> {
-    daemon: &'d Daemon,
+pub struct Tree<'g> {
+    gateway: &'g Gateway,
     reference: String,
 }
 
-impl<'d> Tree<'d> {
+impl<'g> Tree<'g> {
     /// Has the daemon load `op`. Whoever calls this has judged it.
     ///
     /// # Errors
     /// What the daemon says.
-    pub async fn load(daemon: &'d Daemon, op: &SourceOp) -> Result<Self, Status> {
+    pub async fn load(gateway: &'g Gateway, op: &SourceOp) -> Result<Self, Status> {
         let request = gateway::SolveRequest {
             definition: Some(definition(op)),
             allow_result_return: true,
             allow_result_array_ref: true,
             ..Default::default()
         };
-        let answer: gateway::SolveResponse = daemon.call("Solve", &request).await?;
+        let answer: gateway::SolveResponse = gateway.call("Solve", &request).await?;
         let reference = match answer.result.and_then(|result| result.result) {
             Some(gateway::result::Result::Ref(gateway::Ref { id, def: _ })) => id,
             Some(gateway::result::Result::RefDeprecated(id)) => id,
             Some(gateway::result::Result::Refs(_) | gateway::result::Result::RefsDeprecated(_))
             | None => answer.r#ref,
         };
-        Ok(Self { daemon, reference })
+        Ok(Self { gateway, reference })
     }
 
     /// Paths of all regular files below `dir` (`""` is the root), relative to it.
@@ -59,7 +59,7 @@ impl<'d> Tree<'d> {
                 dir_path: join(dir, &below),
                 ..Default::default()
             };
-            let answer: gateway::ReadDirResponse = self.daemon.call("ReadDir", &request).await?;
+            let answer: gateway::ReadDirResponse = self.gateway.call("ReadDir", &request).await?;
             for entry in answer.entries {
                 let name = Path::new(&entry.path).file_name().unwrap_or_default();
                 let path = join(&below, &name.to_string_lossy());
@@ -89,7 +89,7 @@ impl<'d> Tree<'d> {
             include_pattern: name.to_owned(),
             ..Default::default()
         };
-        let answer: gateway::ReadDirResponse = self.daemon.call("ReadDir", &request).await?;
+        let answer: gateway::ReadDirResponse = self.gateway.call("ReadDir", &request).await?;
         Ok(!answer.entries.is_empty())
     }
 
@@ -105,7 +105,7 @@ impl<'d> Tree<'d> {
             range: Some(gateway::FileRange { offset: 0, length: limit }),
             ..Default::default()
         };
-        let answer: gateway::ReadFileResponse = self.daemon.call("ReadFile", &request).await?;
+        let answer: gateway::ReadFileResponse = self.gateway.call("ReadFile", &request).await?;
         Ok(answer.data)
     }
 

@@ -1,0 +1,56 @@
+//! What was judged is what is fetched: a decision's pin, put on the source.
+
+use crate::check::Pin;
+use crate::source::{Source, SourceOp};
+
+/// The source as the daemon takes it, and no other content than the one that was judged.
+pub fn pinned(op: &SourceOp, pin: Option<&Pin>) -> SourceOp {
+    let mut op = op.clone();
+    if let Ok(Source::Image(image)) = Source::parse(&op) {
+        let image = match pin {
+            Some(Pin::Image(digest)) if image.digest.is_none() => match digest.parse() {
+                Ok(digest) => image.with_digest(&digest),
+                Err(_) => image,
+            },
+            Some(Pin::Image(_) | Pin::Git(_) | Pin::Http(_)) | None => image,
+        };
+        op.identifier = image.identifier();
+    }
+    let (name, value) = match pin {
+        Some(Pin::Git(checksum)) => ("git.checksum", checksum),
+        Some(Pin::Http(checksum)) => ("http.checksum", checksum),
+        Some(Pin::Image(_)) | None => return op,
+    };
+    if !value.is_empty() {
+        op.attrs.entry(name.to_owned()).or_insert_with(|| value.clone());
+    }
+    op
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(identifier: &str, pin: Option<Pin>, wanted: &str, attrs: &[(&str, &str)]) {
+        let got = pinned(&SourceOp::new(identifier), pin.as_ref());
+        assert_eq!(got.identifier, wanted);
+        let got: Vec<_> = got.attrs.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
+        assert_eq!(got, attrs);
+    }
+
+    #[test]
+    fn what_was_judged_is_what_is_fetched() {
+        let digest = format!("sha256:{}", "a".repeat(64));
+        let other = format!("sha256:{}", "b".repeat(64));
+        let image = "docker-image://docker.io/library/alpine:3";
+        check(image, None, image, &[]);
+        check("docker-image://alpine:3", None, image, &[]);
+        check(image, Some(Pin::Image(digest.clone())), &format!("{image}@{digest}"), &[]);
+        let named = format!("{image}@{other}");
+        check(&named, Some(Pin::Image(digest.clone())), &named, &[]);
+        let url = "https://example.com/a";
+        check(url, Some(Pin::Http(digest.clone())), url, &[("http.checksum", &digest)]);
+        let git = "git://example.com/a.git#main";
+        check(git, Some(Pin::Git("c".repeat(40))), git, &[("git.checksum", &"c".repeat(40))]);
+    }
+}
