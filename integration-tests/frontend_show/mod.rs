@@ -5,6 +5,7 @@ mod builds;
 mod calls;
 
 mod clients;
+mod denials;
 mod oci;
 
 use std::path::Path;
@@ -13,7 +14,7 @@ use std::sync::OnceLock;
 use self::clients::Frontend;
 use crate::peers::{self, World};
 
-/// The org's policy: nothing that is named `refused` comes in.
+/// The org's policy: nothing that is named `refused` comes in, no submodule, no cache of the client.
 const ORG: &str = r#"package docker
 
 default allow := false
@@ -27,7 +28,13 @@ names contains input.local.name
 
 refused contains name if {
 	some name in names
-	contains(name, "refused")
+	some word in ["refused", "unjudged"]
+	contains(name, word)
+}
+
+refused contains "a cache of the client" if {
+	input.ociLayout
+	input.env.cacheImport
 }
 
 allow if {
@@ -35,7 +42,9 @@ allow if {
 	count(refused) == 0
 }
 
-deny_msg contains sprintf("the org refuses %s", [name]) if some name in refused
+deny_msg contains sprintf("the org refuses %s", [name]) if {
+	some name in refused
+}
 
 decision := {"allow": allow, "deny_msg": deny_msg}
 "#;

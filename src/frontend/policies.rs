@@ -148,7 +148,7 @@ impl Loader<'_> {
             return Err(SetupError::Context { value: mask(value) });
         };
         let place = || "the build context `policy`".to_owned();
-        let op = self.judged(before, local(name, &self.options.session, &[])).await?;
+        let op = self.judged(before, local(name, self.options.session_of(name), &[])).await?;
         let tree = Tree::load(self.gateway, &op).await.map_err(|it| files(place(), it))?;
         let files = tree.read_all("").await.map_err(|it| files(place(), it))?;
         let modules: Vec<String> = files
@@ -192,7 +192,7 @@ impl Loader<'_> {
         for _ in 0..ROUNDS {
             let patterns: Vec<String> =
                 wanted.iter().map(|path| join(dir, path)).chain([filename.to_owned()]).collect();
-            let op = local(name, &self.options.session, &patterns);
+            let op = local(name, self.options.session_of(name), &patterns);
             let op = self.judged(before, op).await?;
             let tree = Tree::load(self.gateway, &op).await.map_err(|it| files(place(), it))?;
             if !dir.is_empty()
@@ -235,6 +235,7 @@ impl Loader<'_> {
             return Err(SetupError::Unjudged { context: mask(context) });
         }
         let Some(git) = parse_git_user(context)? else {
+            self.judged(before, SourceOp::new(context)).await?;
             // An archive is unpacked by the child, out of our sight: a policy in it would be passed
             // over. Whoever names one in its place has said what judges the build.
             return match self.options.get("context:policy") {

@@ -14,6 +14,9 @@ use crate::wire::llb::{BuildVertex, Lines, Loads, SourceVertex};
 use crate::wire::proto::{errdefs, gateway, pb, sourcepolicy};
 use crate::wire::raw::{Field, RawMessage};
 
+/// How rules see a cache in a directory of the client: it has no name, only a path there.
+const LOCAL_CACHE: &str = "local-cache";
+
 /// Judges everything that `message` would load, and gives what to pass on.
 ///
 /// # Errors
@@ -102,7 +105,8 @@ async fn judge_all(
 
 async fn at_lines(keeper: &Gatekeeper, refusal: &Refusal, lines: &Lines) -> tonic::Status {
     if lines.is_empty() {
-        return refusal.status(&keeper.mount_lines(&refusal.identifier).await);
+        // A stage that is nothing but a build context has no op with lines, and the child adds none.
+        return refusal.status(&keeper.lines(&refusal.identifier).await);
     }
     let lines: &[errdefs::Source] = lines;
     refusal.status(lines)
@@ -159,7 +163,7 @@ async fn cache(keeper: &Gatekeeper, import: &gateway::CacheOptionsEntry) -> Resu
                 .map_err(|error| Refusal::new(attr("ref"), error.to_string()))?;
             SourceOp::new(image.or_latest().identifier())
         }
-        "local" => SourceOp::new(format!("oci-layout://{}@{}", attr("store"), attr("digest"))),
+        "local" => SourceOp::new(format!("oci-layout://{LOCAL_CACHE}@{}", attr("digest"))),
         other => {
             let why = "no rule can judge a cache of this type; import from a registry instead";
             return Err(Refusal::new(&format!("cache import of type {other}"), why));

@@ -10,7 +10,7 @@ use tokio::sync::OnceCell;
 use super::options::BuildOptions;
 use super::policies::{Loader, Policies, SetupError};
 use crate::check::{self, CheckError, Checked, Outcome, Question};
-use crate::dockerfile::{self, Via};
+use crate::dockerfile::{self, Lines};
 use crate::gateway::{self, Gateway};
 use crate::input::Env;
 use crate::source::{Platform, Source, SourceOp, mask_text};
@@ -113,15 +113,30 @@ impl Gatekeeper {
 
     /// Lines of the Dockerfile that name a source where the child adds none: `RUN --mount=from=`.
     pub async fn mount_lines(&self, identifier: &str) -> Vec<errdefs::Source> {
+        // Where a mount names a build context, the plan tells the context and no mount.
+        let is_run = |text: &str, at: &Lines| {
+            let line = text.lines().nth(at.start.saturating_sub(1)).unwrap_or_default();
+            line.split_whitespace().next().is_some_and(|word| word.eq_ignore_ascii_case("run"))
+        };
+        self.lines_where(identifier, |text, lines| lines.iter().all(|at| is_run(text, at))).await
+    }
+
+    /// Lines of the Dockerfile that name a source, whoever else tells them.
+    pub async fn lines(&self, identifier: &str) -> Vec<errdefs::Source> {
+        self.lines_where(identifier, |_, _| true).await
+    }
+
+    async fn lines_where(
+        &self,
+        identifier: &str,
+        wanted: impl Fn(&str, &[Lines]) -> bool,
+    ) -> Vec<errdefs::Source> {
         let Ok(Policies { dockerfile: Some(text), .. }) = self.policies().await else {
             return Vec::new();
         };
         let Ok(plan) = dockerfile::plan(text, &self.options.plan()) else { return Vec::new() };
         let lines = plan.lines_of(identifier);
-        let elsewhere = plan.sources.iter().any(|used| {
-            used.via != Via::MountFrom && used.lines.is_some_and(|at| lines.contains(&at))
-        });
-        if elsewhere || lines.is_empty() {
+        if lines.is_empty() || !wanted(text, &lines) {
             return Vec::new();
         }
         let position = |line: usize| {
