@@ -93,7 +93,8 @@ fn caches_go_out_and_come_in() {
     let world = need!(peers::world());
     let daemon = need!(Buildkit::start(world.registry.host()));
     let dockerfile = format!(
-        "FROM {}\nUSER 0\nRUN [\"/bin/busybox\", \"touch\", \"/data/ran\"]\n",
+        "FROM {}\nUSER 0\nSHELL [\"/bin/busybox\", \"sh\", \"-c\"]\n\
+         RUN /bin/busybox touch /ran && echo ran-$((1 + 1))\n",
         world.image("base:1")
     );
     let made = |frontend: &Frontend, name: &str| {
@@ -114,10 +115,10 @@ fn caches_go_out_and_come_in() {
         let cache = world.image(&format!("cache-{name}:1"));
         let export = format!("--export-cache=type=registry,mode=max,ref={cache}");
         let (said, first) = build(&[&export]);
-        assert!(!is_cached(&said), "{what} was there before:\n{said}");
+        assert!(said.contains("ran-2"), "{what} was there before:\n{said}");
         forget(&daemon);
         let (said, second) = build(&[&format!("--import-cache=type=registry,ref={cache}")]);
-        assert!(is_cached(&said), "{what} ran again:\n{said}");
+        assert!(!said.contains("ran-2"), "{what} ran again:\n{said}");
         [first, second]
     };
     let (theirs, ours) = (made(&stock(world), "theirs"), made(&gate(world), "ours"));
@@ -125,13 +126,6 @@ fn caches_go_out_and_come_in() {
         let different = oci::differences("cache", theirs, ours);
         assert!(different.is_empty(), "{}", different.join("\n"));
     }
-}
-
-/// Whether the one `RUN` came from a cache.
-fn is_cached(said: &str) -> bool {
-    let step = said.lines().find(|line| line.contains("] RUN ")).unwrap();
-    let cached = format!("{} CACHED", step.split(' ').next().unwrap());
-    said.lines().any(|line| line == cached)
 }
 
 /// Leaves nothing in the daemon's own cache.

@@ -62,6 +62,16 @@ pub fn buildctl(
     context: &Path,
     options: &[String],
 ) -> Ended {
+    buildctl_command(daemon, frontend, context, options).output().unwrap().into()
+}
+
+/// The same, not started yet.
+pub fn buildctl_command(
+    daemon: &Buildkit,
+    frontend: &Frontend,
+    context: &Path,
+    options: &[String],
+) -> Command {
     let mut build = daemon.buildctl();
     build
         .args(["build", "--progress=plain", "--frontend=gateway.v0"])
@@ -69,7 +79,7 @@ pub fn buildctl(
         .arg(format!("--local=context={}", context.display()))
         .arg(format!("--local=dockerfile={}", context.display()))
         .args(options);
-    build.output().unwrap().into()
+    build
 }
 
 /// A Buildx with a builder of its own: the daemon of the world, by driver `remote`.

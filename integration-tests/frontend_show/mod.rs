@@ -6,6 +6,7 @@ mod calls;
 
 mod clients;
 mod denials;
+mod failures;
 mod oci;
 
 use std::path::Path;

@@ -93,6 +93,17 @@ impl Daemon {
         }
     }
 
+    /// Its process, the supervisor's only child but for `cat`.
+    pub fn pid(&self) -> u32 {
+        let supervisor = self.supervisor.id();
+        let children = format!("/proc/{supervisor}/task/{supervisor}/children");
+        let children = std::fs::read_to_string(children).unwrap();
+        let is_cat = |pid: &str| {
+            std::fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|it| it.trim() == "cat")
+        };
+        children.split_whitespace().find(|pid| !is_cat(pid)).unwrap().parse().unwrap()
+    }
+
     /// Its folder.
     pub fn dir(&self) -> &Path {
         self.log.parent().unwrap()
