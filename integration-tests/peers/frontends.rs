@@ -29,28 +29,42 @@ pub fn push_stock(world: &World, name: &str) -> String {
 
 /// Runs `frontend-image/build.sh` as `make image` does, with this binary. `policies` is `POLICIES`.
 pub fn make_image(world: &World, name: &str, binary: &Path, policies: &str) -> Output {
+    make_image_with(world, name, binary, (policies, "pinned"))
+}
+
+/// The same with `POLICIES` and `CHILD`.
+pub fn make_image_with(
+    world: &World,
+    name: &str,
+    binary: &Path,
+    (policies, child): (&str, &str),
+) -> Output {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("frontend-image/build.sh");
     Command::new(script)
         .arg(world.image(name))
         .env("BUILDKIT_HOST", world.buildkit.address())
         .env("BIN", tools())
         .env("BINARY", binary)
-        .env("CHILD", "pinned")
+        .env("CHILD", child)
         .env("POLICIES", policies)
         .output()
         .unwrap()
 }
 
-/// The image of an org: three lines over the one that `make image` makes, and the libraries of this
-/// machine where the binary of a test is linked with any.
-pub fn push_org(world: &World, from: &str, name: &str, binary: &Path, rego: &str) -> String {
-    let context = folder(&[
-        (
-            "Dockerfile",
-            &format!("FROM {from}\nCOPY policies/ /etc/buildgate/policy/\nCOPY libraries/ /\n"),
-        ),
-        ("policies/org.rego", rego),
-    ]);
+/// The image of an org: three lines over the one that `make image` makes.
+pub fn push_org(world: &World, from: &str, name: &str, rego: &str) -> String {
+    let dockerfile = format!("FROM {from}\nCOPY policies/ /etc/buildgate/policy/\n");
+    let context = folder(&[("Dockerfile", &dockerfile), ("policies/org.rego", rego)]);
+    let reference = world.image(name);
+    world.buildkit.push(context.path(), &reference, &[], "");
+    reference
+}
+
+/// An image of the registry with the libraries of this machine in it, since the binary of a test is
+/// linked with them.
+pub fn push_runnable(world: &World, from: &str, name: &str, binary: &Path) -> String {
+    let dockerfile = format!("FROM {}\nCOPY libraries/ /\n", world.image(from));
+    let context = folder(&[("Dockerfile", &dockerfile)]);
     copy_libraries(binary, &context.path().join("libraries"));
     let reference = world.image(name);
     world.buildkit.push(context.path(), &reference, &[], "");

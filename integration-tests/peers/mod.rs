@@ -13,7 +13,7 @@ mod tools;
 mod world;
 
 pub use buildkit::Buildkit;
-pub use frontends::{folder, make_image, push_org, push_stock};
+pub use frontends::{folder, make_image, make_image_with, push_org, push_runnable, push_stock};
 pub use git::{GitServer, run as git};
 pub use http::{HttpServer, Request, Response};
 pub use registry::Registry;
