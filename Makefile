@@ -8,6 +8,9 @@ SHELL := bash
 CACHE ?= $(if $(XDG_CACHE_HOME),$(XDG_CACHE_HOME),$(HOME)/.cache)/buildgate
 export PATH := $(CACHE)/bin:$(PATH)
 
+TOOLS := integration-tests/tools
+BIN   := $(TOOLS)/bin
+
 CARGO  := cargo
 LOCKED := --locked
 TARGET := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)
@@ -33,14 +36,21 @@ build: ## The release binary
 # Where `make image` pushes to, and the org's policies that it bakes in.
 IMAGE    ?=
 POLICIES ?=
-# `pinned` takes the Dockerfile frontend from the pinned Go tools; else an image reference.
-CHILD    ?= pinned
-STATIC   := x86_64-unknown-linux-gnu
+# An image by digest, or `pinned` for the Dockerfile frontend of the pinned Go tools; see frontend-image/README.md.
+CHILD    ?=
+STATIC    = $(shell rustc -vV | sed -n 's/^host: //p')
+# Bytes that the frontend's binary may have.
+MAX_BINARY := 20000000
+
+.PHONY: static
+static: ## The release binary, statically linked
+	RUSTFLAGS="-C target-feature=+crt-static" $(CARGO) build $(LOCKED) --release --bin buildgate --target $(STATIC)
 
 .PHONY: image
-image: ## The frontend's image: make image IMAGE=127.0.0.1:5000/buildgate:dev [POLICIES=DIR] [CHILD=IMAGE]
+image: static $(BIN)/.buildkit.stamp ## The frontend's image: make image IMAGE=127.0.0.1:5000/buildgate:dev [POLICIES=DIR] [CHILD=IMAGE]
 	test -n "$(IMAGE)" || { echo "IMAGE=HOST/NAME:TAG is missing" >&2; exit 2; }
-	RUSTFLAGS="-C target-feature=+crt-static" $(CARGO) build $(LOCKED) --release --bin buildgate --target $(STATIC)
+	size=$$(stat -c %s "$(TARGET)/$(STATIC)/release/buildgate"); \
+	  echo "buildgate has $$size bytes"; test "$$size" -lt $(MAX_BINARY)
 	CHILD="$(CHILD)" POLICIES="$(POLICIES)" BIN="$(abspath $(BIN))" \
 	  BINARY="$(abspath $(TARGET)/$(STATIC)/release/buildgate)" frontend-image/build.sh "$(IMAGE)"
 
@@ -91,8 +101,6 @@ bench-peer: tools ## The same by Buildx's engine and by ours, and the ratio (BEN
 
 # Peers and oracles, pinned by a go.mod each, built from the Go module proxy into a
 # folder that git ignores. A stamp is younger than the go.mod it was built from.
-TOOLS := integration-tests/tools
-BIN   := $(TOOLS)/bin
 PINNED := buildkit buildx registry opa
 STAMPS := $(PINNED:%=$(BIN)/.%.stamp) $(BIN)/.peer.stamp
 GO_INSTALL = GOBIN="$(abspath $(BIN))" CGO_ENABLED=0 go install -trimpath -buildvcs=false -ldflags '-s -w'

@@ -18,6 +18,15 @@ pub struct Buildkit {
 impl Buildkit {
     /// Starts buildkitd with its state in a temporary folder; it pushes to `registry` over plain HTTP.
     pub fn start(registry: &str) -> Result<Self, NoPeer> {
+        Self::start_with(registry, None)
+    }
+
+    /// The same with its state in this folder.
+    pub fn start_in(registry: &str, state: &Path) -> Result<Self, NoPeer> {
+        Self::start_with(registry, Some(state))
+    }
+
+    fn start_with(registry: &str, state: Option<&Path>) -> Result<Self, NoPeer> {
         let program = tools::pinned("buildkitd")?;
         let buildctl = tools::pinned("buildctl")?;
         tools::root()?;
@@ -37,7 +46,7 @@ impl Buildkit {
              networkMode = \"host\"\n\
              [registry.\"{registry}\"]\n\
              http = true\n",
-            root = dir.path().join("state").display(),
+            root = state.unwrap_or(&dir.path().join("state")).display(),
             socket = socket.display(),
             runc = runc.display(),
         );
@@ -58,6 +67,11 @@ impl Buildkit {
     /// Where it listens.
     pub fn address(&self) -> &str {
         &self.address
+    }
+
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.daemon.pid()
     }
 
     /// What it logged so far.

@@ -93,6 +93,22 @@ impl Daemon {
         }
     }
 
+    /// Its process, the supervisor's only child but for `cat`.
+    pub fn pid(&self) -> u32 {
+        let supervisor = self.supervisor.id();
+        let children = format!("/proc/{supervisor}/task/{supervisor}/children");
+        let children = std::fs::read_to_string(children).unwrap();
+        let is_cat = |pid: &str| {
+            std::fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|it| it.trim() == "cat")
+        };
+        children.split_whitespace().find(|pid| !is_cat(pid)).unwrap().parse().unwrap()
+    }
+
+    /// Its folder.
+    pub fn dir(&self) -> &Path {
+        self.log.parent().unwrap()
+    }
+
     /// Everything the daemon has written so far.
     pub fn log(&self) -> String {
         String::from_utf8_lossy(&std::fs::read(&self.log).unwrap_or_default()).into_owned()

@@ -1,0 +1,173 @@
+//! What a policy adds to the wall time of a build, in pairs in one run: against the stock frontend as
+//! an image, buildgate in its place, and Buildx's own policy of the same rules before it.
+//!
+//! `BUILDGATE` names the static release binary that is measured; this program only starts clients and
+//! looks at the clock, and the daemon, the registry and Buildx are those of the tests. `BENCH_PAIRS`
+//! is how often each of the three builds runs, in turn.
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::print_stderr
+)]
+
+#[allow(dead_code, unused_imports, unused_macros, reason = "the tests use all of it")]
+#[path = "../integration-tests/peers/mod.rs"]
+mod peers;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Instant;
+
+use anyhow::{Context as _, ensure};
+
+use self::peers::World;
+
+/// How often each build is measured where nobody says.
+const PAIRS: usize = 25;
+
+/// Rules that decide by what the Dockerfile says.
+const STATIC: &str = "package docker\n\
+    default allow := false\n\
+    allow if input.local\n\
+    allow if { endswith(input.image.repo, \"/base\") }\n\
+    deny_msg contains \"not ours\" if not allow\n\
+    decision := {\"allow\": allow, \"deny_msg\": deny_msg}\n";
+
+/// Rules that want the image's configuration.
+const LABELS: &str = "package docker\n\
+    default allow := false\n\
+    allow if input.local\n\
+    allow if { input.image.labels[\"org.example.tier\"] == \"base\" }\n\
+    deny_msg contains \"not ours\" if not allow\n\
+    decision := {\"allow\": allow, \"deny_msg\": deny_msg}\n";
+
+/// One way to build.
+#[derive(Clone, Copy)]
+enum Way {
+    Stock,
+    Ours,
+    Buildx,
+}
+
+struct Bench {
+    world: &'static World,
+    stock: String,
+    ours: String,
+    buildx: PathBuf,
+    config: tempfile::TempDir,
+}
+
+fn main() -> anyhow::Result<()> {
+    let binary: PathBuf =
+        std::env::var_os("BUILDGATE").context("BUILDGATE names no binary")?.into();
+    let pairs = match std::env::var("BENCH_PAIRS") {
+        Ok(text) => text.parse()?,
+        Err(_) => PAIRS,
+    };
+    let world = peers::world()?;
+    let made = peers::make_image(world, "bench:made", &binary, "");
+    ensure!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let bench = Bench {
+        world,
+        stock: peers::push_stock(world, "bench:stock"),
+        ours: world.image("bench:made"),
+        buildx: peers::pinned("buildx")?,
+        config: tempfile::tempdir()?,
+    };
+    bench.run(&["create", "--name=bench", "--driver=remote", world.buildkit.address()])?;
+    println!(
+        "{:<34} {:>9} {:>12} {:>14} {:>7}",
+        "rules", "stock ms", "ours adds ms", "Buildx adds ms", "ratio"
+    );
+    for (name, rules) in
+        [("by what the Dockerfile says", STATIC), ("by a label of the image", LABELS)]
+    {
+        bench.compare(name, rules, pairs)?;
+    }
+    Ok(())
+}
+
+impl Bench {
+    fn compare(&self, name: &str, rules: &str, pairs: usize) -> anyhow::Result<()> {
+        let contexts =
+            [Way::Stock, Way::Ours, Way::Buildx].map(|way| (way, self.context(way, rules)));
+        for (way, context) in &contexts {
+            self.refuses(*way, rules)?;
+            self.build(*way, context.path())?;
+        }
+        let mut stock = Vec::new();
+        let (mut ours, mut buildx) = (Vec::new(), Vec::new());
+        for _ in 0..pairs {
+            let [plain, gate, client] = [&contexts[0], &contexts[1], &contexts[2]]
+                .map(|(way, context)| self.build(*way, context.path()));
+            let (plain, gate, client) = (plain?, gate?, client?);
+            stock.push(plain);
+            ours.push(gate - plain);
+            buildx.push(client - plain);
+        }
+        let (stock, ours, buildx) = (median(stock), median(ours), median(buildx));
+        println!("{name:<34} {stock:>9.0} {ours:>12.1} {buildx:>14.1} {:>7.2}", ours / buildx);
+        Ok(())
+    }
+
+    /// The same files for each way, but for the policy that has to be there or not.
+    fn context(&self, way: Way, rules: &str) -> tempfile::TempDir {
+        let image = match way {
+            Way::Stock | Way::Buildx => &self.stock,
+            Way::Ours => &self.ours,
+        };
+        let dockerfile =
+            format!("# syntax={image}\nFROM {}\nCOPY a /a\n", self.world.image("base:1"));
+        let context = peers::folder(&[("Dockerfile", &dockerfile), ("a", "content")]);
+        if !matches!(way, Way::Stock) {
+            std::fs::write(context.path().join("Dockerfile.rego"), rules).unwrap();
+        }
+        context
+    }
+
+    /// That what is measured decides anything at all: another image is denied.
+    fn refuses(&self, way: Way, rules: &str) -> anyhow::Result<()> {
+        if matches!(way, Way::Stock) {
+            return Ok(());
+        }
+        let context = self.context(way, rules);
+        let file = context.path().join("Dockerfile");
+        let text = std::fs::read_to_string(&file)?.replace("/base:1", "/app:plain");
+        std::fs::write(file, text)?;
+        ensure!(self.build(way, context.path()).is_err(), "what should be denied was built");
+        Ok(())
+    }
+
+    /// Builds, and gives the milliseconds that the client took.
+    fn build(&self, way: Way, context: &Path) -> anyhow::Result<f64> {
+        let context = context.to_str().context("a path")?;
+        let mut arguments = vec!["build", "--progress=plain", "--output=type=cacheonly"];
+        // Only one of the two reads the policy beside the Dockerfile.
+        if !matches!(way, Way::Buildx) {
+            arguments.extend(["--policy", "disabled=true"]);
+        }
+        arguments.push(context);
+        let started = Instant::now();
+        self.run(&arguments)?;
+        Ok(started.elapsed().as_secs_f64() * 1_000.0)
+    }
+
+    fn run(&self, arguments: &[&str]) -> anyhow::Result<()> {
+        let output = Command::new(&self.buildx)
+            .env("BUILDX_CONFIG", self.config.path())
+            .env("DOCKER_CONFIG", self.config.path())
+            .env("BUILDX_BUILDER", "bench")
+            .args(arguments)
+            .output()?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "buildx {arguments:?}:\n{said}");
+        Ok(())
+    }
+}
+
+fn median(mut numbers: Vec<f64>) -> f64 {
+    numbers.sort_by(f64::total_cmp);
+    numbers.get(numbers.len() / 2).copied().unwrap_or(f64::NAN)
+}
