@@ -17,6 +17,7 @@
 //! | [`wire`]       | protobuf ↔ domain                                                       |
 //! | [`resolve`]    | who answers metadata: registries, HTTP, git, fixtures                   |
 //! | [`rpc`]        | gRPC as bytes: calls carried through, one message read or written       |
+//! | [`session`]    | sessions on a daemon: who answers in them, and when they are gone       |
 //! | [`gateway`]    | a daemon's gateway as we ask it: metadata, files, submodules            |
 //! | [`dockerfile`] | which sources a Dockerfile names, and at which line                     |
 //! | [`frontend`]   | the door behind `# syntax=`: between a daemon and its stock frontend    |
@@ -37,6 +38,7 @@ pub mod policy;
 pub mod report;
 pub mod resolve;
 pub mod rpc;
+pub mod session;
 pub mod source;
 pub mod verify;
 pub mod wire;
