@@ -21,6 +21,7 @@
 //! | [`gateway`]    | a daemon's gateway as we ask it: metadata, files, submodules            |
 //! | [`dockerfile`] | which sources a Dockerfile names, and at which line                     |
 //! | [`frontend`]   | the door behind `# syntax=`: between a daemon and its stock frontend    |
+//! | [`gate`]       | the door before a daemon, for every client and every build              |
 //! | [`report`]     | text, JSON, SARIF and JUnit                                             |
 //! | [`cli`]        | one file a command                                                      |
 //!
@@ -31,6 +32,7 @@ pub mod check;
 pub mod cli;
 pub mod dockerfile;
 pub mod frontend;
+pub mod gate;
 pub mod gateway;
 pub mod input;
 pub mod meta;
