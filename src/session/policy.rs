@@ -69,6 +69,11 @@ impl PolicySession {
         &self.id
     }
 
+    /// Whether the session is gone.
+    pub fn is_gone(&self) -> bool {
+        self.here.has_changed().is_err()
+    }
+
     /// Comes back when the session is gone, whoever ended it.
     pub async fn gone(&self) {
         let mut here = self.here.clone();
