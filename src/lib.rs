@@ -20,6 +20,7 @@
 //! | [`gateway`]    | a daemon's gateway as we ask it: metadata, files, submodules            |
 //! | [`dockerfile`] | which sources a Dockerfile names, and at which line                     |
 //! | [`frontend`]   | the door behind `# syntax=`: between a daemon and its stock frontend    |
+//! | [`gate`]       | the door before buildkitd: a proxy that no client gets around            |
 //! | [`report`]     | text, JSON, SARIF and JUnit                                             |
 //! | [`cli`]        | one file a command                                                      |
 //!
@@ -30,6 +31,7 @@ pub mod check;
 pub mod cli;
 pub mod dockerfile;
 pub mod frontend;
+pub mod gate;
 pub mod gateway;
 pub mod input;
 pub mod meta;
