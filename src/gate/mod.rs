@@ -1,4 +1,12 @@
-//! The door that nobody behind it can switch off: it stands before a daemon, speaks all of its API,
-//! and decides about every source of every build.
+//! The door before buildkitd: clients point at it and notice nothing until a source is refused. Nobody
+//! behind it can switch it off.
+//!
+//! | module      | owns                                                                     |
+//! |-------------|--------------------------------------------------------------------------|
+//! | [`proxy`]   | who calls, where the call goes, and every byte of it, unread             |
+//! | [`enforce`] | what a call would load, whose sessions and builds are whose, the answers |
+//! | [`ops`]     | which policies hold, what is written down, what an operator sees         |
 
+pub mod enforce;
 pub mod ops;
+pub mod proxy;

@@ -31,7 +31,7 @@ pub trait Verifier: Send + Sync + 'static {
 /// Answers one call of a daemon.
 pub async fn answer(verifier: Arc<dyn Verifier>, request: Request<Incoming>) -> Response<Body> {
     match respond(verifier, request).await {
-        Ok(message) => answered(&message),
+        Ok(message) => rpc::answered(&message),
         Err(status) => rpc::refusal(&status),
     }
 }
@@ -54,16 +54,4 @@ async fn respond(
         }
         _ => Err(Status::unimplemented(format!("buildgate: {method} is not served here"))),
     }
-}
-
-/// An answer of one message, with its status behind it.
-fn answered(message: &[u8]) -> Response<Body> {
-    use http_body_util::BodyExt;
-    let mut trailers = http::HeaderMap::new();
-    trailers.insert("grpc-status", http::HeaderValue::from_static("0"));
-    let body = rpc::one(message).with_trailers(std::future::ready(Some(Ok(trailers))));
-    let mut response = Response::new(body.boxed_unsync());
-    let grpc = http::HeaderValue::from_static("application/grpc");
-    response.headers_mut().insert(http::header::CONTENT_TYPE, grpc);
-    response
 }

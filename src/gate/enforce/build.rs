@@ -13,6 +13,7 @@ use tokio::sync::OnceCell;
 use tonic::Status;
 
 use super::claims::{Claims, Owner};
+use super::daemon::Daemon;
 use super::internal::{Internal, InternalError};
 use super::peer::Peer;
 use super::progress::Progress;
@@ -71,8 +72,8 @@ pub struct Begun {
     pub claims: Claims,
     /// The daemon it runs on.
     pub channel: Channel,
-    /// The platform of sources that name none.
-    pub platform: Platform,
+    /// What that daemon can do.
+    pub daemon: Arc<Daemon>,
     /// The client's own verifier.
     pub peer: Option<Peer>,
     /// Whether the client's static rules may put sources in place of others.
@@ -140,7 +141,7 @@ impl Build {
         platform: Option<Platform>,
         purpose: Purpose,
     ) -> Verdict {
-        let platform = platform.unwrap_or_else(|| self.begun.platform.clone());
+        let platform = platform.unwrap_or_else(|| self.begun.daemon.platform.clone());
         let key = (op.clone(), platform, purpose);
         let cell = {
             let mut decided = self.decided.lock().unwrap_or_else(PoisonError::into_inner);

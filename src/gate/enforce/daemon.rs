@@ -1,7 +1,11 @@
 //! What a daemon must be able to do, before any build reaches it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
+use http::HeaderMap;
+use prost::Message;
 use tonic::Status;
 
 use super::claims::Claims;
@@ -9,7 +13,11 @@ use super::internal::{Internal, InternalError};
 use crate::rpc::Channel;
 use crate::source::Platform;
 use crate::wire::PlatformError;
+use crate::wire::proto::control::{ListWorkersRequest, ListWorkersResponse};
 use crate::wire::proto::gateway::{PingRequest, PongResponse};
+
+/// Who the workers of a daemon are, of which version.
+const WORKERS: &str = "/moby.buildkit.v1.Control/ListWorkers";
 
 /// Capability: sources are put to a policy session.
 const POLICY_SESSION: &str = "source.policy.session";
@@ -84,6 +92,42 @@ impl Daemon {
     /// When it cannot.
     pub fn proxies(&self) -> Result<(), DaemonError> {
         if self.caps.contains(PROXY) { Ok(()) } else { Err(DaemonError::NoProxy) }
+    }
+}
+
+/// How long an answer of a daemon holds, where it says that it is still the same one.
+const FRESH: Duration = Duration::from_secs(60);
+
+/// What was learned of daemons, by what they call themselves.
+#[derive(Default)]
+pub struct Daemons(Mutex<HashMap<Vec<u8>, (Instant, Arc<Daemon>)>>);
+
+impl Daemons {
+    /// The daemon behind a connection; it is asked again from time to time.
+    ///
+    /// # Errors
+    /// When it cannot be enforced upon.
+    pub async fn at(&self, channel: &Channel, claims: &Claims) -> Result<Arc<Daemon>, DaemonError> {
+        let silent = |status| DaemonError::Silent(Box::new(status));
+        let who: ListWorkersResponse = channel
+            .call(WORKERS, &HeaderMap::new(), &ListWorkersRequest::default())
+            .await
+            .map_err(silent)?;
+        let who = who.encode_to_vec();
+        if let Some((at, daemon)) = self.lock().get(&who)
+            && at.elapsed() < FRESH
+        {
+            return Ok(Arc::clone(daemon));
+        }
+        let daemon = Arc::new(Daemon::probe(channel, claims).await?);
+        let mut known = self.lock();
+        known.retain(|_, (at, _)| at.elapsed() < FRESH);
+        known.insert(who, (Instant::now(), Arc::clone(&daemon)));
+        Ok(daemon)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<Vec<u8>, (Instant, Arc<Daemon>)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

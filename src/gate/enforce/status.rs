@@ -115,9 +115,9 @@ impl Weaving {
             }
         };
         let more = async {
-            match &mut self.build {
-                Some((_, watch)) if watch.changed().await.is_ok() => {}
-                Some(_) | None => std::future::pending().await,
+            let Some((_, watch)) = &mut self.build else { return std::future::pending().await };
+            if watch.changed().await.is_err() {
+                std::future::pending().await
             }
         };
         tokio::select! {
