@@ -254,6 +254,7 @@ fn rules_read_what_the_gate_resolves_and_the_daemon_lives() {
         (from("app:plain"), "input.image.hasProvenance".to_owned(), false),
         (from("app:docker"), "input.image.hasProvenance".to_owned(), false),
         (from("app:multi"), "input.image.hasProvenance".to_owned(), false),
+        (from("app:multi-docker"), "input.image.hasProvenance".to_owned(), false),
         (from("app:plain"), "not input.image.hasProvenance".to_owned(), true),
         (add(&url), "startswith(input.http.checksum, \"sha256:\")".to_owned(), true),
         (add(&url), "input.http.checksum == \"sha256:0\"".to_owned(), false),
@@ -460,7 +461,7 @@ fn sessions_and_builds_of_others_are_refused() {
     assert_eq!(again.unwrap_err().code(), tonic::Code::AlreadyExists);
     assert!(ping(&user, &[&reference]).is_ok());
     // An attestation chain that would end the daemon.
-    for name in ["app:plain", "app:docker", "app:multi", "app:attested"] {
+    for name in ["app:plain", "app:docker", "app:multi", "app:multi-docker", "app:attested"] {
         let request = gateway::ResolveSourceMetaRequest {
             source: Some(SourceOp::new(format!("docker-image://{}", world.image(name))).into()),
             image: Some(gateway::ResolveSourceImageRequest {
@@ -474,7 +475,8 @@ fn sessions_and_builds_of_others_are_refused() {
             user.call("/moby.buildkit.v1.frontend.LLBBridge/ResolveSourceMeta", &metadata, &request),
         );
         let image = answer.unwrap().image.unwrap();
-        assert_eq!(image.attestation_chain.is_some(), name == "app:attested", "{name}");
+        let chain = image.attestation_chain.unwrap();
+        assert_eq!(!chain.attestation_manifest.is_empty(), name == "app:attested", "{name}");
         assert!(image.digest.starts_with("sha256:"), "{name}");
     }
     running.abort();
@@ -562,7 +564,7 @@ fn the_clients_own_verifier_and_ours_must_both_allow() {
 #[test]
 fn caches_are_judged_as_the_images_they_name() {
     let world = need!(peers::world());
-    let rego = only("input.image; not input.env.cacheImport\n\
+    let rego = only("{ input.image\n not input.env.cacheImport }\n\
                      allow if endswith(input.image.repo, \"cached\")");
     let gate = Gate::start(world, &rego);
     let dockerfile = format!("FROM {}\nUSER 0\nRUN [\"/bin/busybox\", \"true\"]\n", world.image("base:1"));
