@@ -10,6 +10,9 @@ mod policies;
 mod record;
 mod settings;
 mod snapshot;
+mod status;
+pub mod trace;
+mod watch;
 
 pub use log::{DecisionLog, LogError, LogTarget};
 pub use metrics::{ErrorKind, Metrics, UnderWay};
@@ -17,3 +20,5 @@ pub use policies::{PolicySet, PolicySets, Reloaded, Revision, SetsError};
 pub use record::{Action, Build, Decision, Recorder};
 pub use settings::{Mode, Settings, Submodules};
 pub use snapshot::SnapshotError;
+pub use status::{Status, UpstreamState};
+pub use watch::{POLL, Reloader, Wake};
