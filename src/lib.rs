@@ -20,7 +20,7 @@
 //! | [`gateway`]    | a daemon's gateway as we ask it: metadata, files, submodules            |
 //! | [`dockerfile`] | which sources a Dockerfile names, and at which line                     |
 //! | [`frontend`]   | the door behind `# syntax=`: between a daemon and its stock frontend    |
-//! | [`gate`]       | the door before a daemon, for every client and every build              |
+//! | [`gate`]       | the door before buildkitd: a proxy that no client gets around            |
 //! | [`report`]     | text, JSON, SARIF and JUnit                                             |
 //! | [`cli`]        | one file a command                                                      |
 //!

@@ -1,4 +1,10 @@
-//! The door that nobody behind it can switch off: it stands before a daemon, speaks all of its API,
-//! and decides about every source of every build.
+//! The door before buildkitd: clients point at it and notice nothing until a source is refused.
+//! Nobody behind it can switch it off.
+//!
+//! | module    | owns                                                                     |
+//! |-----------|--------------------------------------------------------------------------|
+//! | [`ops`]   | which policies hold, what is written down, what an operator sees, configuration |
+//! | [`proxy`] | who calls, where the call goes, and every byte of it, unread             |
 
 pub mod ops;
+pub mod proxy;
