@@ -8,3 +8,6 @@
 
 pub mod ops;
 pub mod proxy;
+mod run;
+
+pub use run::{GateError, check, run};

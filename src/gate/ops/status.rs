@@ -16,7 +16,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
-use super::metrics::Metrics;
+use super::metrics::{Metrics, Traffic};
 use super::policies::PolicySets;
 
 /// The media type of the metrics.
@@ -35,23 +35,32 @@ pub struct UpstreamState {
     pub trouble: Option<String>,
 }
 
+/// What is seen of the gate from outside of here.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Observed {
+    /// Its daemons.
+    pub upstreams: Vec<UpstreamState>,
+    /// What the proxy counted.
+    pub traffic: Traffic,
+}
+
 /// How the gate is.
 pub struct Status {
     sets: Arc<PolicySets>,
     metrics: Arc<Metrics>,
-    upstreams: Box<dyn Fn() -> Vec<UpstreamState> + Send + Sync>,
+    observe: Box<dyn Fn() -> Observed + Send + Sync>,
     draining: AtomicBool,
 }
 
 impl Status {
-    /// The state of a gate whose daemons `upstreams` knows.
+    /// The state of a gate that `observe` looks at.
     pub fn new(
         sets: Arc<PolicySets>,
         metrics: Arc<Metrics>,
-        upstreams: impl Fn() -> Vec<UpstreamState> + Send + Sync + 'static,
+        observe: impl Fn() -> Observed + Send + Sync + 'static,
     ) -> Self {
         let draining = AtomicBool::new(false);
-        Self { sets, metrics, upstreams: Box::new(upstreams), draining }
+        Self { sets, metrics, observe: Box::new(observe), draining }
     }
 
     /// From now on it takes no new builds.
@@ -76,7 +85,7 @@ impl Status {
         if let Some(failure) = self.sets.failure() {
             line(false, format_args!("policies not loaded, the last good ones hold: {failure}"));
         }
-        let upstreams = (self.upstreams)();
+        let upstreams = (self.observe)().upstreams;
         for UpstreamState { upstream, trouble } in &upstreams {
             match trouble {
                 None => line(true, format_args!("upstream {upstream}")),
@@ -140,9 +149,11 @@ impl Status {
                 response(code, TEXT, text)
             }
             "/metrics" => {
-                for UpstreamState { upstream, trouble } in (self.upstreams)() {
-                    self.metrics.upstream(&upstream, trouble.is_none());
+                let Observed { upstreams, traffic } = (self.observe)();
+                for UpstreamState { upstream, trouble } in &upstreams {
+                    self.metrics.upstream(upstream, trouble.is_none());
                 }
+                self.metrics.traffic(&traffic);
                 match self.metrics.text() {
                     Ok(text) => response(StatusCode::OK, OPENMETRICS, text),
                     Err(error) => {
@@ -176,7 +187,8 @@ mod tests {
         let sets = PolicySets::load([("prod".to_owned(), vec![file])]).unwrap();
         let metrics = Arc::new(Metrics::new());
         metrics.policies(&sets);
-        let status = Status::new(Arc::clone(&sets), metrics, move || upstreams.clone());
+        let observe = move || Observed { upstreams: upstreams.clone(), ..Observed::default() };
+        let status = Status::new(Arc::clone(&sets), metrics, observe);
         (dir, sets, status)
     }
 
