@@ -12,15 +12,16 @@ use tokio::sync::watch;
 use tonic::Status as GrpcStatus;
 use tracing::Instrument as _;
 
+use super::enforce::{Assigned, DaemonError, Enforcer};
 use super::ops::config::Plan;
 use super::ops::systemd::{self, State};
 use super::ops::{
-    DecisionLog, ErrorKind, Judges, LogError, Metrics, Observed, POLL, PolicySets, Recorder,
+    DecisionLog, ErrorKind, Judge, Judges, LogError, Metrics, Observed, POLL, PolicySets, Recorder,
     Reloader, SetsError, Status, Traffic, UpstreamState, Wake, trace,
 };
 use super::proxy::{
-    self, Answer, Call, Counters, Gate, Handle, Health, ListenError, Listener, MethodPattern,
-    Methods, TlsError, Upstreams, UpstreamsError,
+    self, Answer, Call, Counters, Gate, Handle, Health, ListenError, Listener, TlsError, Upstream,
+    Upstreams, UpstreamsError,
 };
 use crate::rpc;
 
@@ -50,6 +51,14 @@ pub enum GateError {
         address: SocketAddr,
         /// Why.
         source: io::Error,
+    },
+    /// A daemon that cannot be enforced upon.
+    #[error("upstream {upstream}: {source}")]
+    Daemon {
+        /// Which.
+        upstream: Arc<str>,
+        /// Why.
+        source: DaemonError,
     },
     /// Signals of the system.
     #[error("signals cannot be waited for: {0}")]
@@ -110,7 +119,11 @@ pub async fn run(plan: Plan) -> Result<(), GateError> {
         tokio::spawn(Arc::clone(&status).serve(listener));
     }
     let judges = Arc::new(Judges::new(&plan.listeners, Arc::clone(&sets)));
-    let handler = Arc::new(Door { judges, metrics: Arc::clone(&metrics), inner: Unenforced });
+    let enforcer = enforcer(&judges, &recorder);
+    for upstream in upstreams.all() {
+        suits(&enforcer, upstream).await?;
+    }
+    let handler = Arc::new(Door { judges, metrics: Arc::clone(&metrics), inner: enforcer });
     let gate = Gate { upstreams, handler, counters, drain: plan.drain };
     let mut listeners = Vec::with_capacity(plan.listeners.len());
     for listener in &plan.listeners {
@@ -125,6 +138,41 @@ pub async fn run(plan: Plan) -> Result<(), GateError> {
         tracing::info!("policies `{set}`: revision {number}, {digest}");
     }
     serve(listeners, gate, status, hearing).await
+}
+
+fn enforcer(judges: &Arc<Judges>, recorder: &Arc<Recorder>) -> Enforcer {
+    let judges = Arc::clone(judges);
+    let assign = move |client: &proxy::Client| {
+        let Judge { set, settings } = judges.of(client)?;
+        Some(Assigned { policies: set, settings })
+    };
+    Enforcer::new(Box::new(assign), Arc::clone(recorder))
+}
+
+/// Refuses a daemon that cannot be enforced upon. One that is not there yet is asked when a build
+/// comes, before anything of it reaches it.
+async fn suits(enforcer: &Enforcer, upstream: &Arc<Upstream>) -> Result<(), GateError> {
+    let failed = |source| GateError::Daemon { upstream: Arc::clone(upstream.name()), source };
+    let channel = match upstream.connect().await {
+        Ok(channel) => channel,
+        Err(error) => {
+            tracing::warn!("{error}; builds are refused until it can be");
+            return Ok(());
+        }
+    };
+    match enforcer.probe(&channel).await {
+        Ok(_) => Ok(()),
+        Err(
+            error @ (DaemonError::NoPolicySessions
+            | DaemonError::Incomplete
+            | DaemonError::NoProxy
+            | DaemonError::NoPlatform(_)),
+        ) => Err(failed(error)),
+        Err(error @ (DaemonError::Silent(_) | DaemonError::Internal(_))) => {
+            tracing::warn!("{}; builds are refused until it answers", failed(error));
+            Ok(())
+        }
+    }
 }
 
 /// Serves the listeners until it is told to end.
@@ -263,20 +311,5 @@ impl<H: Handle> Handle for Door<H> {
         }
         let span = trace::span(call.request.headers(), call.method());
         Box::pin(self.inner.handle(call).instrument(span))
-    }
-}
-
-/// Lets looking pass, and refuses what builds.
-struct Unenforced;
-
-impl Handle for Unenforced {
-    fn handle(&self, call: Call) -> BoxFuture<'_, Answer> {
-        let looking = Methods { allow: vec![MethodPattern::ReadOnly], deny: Vec::new() };
-        if looking.permit(call.method()) {
-            return Box::pin(call.forward());
-        }
-        let why = "buildgate: nothing judges sources here yet, so nothing is built";
-        let refusal = rpc::refusal(&GrpcStatus::failed_precondition(why));
-        Box::pin(async move { Ok(refusal) })
     }
 }
