@@ -59,11 +59,18 @@ impl Gateway {
         let request = MetaRequest::try_from(asked.clone()).map_err(|error| unread(&error))?;
         let fixed = self.fixed(&request).await.map_err(|error| unread(&error))?;
         let source = asked.source.replace(fixed.source.clone().into());
-        if !self.has_attestations(&fixed).await.map_err(|error| unread(&error))? {
+        let has = self.has_attestations(&fixed).await.map_err(|error| unread(&error))?;
+        if !has {
             asked.image = Some(gateway::ResolveSourceImageRequest::default());
         }
-        let answer: gateway::ResolveSourceMetaResponse =
+        let mut answer: gateway::ResolveSourceMetaResponse =
             self.call("ResolveSourceMeta", &asked).await?;
+        if let (false, Some(image)) = (has, answer.image.as_mut()) {
+            // There is none, which is something else than not having been asked for it.
+            let root = image.digest.clone();
+            let none = gateway::AttestationChain { root, ..Default::default() };
+            image.attestation_chain = Some(none);
+        }
         Ok(gateway::ResolveSourceMetaResponse { source, ..answer })
     }
 

@@ -18,6 +18,7 @@
 //! | `claims`     | whose sessions and builds are whose                                        |
 //! | `daemon`     | what a daemon must be able to do                                           |
 //! | `status`     | decisions among a build's progress                                         |
+//! | `verifier`   | `PolicyVerifier` on a socket of its own                                     |
 //!
 //! Calls that name no source pass as they are.
 
@@ -33,6 +34,7 @@ mod relay;
 mod ruling;
 mod solve;
 mod status;
+mod verifier;
 
 use std::sync::Arc;
 
@@ -41,6 +43,7 @@ use prost::Message;
 use tonic::Status;
 
 pub use self::daemon::{Daemon, DaemonError, Daemons};
+pub use self::verifier::Standalone;
 
 use self::claims::{Claims, Owner};
 use super::ops::{PolicySet, Recorder, Settings};
