@@ -2,7 +2,7 @@
 //!
 //! Labels are of few values, each known here: nothing that a client says becomes one.
 
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
 use prometheus_client::metrics::counter::Counter;
@@ -14,6 +14,7 @@ use prometheus_client::registry::Registry;
 
 use super::policies::{PolicySets, Reloaded};
 use super::record::{Action, Decision, kind};
+use crate::gate::proxy::Counters;
 
 /// What went wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -96,6 +97,81 @@ struct UpstreamLabels {
     upstream: String,
 }
 
+/// What the proxy counted, at one moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Traffic {
+    open_connections: u64,
+    connections: u64,
+    strangers: u64,
+    open_calls: u64,
+    calls: u64,
+    forbidden: u64,
+    unserved: u64,
+    open_upstreams: u64,
+}
+
+impl Traffic {
+    /// The numbers as they are now.
+    pub fn of(counters: &Counters) -> Self {
+        let now = |number: &AtomicU64| number.load(Ordering::Relaxed);
+        Self {
+            open_connections: now(&counters.open_connections),
+            connections: now(&counters.connections),
+            strangers: now(&counters.strangers),
+            open_calls: now(&counters.open_calls),
+            calls: now(&counters.calls),
+            forbidden: now(&counters.forbidden),
+            unserved: now(&counters.unserved),
+            open_upstreams: now(&counters.open_upstreams),
+        }
+    }
+}
+
+/// The proxy's numbers, as they are shown.
+#[derive(Debug, Default)]
+struct TrafficNumbers {
+    open_connections: Gauge<u64, AtomicU64>,
+    connections: Counter,
+    strangers: Counter,
+    open_calls: Gauge<u64, AtomicU64>,
+    calls: Counter,
+    forbidden: Counter,
+    unserved: Counter,
+    open_upstreams: Gauge<u64, AtomicU64>,
+}
+
+impl TrafficNumbers {
+    fn register(&self, to: &mut Registry) {
+        let help = "Connections of clients that are open";
+        to.register("open_connections", help, self.open_connections.clone());
+        to.register("connections", "Connections of clients", self.connections.clone());
+        let help = "Clients that were sent away before a call";
+        to.register("strangers", help, self.strangers.clone());
+        to.register("open_streams", "Calls that are under way", self.open_calls.clone());
+        to.register("streams", "Calls", self.calls.clone());
+        let help = "Calls of methods that their caller may not call";
+        to.register("forbidden_calls", help, self.forbidden.clone());
+        to.register("unserved_calls", "Calls that no daemon took", self.unserved.clone());
+        let help = "Connections to daemons that are open";
+        to.register("open_upstream_connections", help, self.open_upstreams.clone());
+    }
+
+    fn set(&self, traffic: &Traffic) {
+        self.open_connections.set(traffic.open_connections);
+        self.open_calls.set(traffic.open_calls);
+        self.open_upstreams.set(traffic.open_upstreams);
+        for (shown, counted) in [
+            (&self.connections, traffic.connections),
+            (&self.strangers, traffic.strangers),
+            (&self.calls, traffic.calls),
+            (&self.forbidden, traffic.forbidden),
+            (&self.unserved, traffic.unserved),
+        ] {
+            shown.inner().store(counted, Ordering::Relaxed);
+        }
+    }
+}
+
 /// Everything that is counted.
 #[derive(Debug)]
 pub struct Metrics {
@@ -104,8 +180,7 @@ pub struct Metrics {
     latency: Histogram,
     rounds: Histogram,
     builds: Gauge,
-    connections: Gauge,
-    streams: Gauge,
+    traffic: TrafficNumbers,
     reloads: Family<ResultLabels, Counter>,
     errors: Family<ErrorLabels, Counter>,
     revisions: Family<SetLabels, Gauge<u64, AtomicU64>>,
@@ -147,8 +222,7 @@ impl Metrics {
             latency: Histogram::new(exponential_buckets(0.000_05, 2.0, 20)),
             rounds: Histogram::new([0.0, 1.0, 2.0, 3.0, 5.0, 10.0]),
             builds: Gauge::default(),
-            connections: Gauge::default(),
-            streams: Gauge::default(),
+            traffic: TrafficNumbers::default(),
             reloads: Family::default(),
             errors: Family::default(),
             revisions: Family::default(),
@@ -179,8 +253,7 @@ impl Metrics {
         let help = "Rounds of metadata that a decision took";
         to.register("metadata_rounds", help, self.rounds.clone());
         to.register("builds_in_flight", "Solves that are under way", self.builds.clone());
-        to.register("connections", "Connections of clients", self.connections.clone());
-        to.register("streams", "Calls of clients that are under way", self.streams.clone());
+        self.traffic.register(to);
         let help = "Attempts to load the policies anew";
         to.register("policy_reloads", help, self.reloads.clone());
         to.register("errors", "What went wrong, by kind", self.errors.clone());
@@ -212,14 +285,9 @@ impl Metrics {
         UnderWay::new(&self.builds)
     }
 
-    /// A connection, until what it gives is dropped.
-    pub fn connection(&self) -> UnderWay {
-        UnderWay::new(&self.connections)
-    }
-
-    /// A call, until what it gives is dropped.
-    pub fn stream(&self) -> UnderWay {
-        UnderWay::new(&self.streams)
+    /// What the proxy counted by now.
+    pub fn traffic(&self, traffic: &Traffic) {
+        self.traffic.set(traffic);
     }
 
     /// Builds under way.
