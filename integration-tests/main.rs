@@ -18,6 +18,7 @@ mod docs;
 mod frontend;
 mod frontend_show;
 mod frontend_work;
+mod gate_enforce;
 mod peers;
 mod peers_work;
 mod resolvers;

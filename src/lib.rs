@@ -17,9 +17,11 @@
 //! | [`wire`]       | protobuf ↔ domain                                                       |
 //! | [`resolve`]    | who answers metadata: registries, HTTP, git, fixtures                   |
 //! | [`rpc`]        | gRPC as bytes: calls carried through, one message read or written       |
+//! | [`session`]    | sessions on a daemon: who answers in them, and when they are gone       |
 //! | [`gateway`]    | a daemon's gateway as we ask it: metadata, files, submodules            |
 //! | [`dockerfile`] | which sources a Dockerfile names, and at which line                     |
 //! | [`frontend`]   | the door behind `# syntax=`: between a daemon and its stock frontend    |
+//! | [`gate`]       | the door before a daemon, for every client and every build              |
 //! | [`report`]     | text, JSON, SARIF and JUnit                                             |
 //! | [`cli`]        | one file a command                                                      |
 //!
@@ -30,6 +32,7 @@ pub mod check;
 pub mod cli;
 pub mod dockerfile;
 pub mod frontend;
+pub mod gate;
 pub mod gateway;
 pub mod input;
 pub mod meta;
@@ -37,6 +40,7 @@ pub mod policy;
 pub mod report;
 pub mod resolve;
 pub mod rpc;
+pub mod session;
 pub mod source;
 pub mod verify;
 pub mod wire;

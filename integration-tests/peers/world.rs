@@ -21,6 +21,7 @@ use super::{NoPeer, tools};
 /// | `app:slsa02`           | the same with provenance v0.2                                         |
 /// | `counted:1`            | for the test that counts what the registry is asked                   |
 /// | `app:multi`            | linux/amd64 and linux/arm64, no attestations                          |
+/// | `app:multi-docker`     | the same as a Docker manifest list                                    |
 /// | `app:multi-attested`   | both platforms, each with provenance                                  |
 pub struct World {
     /// The registry.
@@ -73,7 +74,7 @@ impl World {
         let old = "attest:provenance=mode=max,version=v0.2";
         let version = "build-arg:VERSION=2";
         let docker = ",oci-mediatypes=false";
-        let table: [(&TempDir, &str, &[&str], &str); 8] = [
+        let table: [(&TempDir, &str, &[&str], &str); 9] = [
             (&base, "base:1", &[], ""),
             (&small, "app:plain", &[], ",oci-mediatypes=true"),
             (&small, "app:docker", &[], docker),
@@ -81,6 +82,7 @@ impl World {
             (&app, "app:slsa02", &[old, version], ""),
             (&small, "counted:1", &[], ""),
             (&small, "app:multi", &[both], ",oci-mediatypes=true"),
+            (&small, "app:multi-docker", &[both], docker),
             (&small, "app:multi-attested", &[both, max], ""),
         ];
         for (context, name, options, export) in table {

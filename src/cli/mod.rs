@@ -16,6 +16,7 @@ mod judge;
 mod output;
 mod policies;
 mod schema;
+mod serve;
 mod test;
 
 use std::process::ExitCode;
@@ -39,6 +40,7 @@ enum Command {
     Eval(eval::Flags),
     Test(test::Flags),
     Frontend(frontend::Flags),
+    Serve(Box<serve::Flags>),
     Schema(schema::Flags),
     Completions(completions::Flags),
 }
@@ -67,6 +69,7 @@ pub fn main() -> ExitCode {
         Command::Eval(flags) => eval::run(&flags),
         Command::Test(flags) => test::run(&flags),
         Command::Frontend(flags) => frontend::run(&flags),
+        Command::Serve(flags) => serve::run(&flags),
         Command::Schema(flags) => schema::run(&flags),
         Command::Completions(flags) => completions::run(&flags),
     };

@@ -122,13 +122,7 @@ impl BuildOptions {
 
     /// The build as rules see it.
     pub fn env(&self) -> Env {
-        Env {
-            args: self.prefixed("build-arg:").map(|(name, value)| (name, Some(value))).collect(),
-            labels: self.prefixed("label:").collect(),
-            filename: self.get("filename").unwrap_or_default().to_owned(),
-            target: self.get("target").unwrap_or_default().to_owned(),
-            ..Env::default()
-        }
+        Env::of_options(&self.options)
     }
 
     /// The build as [`crate::dockerfile`] reads it.

@@ -8,7 +8,7 @@ use crate::meta::{
     AttestationChain, ImageRequest, MetaRequest, ResolveError, ResolveSourceMeta, Resolving,
     SourceMeta,
 };
-use crate::source::Platform;
+use crate::source::{Digest, Platform, Source};
 use crate::wire::proto::gateway;
 use crate::wire::{PROVENANCE_PREDICATES, Resolved};
 
@@ -23,10 +23,11 @@ impl ResolveSourceMeta for Gateway {
 
 impl Gateway {
     async fn ask(&self, request: &MetaRequest) -> Result<SourceMeta, ResolveError> {
-        let chain = request.image.is_some_and(|image| image.attestations);
-        if !chain {
+        if !request.image.is_some_and(|image| image.attestations) {
             return self.once(request).await;
         }
+        // By digest from here on: what is looked at first is what is asked about then.
+        let request = &self.fixed(request).await?;
         if self.has_attestations(request).await? {
             return self.with_provenance(request).await;
         }
@@ -38,6 +39,66 @@ impl Gateway {
             image.attestations = Some(AttestationChain::default());
         }
         Ok(meta)
+    }
+
+    /// Answers somebody else's request, without the attestation chain where asking for it would end
+    /// the daemon. Whoever calls this has judged the source.
+    ///
+    /// # Errors
+    /// What the daemon says.
+    pub async fn answer_for(
+        &self,
+        asked: gateway::ResolveSourceMetaRequest,
+    ) -> Result<gateway::ResolveSourceMetaResponse, Status> {
+        // Static rules of others could put another source in its place.
+        let mut asked = gateway::ResolveSourceMetaRequest { source_policies: Vec::new(), ..asked };
+        let chain = asked
+            .image
+            .as_ref()
+            .is_some_and(|it| it.attestation_chain || !it.resolve_attestations.is_empty());
+        if !chain {
+            return self.call("ResolveSourceMeta", &asked).await;
+        }
+        let unread = |error: &dyn std::error::Error| Status::failed_precondition(error.to_string());
+        let request = MetaRequest::try_from(asked.clone()).map_err(|error| unread(&error))?;
+        let fixed = self.fixed(&request).await.map_err(|error| unread(&error))?;
+        let source = asked.source.replace(fixed.source.clone().into());
+        let has = self.has_attestations(&fixed).await.map_err(|error| unread(&error))?;
+        if !has {
+            asked.image = Some(gateway::ResolveSourceImageRequest::default());
+        }
+        let mut answer: gateway::ResolveSourceMetaResponse =
+            self.call("ResolveSourceMeta", &asked).await?;
+        if let (false, Some(image)) = (has, answer.image.as_mut()) {
+            // There is none, which is something else than not having been asked for it.
+            let root = image.digest.clone();
+            let none = gateway::AttestationChain { root, ..Default::default() };
+            image.attestation_chain = Some(none);
+        }
+        Ok(gateway::ResolveSourceMetaResponse { source, ..answer })
+    }
+
+    /// The same request about the image's digest, where it only has a tag.
+    async fn fixed(&self, request: &MetaRequest) -> Result<MetaRequest, ResolveError> {
+        let what = || request.source.masked();
+        let unsupported = |why: String| ResolveError::Unsupported { what: what(), why };
+        let image = match Source::parse(&request.source) {
+            Ok(Source::Image(image)) => image,
+            Ok(_) => return Err(unsupported("only images have attestations".to_owned())),
+            Err(error) => return Err(unsupported(error.to_string())),
+        };
+        if image.digest.is_some() {
+            return Ok(request.clone());
+        }
+        let config = Some(ImageRequest { config: true, attestations: false });
+        let meta = self.once(&MetaRequest { image: config, ..request.clone() }).await?;
+        let digest = meta.image.and_then(|image| image.digest).unwrap_or_default();
+        let digest: Digest = digest.parse().map_err(|error: crate::source::DigestError| {
+            ResolveError::Failed { what: what(), source: Box::new(error) }
+        })?;
+        let mut fixed = request.clone();
+        fixed.source.identifier = image.with_digest(&digest).identifier();
+        Ok(fixed)
     }
 
     /// A daemon joins lookups of the same chain that run at the same time, whichever predicates

@@ -73,6 +73,26 @@ pub struct Env {
     pub depth: u32,
 }
 
+impl Env {
+    /// The build as its options say it, whoever runs the frontend (`build-arg:NAME`, `label:NAME`,
+    /// `filename`, `target`).
+    pub fn of_options(options: &BTreeMap<String, String>) -> Self {
+        let prefixed = |prefix: &'static str| {
+            options.iter().filter_map(move |(name, value)| {
+                Some((name.strip_prefix(prefix)?.to_owned(), value.clone()))
+            })
+        };
+        let named = |name: &str| options.get(name).cloned().unwrap_or_default();
+        Self {
+            args: prefixed("build-arg:").map(|(name, value)| (name, Some(value))).collect(),
+            labels: prefixed("label:").collect(),
+            filename: named("filename"),
+            target: named("target"),
+            ..Self::default()
+        }
+    }
+}
+
 /// A directory of the client.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, JsonSchema)]
 pub struct Local {

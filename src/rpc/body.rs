@@ -1,7 +1,7 @@
 //! Bodies of calls: passed through as they are, or one message read and written.
 
 use bytes::{BufMut, Bytes, BytesMut};
-use http::{HeaderMap, Response};
+use http::{HeaderMap, HeaderValue, Response};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full};
 
@@ -44,6 +44,17 @@ pub fn one(message: &[u8]) -> Body {
     framed.put_u32(u32::try_from(message.len()).unwrap_or(u32::MAX));
     framed.put_slice(message);
     Full::new(framed.freeze()).map_err(|never| match never {}).boxed_unsync()
+}
+
+/// An answer of one message, with its status behind it.
+pub fn answered(message: &[u8]) -> Response<Body> {
+    let mut trailers = HeaderMap::new();
+    trailers.insert("grpc-status", HeaderValue::from_static("0"));
+    let body = one(message).with_trailers(std::future::ready(Some(Ok(trailers))));
+    let mut response = Response::new(body.boxed_unsync());
+    let grpc = HeaderValue::from_static("application/grpc");
+    response.headers_mut().insert(http::header::CONTENT_TYPE, grpc);
+    response
 }
 
 /// The body of a peer, untouched.

@@ -19,6 +19,25 @@ pub const MAX_HEADERS: u32 = 64 << 20;
 /// Bytes under way on one stream before its reader has taken them.
 pub const WINDOW: u32 = 4 << 20;
 
+/// Bytes under way on all streams of a connection: so many that a stream whose reader has stopped
+/// never holds up another.
+pub const CONNECTION_WINDOW: u32 = (1 << 31) - 1;
+
+/// Largest frame that we take. What a peer sends is its own choice.
+pub const FRAME: u32 = 1 << 20;
+
+/// Streams that a caller may reset in quick succession: a build that is cancelled resets them all.
+const RESETS: usize = 4096;
+
+/// A call that never left, to be made elsewhere.
+#[derive(Debug)]
+pub struct Unsent {
+    /// The call, whole.
+    pub request: Request<Body>,
+    /// Why.
+    pub why: BoxError,
+}
+
 /// A connection that cannot be made.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
@@ -42,15 +61,59 @@ impl Channel {
         input: impl AsyncRead + Unpin + Send + 'static,
         output: impl AsyncWrite + Unpin + Send + 'static,
     ) -> Result<(Self, impl Future<Output = Result<(), hyper::Error>> + Send), ConnectError> {
-        let io = TokioIo::new(tokio::io::join(input, output));
+        Self::over(tokio::io::join(input, output)).await
+    }
+
+    /// The same over one stream of bytes that goes both ways.
+    ///
+    /// # Errors
+    /// When the other side speaks something else.
+    pub async fn over(
+        io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    ) -> Result<(Self, impl Future<Output = Result<(), hyper::Error>> + Send), ConnectError> {
         let (sender, connection) = http2::Builder::new(TokioExecutor::new())
             .max_header_list_size(MAX_HEADERS)
+            .max_frame_size(FRAME)
             .initial_stream_window_size(WINDOW)
-            .initial_connection_window_size(WINDOW * 2)
-            .handshake(io)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .max_send_buf_size(WINDOW as usize)
+            .max_pending_accept_reset_streams(RESETS)
+            .max_local_error_reset_streams(None)
+            .handshake(TokioIo::new(io))
             .await
             .map_err(ConnectError::Handshake)?;
         Ok((Self { sender }, connection))
+    }
+
+    /// Whether the connection is gone, or is to take no more calls.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.sender.is_closed()
+    }
+
+    /// Passes a call on, as [`Channel::forward`] does, and gives it back where it never left.
+    ///
+    /// # Errors
+    /// The call itself where it was not sent, so that it may be sent elsewhere; or what became of it.
+    pub async fn try_forward(
+        &self,
+        request: Request<Body>,
+    ) -> Result<Result<Response<Incoming>, BoxError>, Box<Unsent>> {
+        let request = match addressed(request) {
+            Ok(request) => request,
+            Err(error) => return Ok(Err(error)),
+        };
+        let mut sender = self.sender.clone();
+        if let Err(why) = sender.ready().await {
+            return Err(Box::new(Unsent { request, why: why.into() }));
+        }
+        match sender.try_send_request(request).await {
+            Ok(response) => Ok(Ok(response)),
+            Err(mut error) => match error.take_message() {
+                Some(request) => Err(Box::new(Unsent { request, why: error.into_error().into() })),
+                None => Ok(Err(error.into_error().into())),
+            },
+        }
     }
 
     /// Passes a call on, and gives what comes back, unread.
@@ -58,22 +121,10 @@ impl Channel {
     /// # Errors
     /// When the connection fails. What the daemon answers, errors included, is no error here.
     pub async fn forward(&self, request: Request<Body>) -> Result<Response<Incoming>, BoxError> {
-        let (mut parts, body) = request.into_parts();
-        let path = parts.uri.path_and_query().cloned();
-        let mut uri = http::uri::Parts::default();
-        uri.scheme = Some(http::uri::Scheme::HTTP);
-        uri.authority = Some(
-            parts
-                .uri
-                .authority()
-                .cloned()
-                .unwrap_or_else(|| http::uri::Authority::from_static("localhost")),
-        );
-        uri.path_and_query = path;
-        parts.uri = Uri::from_parts(uri)?;
+        let request = addressed(request)?;
         let mut sender = self.sender.clone();
         sender.ready().await?;
-        Ok(sender.send_request(Request::from_parts(parts, body)).await?)
+        Ok(sender.send_request(request).await?)
     }
 
     /// Makes a call of our own to `/package.Service/Method`: one message there, one back.
@@ -98,6 +149,19 @@ impl Channel {
         let answer = answer(response).await?;
         B::decode(answer).map_err(|error| Status::internal(format!("{method}: {error}")))
     }
+}
+
+/// The call with a whole URI, as a client must give it; path and authority stay.
+fn addressed(request: Request<Body>) -> Result<Request<Body>, BoxError> {
+    let (mut parts, body) = request.into_parts();
+    let mut uri = http::uri::Parts::default();
+    uri.scheme = Some(http::uri::Scheme::HTTP);
+    let authority = parts.uri.authority().cloned();
+    uri.authority =
+        Some(authority.unwrap_or_else(|| http::uri::Authority::from_static("localhost")));
+    uri.path_and_query = parts.uri.path_and_query().cloned();
+    parts.uri = Uri::from_parts(uri)?;
+    Ok(Request::from_parts(parts, body))
 }
 
 /// The message of a unary answer.

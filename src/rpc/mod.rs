@@ -4,6 +4,10 @@
 
 mod body;
 mod channel;
+mod reset;
 
-pub use body::{Body, BoxError, GrpcError, one, read_one, refusal, through};
-pub use channel::{Channel, ConnectError, MAX_HEADERS, WINDOW, unavailable};
+pub use body::{Body, BoxError, GrpcError, answered, one, read_one, refusal, through};
+pub use channel::{
+    CONNECTION_WINDOW, Channel, ConnectError, FRAME, MAX_HEADERS, Unsent, WINDOW, unavailable,
+};
+pub use reset::{Reset, reset_of};

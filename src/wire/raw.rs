@@ -20,6 +20,20 @@ pub struct Field(u32);
 impl Field {
     /// `moby.buildkit.v1.SolveRequest.SourcePolicySession`, a string.
     pub const CONTROL_SOLVE_SOURCE_POLICY_SESSION: Self = Self(15);
+    /// `moby.buildkit.v1.SolveRequest.FrontendAttrs`, a map: its last entry of a name wins.
+    pub const CONTROL_SOLVE_FRONTEND_ATTRS: Self = Self(7);
+    /// `moby.buildkit.v1.SolveRequest.Cache`, a message.
+    pub const CONTROL_SOLVE_CACHE: Self = Self(8);
+    /// `moby.buildkit.v1.SolveRequest.ProxyNetwork`, a bool.
+    pub const CONTROL_SOLVE_PROXY_NETWORK: Self = Self(17);
+    /// `moby.buildkit.v1.CacheOptions.ImportRefsDeprecated`, repeated.
+    pub const CACHE_IMPORT_REFS: Self = Self(2);
+    /// `moby.buildkit.v1.CacheOptions.Imports`, repeated.
+    pub const CACHE_IMPORTS: Self = Self(5);
+    /// `moby.buildkit.v1.frontend.SolveRequest.FrontendOpt`, a map.
+    pub const GATEWAY_SOLVE_FRONTEND_OPT: Self = Self(3);
+    /// `moby.buildkit.v1.frontend.SolveRequest.CacheImports`, repeated.
+    pub const GATEWAY_SOLVE_CACHE_IMPORTS: Self = Self(12);
     /// `moby.buildkit.v1.frontend.ResolveSourceMetaRequest.Source`, a message.
     pub const GATEWAY_RESOLVE_SOURCE: Self = Self(1);
     /// `moby.buildkit.v1.frontend.ResolveImageConfigRequest.Ref`, a string.
@@ -130,20 +144,42 @@ impl RawMessage {
     /// # Errors
     /// As [`RawMessage::parse`].
     pub fn replace_bytes_field(&mut self, field: Field, value: &[u8]) -> Result<(), RawError> {
+        self.take(field)?;
+        self.append_bytes_field(field, value);
+        Ok(())
+    }
+
+    /// Adds an entry to a `map<string, string>`. It stands in place of an earlier one of its name.
+    pub fn append_map_entry(&mut self, field: Field, name: &str, value: &str) {
+        let mut entry = Self(BytesMut::new());
+        entry.append_bytes_field(Field(1), name.as_bytes());
+        entry.append_bytes_field(Field(2), value.as_bytes());
+        self.append_bytes_field(field, &entry.0);
+    }
+
+    /// Takes all values of a field out. Those of a submessage are one after the other, which is what
+    /// a peer merges them into.
+    ///
+    /// # Errors
+    /// As [`RawMessage::parse`].
+    pub fn take(&mut self, field: Field) -> Result<Bytes, RawError> {
         let whole = self.0.split().freeze();
+        let mut taken = BytesMut::new();
         let mut rest = whole.clone();
         while !rest.is_empty() {
             let offset = whole.len() - rest.len();
-            let (number, wire_type) =
-                decode_key(&mut rest).map_err(|source| RawError { offset, source })?;
-            skip_field(wire_type, number, &mut rest, DecodeContext::default())
-                .map_err(|source| RawError { offset, source })?;
+            let failed = |source| RawError { offset, source };
+            let (number, wire_type) = decode_key(&mut rest).map_err(failed)?;
+            let mut value = rest.clone();
+            skip_field(wire_type, number, &mut rest, DecodeContext::default()).map_err(failed)?;
             if number != field.0 {
                 self.0.put_slice(&whole[offset..whole.len() - rest.len()]);
+            } else if wire_type == WireType::LengthDelimited {
+                decode_varint(&mut value).map_err(failed)?;
+                taken.put_slice(&value[..value.len() - rest.len()]);
             }
         }
-        self.append_bytes_field(field, value);
-        Ok(())
+        Ok(taken.freeze())
     }
 
     /// The bytes to pass on.
@@ -196,6 +232,26 @@ mod tests {
         assert!(got.starts_with(UNKNOWN));
         let got = gateway::SolveRequest::decode(got).unwrap();
         assert_eq!(got.source_policies, [policy(1), policy(2)]);
+    }
+
+    #[test]
+    fn what_is_taken_is_what_a_peer_would_merge() {
+        let options = |reference: &str| control::CacheOptions {
+            import_refs_deprecated: vec![reference.to_owned()],
+            ..Default::default()
+        };
+        let solve = |cache| control::SolveRequest { cache: Some(cache), ..Default::default() };
+        let (one, two) = (solve(options("a")).encode_to_vec(), solve(options("b")).encode_to_vec());
+        let mut raw = parse([&one[..], UNKNOWN, &two].concat());
+        let taken = raw.take(Field::CONTROL_SOLVE_CACHE).unwrap();
+        let taken = control::CacheOptions::decode(taken).unwrap();
+        assert_eq!(taken.import_refs_deprecated, ["a", "b"]);
+        raw.append_map_entry(Field::CONTROL_SOLVE_FRONTEND_ATTRS, "target", "one");
+        raw.append_map_entry(Field::CONTROL_SOLVE_FRONTEND_ATTRS, "target", "two");
+        let got = raw.into_bytes();
+        assert!(got.starts_with(UNKNOWN));
+        let got = control::SolveRequest::decode(got).unwrap();
+        assert_eq!((got.cache, got.frontend_attrs["target"].as_str()), (None, "two"));
     }
 
     #[test]

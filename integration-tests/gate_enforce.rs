@@ -1,0 +1,699 @@
+//! The gate's enforcement: stock clients, a real daemon, and servers that count what they are asked.
+
+use std::path::Path;
+use std::process::{Command, Output};
+use std::sync::Arc;
+
+use buildgate::gate::enforce::{Assigned, Enforcer};
+use buildgate::gate::ops::{
+    DecisionLog, LogTarget, Metrics, PolicySets, Recorder, Settings,
+};
+use buildgate::gate::proxy::{
+    Address, Counters, Gate as Proxy, ListenOptions, UpstreamOptions, Upstreams, bind, serve,
+};
+use buildgate::gate::ops::{Mode, Submodules};
+use buildgate::gateway::BUILD_ID;
+use buildgate::rpc::{self, Channel};
+use buildgate::session::{ID, PolicySession, SESSION, SessionId, Verifier, Verifying};
+use buildgate::source::SourceOp;
+use buildgate::wire::policy::Answer;
+use buildgate::wire::proto::control::{SolveRequest, SolveResponse};
+use buildgate::wire::proto::policysession::CheckPolicyRequest;
+use buildgate::wire::proto::{gateway, pb, sourcepolicy};
+use http::{HeaderMap, HeaderValue};
+use prost::Message;
+use sha2::{Digest, Sha256};
+use tempfile::TempDir;
+use tokio::net::{TcpStream, UnixStream};
+use tokio::runtime::Runtime;
+use tonic::Status;
+
+use crate::peers::{self, GitServer, HttpServer, World, need};
+
+const SOLVE: &str = "/moby.buildkit.v1.Control/Solve";
+
+/// Who connects.
+#[derive(Clone, Copy)]
+enum As {
+    User,
+    Other,
+}
+
+/// A name that nobody had before.
+fn unique() -> String {
+    SessionId::random().unwrap().reveal().to_owned()
+}
+
+/// A definition that loads these sources, each a root of its own.
+fn llb(sources: &[SourceOp]) -> pb::Definition {
+    let mut def = Vec::new();
+    let mut inputs = Vec::new();
+    for source in sources {
+        let op = pb::Op { op: Some(pb::op::Op::Source(source.clone().into())), ..pb::Op::default() };
+        let op = op.encode_to_vec();
+        let digest = format!("sha256:{}", hex::encode(Sha256::digest(&op)));
+        inputs.push(pb::Input { digest, index: 0 });
+        def.push(op.into());
+    }
+    def.push(pb::Op { inputs, ..pb::Op::default() }.encode_to_vec().into());
+    pb::Definition { def, ..pb::Definition::default() }
+}
+
+fn of(source: SourceOp) -> SolveRequest {
+    SolveRequest { definition: Some(llb(&[source])), ..SolveRequest::default() }
+}
+
+/// The deny messages that clients print.
+fn reasons(status: &Status) -> String {
+    let details = buildgate::wire::status::details(status).unwrap();
+    details.iter().map(|it| String::from_utf8_lossy(&it.value).into_owned()).collect()
+}
+
+/// A gate in this process, before the shared daemon.
+pub struct Gate {
+    dir: TempDir,
+    /// Another client: whoever comes over TCP.
+    tcp: String,
+    runtime: Runtime,
+}
+
+impl Gate {
+    /// A gate with one policy.
+    fn start(world: &World, rego: &str) -> Self {
+        Self::with(world, rego, Settings::default())
+    }
+
+    fn with(world: &World, rego: &str, settings: Settings) -> Self {
+        Self::logged(world, rego, settings, None)
+    }
+
+    fn logged(world: &World, rego: &str, settings: Settings, log: Option<&str>) -> Self {
+        let dir = folder(&[("policy/p.rego", rego)]);
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build()
+            .unwrap();
+        let path = |name: &str| dir.path().join(name);
+        let log = DecisionLog::open(LogTarget::File(log.map_or_else(|| path("decisions"), Into::into))).unwrap();
+        let recorder = Arc::new(Recorder::new(Some(log), Arc::new(Metrics::new())));
+        let sets = PolicySets::load([("default".to_owned(), vec![path("policy")])]).unwrap();
+        let assigned =
+            Assigned { policies: sets.set("default").unwrap(), settings: Arc::new(settings) };
+        let handler =
+            Arc::new(Enforcer::new(Box::new(move |_| Some(assigned.clone())), recorder));
+        let upstream =
+            UpstreamOptions { address: world.buildkit.address().parse().unwrap(), tls: None };
+        let listen = ListenOptions::at(Address::Unix(path("gate.sock")));
+        let tcp = runtime.block_on(async {
+            let counters = Arc::new(Counters::default());
+            let upstreams = Upstreams::start(vec![upstream], Arc::clone(&counters)).await.unwrap();
+            let drain = std::time::Duration::ZERO;
+            let proxy = Arc::new(Proxy { upstreams, handler, counters, drain });
+            let listener = bind(listen).await.unwrap();
+            tokio::spawn(serve(listener, Arc::clone(&proxy), std::future::pending()));
+            let tcp = ListenOptions::at("tcp://127.0.0.1:0".parse().unwrap());
+            let listener = bind(tcp).await.unwrap();
+            let tcp = listener.address().unwrap().to_string();
+            tokio::spawn(serve(listener, proxy, std::future::pending()));
+            tcp
+        });
+        Self { dir, tcp, runtime }
+    }
+
+    /// A connection of our own, as the user or as the other client.
+    fn connect(&self, client: As) -> Channel {
+        self.runtime.block_on(async {
+            let (channel, connection) = match client {
+                As::User => {
+                    let path = self.dir.path().join("gate.sock");
+                    let (channel, it) =
+                        Channel::over(UnixStream::connect(path).await.unwrap()).await.unwrap();
+                    (channel, futures_util::future::Either::Left(it))
+                }
+                As::Other => {
+                    let at = self.tcp.trim_start_matches("tcp://");
+                    let (channel, it) =
+                        Channel::over(TcpStream::connect(at).await.unwrap()).await.unwrap();
+                    (channel, futures_util::future::Either::Right(it))
+                }
+            };
+            tokio::spawn(connection);
+            channel
+        })
+    }
+
+    /// One solve of our own.
+    fn solve(&self, channel: &Channel, request: SolveRequest) -> Result<SolveResponse, Status> {
+        let request = SolveRequest { r#ref: unique(), ..request };
+        self.runtime.block_on(channel.call(SOLVE, &HeaderMap::new(), &request))
+    }
+
+    fn address(&self) -> String {
+        format!("unix://{}", self.dir.path().join("gate.sock").display())
+    }
+
+    /// The decision log so far: action and source of each line.
+    fn decisions(&self) -> Vec<(String, String)> {
+        let text = std::fs::read_to_string(self.dir.path().join("decisions")).unwrap();
+        text.lines()
+            .map(|line| {
+                let line: serde_json::Value = serde_json::from_str(line).unwrap();
+                let text = |name: &str| line[name].as_str().unwrap_or_default().to_owned();
+                (text("action"), text("source"))
+            })
+            .collect()
+    }
+
+    fn buildctl(&self) -> Command {
+        let mut command = Command::new(peers::pinned("buildctl").unwrap());
+        command.args(["--addr", &self.address()]);
+        command
+    }
+
+    /// A build through buildctl: whether it passed, and what it said.
+    fn build(&self, context: &Path, options: &[&str]) -> (bool, String) {
+        let mut build = self.buildctl();
+        build
+            .args(["build", "--progress=plain", "--no-cache", "--frontend", "dockerfile.v0"])
+            .arg(format!("--local=context={}", context.display()))
+            .arg(format!("--local=dockerfile={}", context.display()))
+            .args(options);
+        said(&build.output().unwrap())
+    }
+}
+
+fn said(output: &Output) -> (bool, String) {
+    (output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+fn folder(files: &[(&str, &str)]) -> TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    for (path, content) in files {
+        let path = dir.path().join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, content).unwrap();
+    }
+    dir
+}
+
+/// Allows only what `condition` says, of sources that are not the client's own.
+fn only(condition: &str) -> String {
+    format!(
+        "package docker\nallow if input.local\nallow if {condition}\n\
+         deny_msg contains \"ours says no\" if not allow\n\
+         default allow := false\n\
+         decision := {{\"allow\": allow, \"deny_msg\": deny_msg}}\n"
+    )
+}
+
+#[test]
+fn an_allowed_build_is_built_and_a_denied_source_is_not_fetched() {
+    let world = need!(peers::world());
+    let gate = Gate::start(world, &only("endswith(input.image.repo, \"base\")"));
+    let files = HttpServer::files([("/tool", b"tool".to_vec())]);
+    let git = need!(GitServer::start());
+    let base = world.image("base:1");
+    let no = world.image("denied-by-gate:1");
+    let url = files.url("/tool");
+    for (dockerfile, passes) in [
+        (format!("FROM {base}\nUSER 0\nRUN [\"/bin/busybox\", \"true\"]\n"), true),
+        (format!("FROM {base}\nADD {url} /\n"), false),
+        (format!("FROM {base}\nADD {} /src\n", git.url()), false),
+        (format!("FROM {no}\n"), false),
+        (format!("FROM {base}\nCOPY --from={no} / /\n"), false),
+        (format!("FROM {base}\nRUN --mount=from={no} true\n"), false),
+        (format!("# syntax={no}\nFROM {base}\n"), false),
+    ] {
+        let context = folder(&[("Dockerfile", &dockerfile)]);
+        let (passed, said) = gate.build(context.path(), &[]);
+        assert_eq!(passed, passes, "{dockerfile}{said}\n{}", world.buildkit.log());
+        assert_eq!(!passed, said.contains("ours says no"), "{said}");
+        assert_eq!(!passed, said.contains("not allowed by policy: action DENY"), "{said}");
+        assert!(said.contains("[policy] buildgate"), "{said}");
+    }
+    assert_eq!(files.asked().len(), 0);
+    assert_eq!(git.asked().len(), 0);
+    assert_eq!(world.registry.accesses(&["denied-by-gate"]).len(), 0);
+    assert!(gate.decisions().iter().any(|(action, _)| action == "deny"));
+}
+
+#[test]
+fn rules_read_what_the_gate_resolves_and_the_daemon_lives() {
+    let world = need!(peers::world());
+    let files = HttpServer::files([("/tool", b"tool".to_vec())]);
+    let git = need!(GitServer::start());
+    let (url, commit) = (files.url("/tool"), git.object("main"));
+    let add = |what: &str| format!("FROM scratch\nADD {what} /x\n");
+    let from = |name: &str| format!("FROM {}\n", world.image(name));
+    for (dockerfile, condition, passes) in [
+        (from("base:1"), "input.image.labels[\"org.example.tier\"] == \"base\"".to_owned(), true),
+        (from("base:1"), "input.image.user == \"root\"".to_owned(), false),
+        (from("app:attested"), "input.image.hasProvenance".to_owned(), true),
+        // A daemon that is asked for the chain of these ends.
+        (from("app:plain"), "input.image.hasProvenance".to_owned(), false),
+        (from("app:docker"), "input.image.hasProvenance".to_owned(), false),
+        (from("app:multi"), "input.image.hasProvenance".to_owned(), false),
+        (from("app:multi-docker"), "input.image.hasProvenance".to_owned(), false),
+        (from("app:plain"), "not input.image.hasProvenance".to_owned(), true),
+        (add(&url), "startswith(input.http.checksum, \"sha256:\")".to_owned(), true),
+        (add(&url), "input.http.checksum == \"sha256:0\"".to_owned(), false),
+        (add(&git.url()), format!("input.git.checksum == \"{commit}\""), true),
+        (add(&git.url()), "input.git.checksum == \"0\"".to_owned(), false),
+        (
+            from("app:attested"),
+            "endswith(input.image.provenance.materials[_].image.repo, \"base\")".to_owned(),
+            true,
+        ),
+    ] {
+        let gate = Gate::start(world, &only(&condition));
+        let context = folder(&[("Dockerfile", &dockerfile)]);
+        let (passed, said) = gate.build(context.path(), &[]);
+        assert_eq!(passed, passes, "{dockerfile}{condition}\n{said}\n{}", world.buildkit.log());
+        assert_eq!(!passed, said.contains("ours says no"), "{said}");
+    }
+}
+
+#[test]
+fn no_way_of_naming_a_source_gets_past() {
+    let world = need!(peers::world());
+    let gate = Gate::start(world, &only("endswith(input.image.repo, \"base\")"));
+    let git = need!(GitServer::start());
+    let digest = format!("sha256:{}", "a".repeat(64));
+    let no = world.image("past-the-gate:1");
+    let repo = world.image("past-the-gate");
+    let host = git.url().trim_start_matches("http://").to_owned();
+    let with = |identifier: String, attrs: &[(&str, &str)]| {
+        let mut op = SourceOp::new(identifier);
+        op.attrs.extend(attrs.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())));
+        op
+    };
+    let channel = gate.connect(As::User);
+    for source in [
+        with(format!("docker-image://{no}"), &[]),
+        with(format!("docker-image://{repo}@{digest}"), &[]),
+        with(format!("docker-image+blob://{repo}@{digest}"), &[]),
+        with(format!("git://{host}#main"), &[("git.fullurl", &git.url())]),
+        with(
+            format!("git://{host}#main"),
+            &[
+                ("git.fullurl", &git.url()),
+                ("git.bundle", &format!("docker-image+blob://{repo}@{digest}")),
+                ("git.checksum", &git.object("main")),
+            ],
+        ),
+        with(format!("http://{host}/tool"), &[]),
+    ] {
+        let status = gate.solve(&channel, of(source.clone())).unwrap_err();
+        assert!(status.message().contains("not allowed by policy"), "{source}: {status:?}");
+        assert!(reasons(&status).contains("ours says no"), "{source}: {status:?}");
+    }
+    let base = SourceOp::new(format!("docker-image://{}", world.image("base:1")));
+    gate.solve(&channel, of(base.clone())).unwrap();
+    // An SBOM generator, and unknown fields behind everything.
+    let generator = ("attest:sbom".to_owned(), format!("generator={no}"));
+    let request = SolveRequest { frontend_attrs: [generator].into(), ..of(base.clone()) };
+    assert!(gate.solve(&channel, request).is_err());
+    let mut message = SolveRequest { r#ref: unique(), ..of(base.clone()) }.encode_to_vec();
+    message.extend_from_slice(b"\xba\x3e\x03new");
+    let sent = gate.runtime.block_on(channel.call(SOLVE, &HeaderMap::new(), &Raw(message)));
+    let _: SolveResponse = sent.unwrap();
+    // A key of more than 32 bits, which some decoders cut down to `SourcePolicySession`.
+    let mut message = SolveRequest { r#ref: unique(), ..of(base) }.encode_to_vec();
+    message.extend_from_slice(b"\xfa\x80\x80\x80\x80\x01\x00");
+    let sent = gate.runtime.block_on(channel.call(SOLVE, &HeaderMap::new(), &Raw(message)));
+    let sent: Result<SolveResponse, Status> = sent;
+    assert!(sent.unwrap_err().message().contains("cannot be understood"));
+    assert_eq!(git.asked().len(), 0);
+    assert_eq!(world.registry.accesses(&["past-the-gate"]).len(), 0);
+}
+
+/// A message as it is.
+#[derive(Debug, Default)]
+struct Raw(Vec<u8>);
+
+impl Message for Raw {
+    fn encode_raw(&self, out: &mut impl bytes::BufMut) {
+        out.put_slice(&self.0);
+    }
+
+    fn merge_field(
+        &mut self,
+        _: u32,
+        _: prost::encoding::WireType,
+        _: &mut impl bytes::Buf,
+        _: prost::encoding::DecodeContext,
+    ) -> Result<(), prost::DecodeError> {
+        Ok(())
+    }
+
+    fn encoded_len(&self) -> usize {
+        self.0.len()
+    }
+
+    fn clear(&mut self) {
+        self.0.clear();
+    }
+}
+
+#[test]
+fn a_source_that_static_rules_swap_is_judged_as_what_is_loaded() {
+    let world = need!(peers::world());
+    let (good, evil) = (need!(GitServer::start()), need!(GitServer::start()));
+    let host = |git: &GitServer| git.url().trim_start_matches("http://").to_owned();
+    let repo = host(&good);
+    let good_host = repo.split('/').next().unwrap();
+    // Metadata has to be resolved before the host decides.
+    let condition =
+        format!("{{ input.git.checksum != \"\"\n input.git.host == \"{good_host}\" }}");
+    let gate = Gate::start(world, &only(&condition));
+    let convert = |from: &str, to: &str, marks: &[(&str, &str)]| sourcepolicy::Rule {
+        action: sourcepolicy::PolicyAction::Convert.into(),
+        selector: Some(sourcepolicy::Selector {
+            identifier: from.to_owned(),
+            match_type: sourcepolicy::MatchType::Exact.into(),
+            constraints: Vec::new(),
+        }),
+        updates: Some(sourcepolicy::Update {
+            identifier: to.to_owned(),
+            attrs: marks.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect(),
+        }),
+    };
+    let rules = vec![
+        convert(
+            "docker-image://docker.io/library/start:1",
+            &format!("git://{}#main", evil.url()),
+            &[("git.fullurl", &evil.url())],
+        ),
+        convert(
+            &format!("git://{}#main", host(&evil)),
+            &format!("git://{repo}#main"),
+            &[("git.fullurl", &good.url())],
+        ),
+    ];
+    let policy = sourcepolicy::Policy { version: 1, rules };
+    let start = SourceOp::new("docker-image://docker.io/library/start:1");
+    let request = SolveRequest { source_policy: Some(policy), ..of(start) };
+    let status = gate.solve(&gate.connect(As::User), request).unwrap_err();
+    assert!(status.message().contains("not allowed by policy"), "{status:?}");
+    assert_eq!(evil.asked().len(), 0);
+}
+
+#[test]
+fn sessions_and_builds_of_others_are_refused() {
+    let world = need!(peers::world());
+    let gate = Gate::start(world, &only("true"));
+    let (user, other) = (gate.connect(As::User), gate.connect(As::Other));
+    let session = unique();
+    let opened = gate.runtime.block_on(open_session(&user, &[&session]));
+    let _held = opened.unwrap();
+    let theirs = |request: SolveRequest| gate.solve(&other, request).unwrap_err();
+    // The session, claimed by another client in every way that a daemon understands.
+    for ids in [&[session.as_str()][..], &["x", &session], &[&format!("a:{session}")], &[]] {
+        let status = gate.runtime.block_on(open_session(&other, ids)).unwrap_err();
+        assert_eq!(status.code(), tonic::Code::PermissionDenied, "{ids:?}");
+    }
+    let local = |name: &str, value: &str| {
+        let mut op = SourceOp::new("local://context");
+        op.attrs.insert(name.to_owned(), value.to_owned());
+        op
+    };
+    let base = SourceOp::new(format!("docker-image://{}", world.image("base:1")));
+    for value in [session.clone(), format!("a:{session}")] {
+        let named = SolveRequest { session: value.clone(), ..of(base.clone()) };
+        assert_eq!(theirs(named).code(), tonic::Code::PermissionDenied);
+        let named = SolveRequest { source_policy_session: value.clone(), ..of(base.clone()) };
+        assert_eq!(theirs(named).code(), tonic::Code::PermissionDenied);
+        let status = theirs(of(local("local.session", &value)));
+        assert!(reasons(&status).contains("belongs to another client"), "{status:?}");
+    }
+    // A build that the user keeps open, asked by another client, by nobody, and by its own.
+    let reference = unique();
+    let open = SolveRequest { r#ref: reference.clone(), ..SolveRequest::default() };
+    let solving = user.clone();
+    let running = gate.runtime.spawn(async move {
+        let ended: Result<SolveResponse, Status> =
+            solving.call(SOLVE, &HeaderMap::new(), &open).await;
+        ended
+    });
+    let ping = |channel: &Channel, ids: &[&str]| {
+        let mut metadata = HeaderMap::new();
+        for id in ids {
+            metadata.append(BUILD_ID, HeaderValue::from_str(id).unwrap());
+        }
+        let answer: Result<gateway::PongResponse, Status> = gate.runtime.block_on(channel.call(
+            "/moby.buildkit.v1.frontend.LLBBridge/Ping",
+            &metadata,
+            &gateway::PingRequest {},
+        ));
+        answer.map_err(|status| status.code())
+    };
+    let denied = Err(tonic::Code::PermissionDenied);
+    assert!(ping(&user, &[&reference]).is_ok());
+    assert_eq!(ping(&other, &[&reference]).map(drop), denied);
+    assert_eq!(ping(&user, &[&unique()]).map(drop), denied);
+    assert_eq!(ping(&user, &[&reference, &reference]).map(drop), denied);
+    assert_eq!(ping(&user, &[]).map(drop), denied);
+    // Nor can its name be taken while it runs.
+    let again = SolveRequest { r#ref: reference.clone(), ..of(base) };
+    let again: Result<SolveResponse, Status> =
+        gate.runtime.block_on(other.call(SOLVE, &HeaderMap::new(), &again));
+    assert_eq!(again.unwrap_err().code(), tonic::Code::AlreadyExists);
+    assert!(ping(&user, &[&reference]).is_ok());
+    // An attestation chain that would end the daemon.
+    for name in ["app:plain", "app:docker", "app:multi", "app:multi-docker", "app:attested"] {
+        let request = gateway::ResolveSourceMetaRequest {
+            source: Some(SourceOp::new(format!("docker-image://{}", world.image(name))).into()),
+            image: Some(gateway::ResolveSourceImageRequest {
+                attestation_chain: true,
+                ..Default::default()
+            }),
+            ..Default::default()
+        };
+        let metadata = HeaderMap::from_iter([(BUILD_ID, HeaderValue::from_str(&reference).unwrap())]);
+        let answer: Result<gateway::ResolveSourceMetaResponse, Status> = gate.runtime.block_on(
+            user.call("/moby.buildkit.v1.frontend.LLBBridge/ResolveSourceMeta", &metadata, &request),
+        );
+        let image = answer.unwrap().image.unwrap();
+        let chain = image.attestation_chain.unwrap();
+        assert_eq!(!chain.attestation_manifest.is_empty(), name == "app:attested", "{name}");
+        assert!(image.digest.starts_with("sha256:"), "{name}");
+    }
+    running.abort();
+}
+
+/// Opens a session stream with these ids; what is returned keeps it open.
+async fn open_session(channel: &Channel, ids: &[&str]) -> Result<http::Response<hyper::body::Incoming>, Status> {
+    let tunnel = buildgate::session::tunnel();
+    let (_near, outgoing, _pump) = tunnel.run();
+    let mut request = http::Request::new(outgoing);
+    *request.method_mut() = http::Method::POST;
+    *request.uri_mut() = SESSION.parse().unwrap();
+    for id in ids {
+        request.headers_mut().append(ID, HeaderValue::from_str(id).unwrap());
+    }
+    request.headers_mut().insert("content-type", HeaderValue::from_static("application/grpc"));
+    let response = channel.forward(request).await.map_err(rpc::unavailable)?;
+    std::mem::forget((_near, _pump));
+    match Status::from_header_map(response.headers()) {
+        Some(status) => Err(status),
+        None => Ok(response),
+    }
+}
+
+/// A verifier of the client's.
+struct Theirs(Box<dyn Fn(&str) -> Answer + Send + Sync>);
+
+impl Verifier for Theirs {
+    fn verify(self: Arc<Self>, question: CheckPolicyRequest) -> Verifying {
+        let source = question.source.unwrap().source.unwrap();
+        let answer = self.0(&source.identifier);
+        Box::pin(async move { Ok(answer.into()) })
+    }
+}
+
+#[test]
+fn the_clients_own_verifier_and_ours_must_both_allow() {
+    let world = need!(peers::world());
+    let gate = Gate::start(world, &only("endswith(input.image.repo, \"base\")"));
+    let channel = gate.connect(As::User);
+    let base = format!("docker-image://{}", world.image("base:1"));
+    let no = format!("docker-image://{}", world.image("swapped-by-client:1"));
+    let deny = || Answer::Deny { messages: vec!["theirs says no".to_owned()] };
+    let swapped = no.clone();
+    type Rule = Box<dyn Fn(&str) -> Answer + Send + Sync>;
+    let table: Vec<(Rule, &str, Option<&str>)> = vec![
+        (Box::new(|_| Answer::Allow), &base, None),
+        (Box::new(|_| Answer::Allow), &no, Some("ours says no")),
+        (Box::new(move |_| deny()), &base, Some("theirs says no")),
+        (
+            Box::new(move |_| Answer::Convert(SourceOp::new(swapped.clone()))),
+            &base,
+            Some("ours says no"),
+        ),
+    ];
+    for (rule, source, wanted) in table {
+        let session = gate
+            .runtime
+            .block_on(PolicySession::open(
+                &channel,
+                SessionId::random().unwrap(),
+                Arc::new(Theirs(rule)),
+            ))
+            .unwrap();
+        let id = session.id().reveal().to_owned();
+        let request = SolveRequest { source_policy_session: id, ..of(SourceOp::new(source)) };
+        match (gate.solve(&channel, request), wanted) {
+            (Ok(_), None) => {}
+            (Err(status), Some(wanted)) => {
+                assert!(reasons(&status).contains(wanted), "{source}: {status:?}");
+            }
+            (got, wanted) => panic!("{source}: {got:?} is not {wanted:?}"),
+        }
+    }
+    // A session that says nothing of policies.
+    let session = unique();
+    let _held = gate.runtime.block_on(open_session(&channel, &[&session])).unwrap();
+    let request =
+        SolveRequest { source_policy_session: session, ..of(SourceOp::new(base.as_str())) };
+    let status = gate.solve(&channel, request).unwrap_err();
+    assert!(status.message().contains("serves no CheckPolicy"), "{status:?}");
+    assert_eq!(world.registry.accesses(&["swapped-by-client"]).len(), 0);
+}
+
+#[test]
+fn caches_are_judged_as_the_images_they_name() {
+    let world = need!(peers::world());
+    let rego = only("{ input.image\n not input.env.cacheImport }\n\
+                     allow if endswith(input.image.repo, \"cached\")");
+    let gate = Gate::start(world, &rego);
+    let dockerfile = format!("FROM {}\nUSER 0\nRUN [\"/bin/busybox\", \"true\"]\n", world.image("base:1"));
+    let context = folder(&[("Dockerfile", &dockerfile)]);
+    let (good, bad) = (world.image("cached:1"), world.image("cache-refused:1"));
+    let export = format!("--export-cache=type=registry,ref={good}");
+    let (passed, said) = gate.build(context.path(), &[&export]);
+    assert!(passed, "{said}");
+    let import = |reference: &str| format!("--import-cache=type=registry,ref={reference}");
+    let (passed, said) = gate.build(context.path(), &[&import(&good)]);
+    assert!(passed, "{said}");
+    let old = format!("--opt=cache-from={bad}");
+    for option in [import(&bad), old, "--import-cache=type=gha,url=x,token=y".to_owned()] {
+        let (passed, said) = gate.build(context.path(), &[&option]);
+        assert!(!passed && said.contains("not allowed by policy"), "{option}: {said}");
+    }
+    assert_eq!(world.registry.accesses(&["cache-refused"]).len(), 0);
+}
+
+#[test]
+fn submodules_are_fetched_only_as_configured() {
+    let world = need!(peers::world());
+    let git = need!(GitServer::start());
+    let dockerfile = format!("FROM {}\nADD {}#submodule /src\n", world.image("base:1"), git.url());
+    let context = folder(&[("Dockerfile", &dockerfile)]);
+    for (submodules, passes) in
+        [(Submodules::Judge, false), (Submodules::Deny, false), (Submodules::Skip, true)]
+    {
+        let settings = Settings { submodules, ..Settings::default() };
+        let gate = Gate::with(world, &only("input.image\nallow if endswith(input.git.remote, \"app.git\")"), settings);
+        let (passed, said) = gate.build(context.path(), &[]);
+        assert_eq!(passed, passes, "{submodules:?}: {said}");
+    }
+    assert!(git.asked().iter().all(|request| !request.path.contains("unjudged")));
+}
+
+#[test]
+fn what_was_judged_is_what_is_fetched() {
+    let world = need!(peers::world());
+    let turns = std::sync::atomic::AtomicUsize::new(0);
+    let files = HttpServer::start(move |_| {
+        let turn = turns.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        peers::Response::ok(if turn == 0 { "judged" } else { "swapped" })
+    });
+    let judged = format!("sha256:{}", hex::encode(Sha256::digest("judged")));
+    let gate = Gate::start(world, &only(&format!("input.http.checksum == \"{judged}\"")));
+    let context = folder(&[("Dockerfile", &format!("FROM scratch\nADD {} /f\n", files.url("/f")))]);
+    let out = tempfile::tempdir().unwrap();
+    let (passed, said) =
+        gate.build(context.path(), &[&format!("--output=type=local,dest={}", out.path().display())]);
+    if passed {
+        assert_eq!(std::fs::read_to_string(out.path().join("f")).unwrap(), "judged", "{said}");
+    }
+    let labelled = only("input.image.labels[\"org.example.tier\"] == \"base\"");
+    let gate = Gate::start(world, &labelled);
+    let base = SourceOp::new(format!("docker-image://{}", world.image("base:1")));
+    gate.solve(&gate.connect(As::User), of(base)).unwrap();
+    let decisions = gate.decisions();
+    assert_eq!(decisions[0].0, "convert");
+    assert!(decisions[1].0 == "allow" && decisions[1].1.contains("base:1@sha256:"), "{decisions:?}");
+}
+
+#[test]
+fn auditing_allows_and_says_what_it_would_refuse() {
+    let world = need!(peers::world());
+    let audit = Settings { mode: Mode::Audit, ..Settings::default() };
+    let gate = Gate::with(world, &only("false"), audit.clone());
+    let context = folder(&[("Dockerfile", &format!("FROM {}\n", world.image("base:1")))]);
+    let (passed, said) = gate.build(context.path(), &[]);
+    assert!(passed && said.contains("would deny docker-image://"), "{said}");
+    assert!(gate.decisions().iter().any(|(action, _)| action == "deny"));
+    // What cannot be written down is refused, in either mode.
+    for settings in [audit, Settings::default()] {
+        let gate = Gate::logged(world, &only("true"), settings, Some("/dev/full"));
+        let (passed, said) = gate.build(context.path(), &[]);
+        assert!(!passed && said.contains("could not be written down"), "{said}");
+    }
+}
+
+#[test]
+fn entitlements_may_be_refused() {
+    let world = need!(peers::world());
+    let denied = ["security.insecure".to_owned()].into();
+    let gate =
+        Gate::with(world, &only("true"), Settings { denied_entitlements: denied, ..Settings::default() });
+    let context = folder(&[("Dockerfile", "FROM scratch\nCOPY Dockerfile /\n")]);
+    let (passed, said) = gate.build(context.path(), &["--allow=security.insecure"]);
+    assert!(!passed && said.contains("entitlement security.insecure is not allowed"), "{said}");
+}
+
+#[test]
+fn buildx_is_enforced_whatever_it_is_told() {
+    let world = need!(peers::world());
+    let buildx = need!(peers::pinned("buildx"));
+    let gate = Gate::start(world, &only("endswith(input.image.repo, \"base\")"));
+    let config = tempfile::tempdir().unwrap();
+    let run = |args: &[&str]| {
+        let mut command = Command::new(&buildx);
+        command.env("BUILDX_CONFIG", config.path()).env("DOCKER_CONFIG", config.path()).args(args);
+        said(&command.output().unwrap())
+    };
+    let (passed, words) =
+        run(&["create", "--name=gate", "--driver=remote", &format!("unix://{}", gate.dir.path().join("gate.sock").display())]);
+    assert!(passed, "{words}");
+    let files = HttpServer::files([("/tool", b"tool".to_vec())]);
+    let from = format!("FROM {}\n", world.image("base:1"));
+    let add = format!("{from}ADD {} /\n", files.url("/tool"));
+    let theirs = |condition: &str| only(condition).replace("ours says", "theirs says");
+    let (everything, nothing) = (theirs("true"), theirs("false"));
+    let provenance = theirs("not input.image.hasProvenance");
+    for (dockerfile, rego, option, wanted) in [
+        (&from, None, None, None),
+        (&add, None, None, Some("ours says no")),
+        (&add, None, Some("--policy=disabled=true"), Some("ours says no")),
+        (&from, Some(&everything), None, None),
+        (&add, Some(&everything), None, Some("ours says no")),
+        (&from, Some(&nothing), None, Some("theirs says no")),
+        (&from, Some(&provenance), None, None),
+    ] {
+        let mut names = vec![("Dockerfile", dockerfile.as_str())];
+        names.extend(rego.map(|rego| ("Dockerfile.rego", rego.as_str())));
+        let context = folder(&names);
+        let context = context.path().to_str().unwrap().to_owned();
+        let mut args = vec!["build", "--builder=gate", "--progress=plain", "--no-cache"];
+        args.extend(option);
+        args.push(&context);
+        let (passed, words) = run(&args);
+        assert_eq!(passed, wanted.is_none(), "{dockerfile}{rego:?}{option:?}\n{words}\n{}", world.buildkit.log());
+        assert!(wanted.is_none_or(|wanted| words.contains(wanted)), "{dockerfile}{rego:?}{option:?}\n{words}");
+    }
+    assert_eq!(files.asked().len(), 0);
+}

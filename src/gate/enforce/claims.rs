@@ -1,0 +1,274 @@
+//! Whose sessions and builds are whose.
+//!
+//! A daemon knows no clients: whoever names a session or a build has it. Here each belongs to the
+//! client that opened it, for as long as it lives, and our own to nobody.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::{Instant, timeout_at};
+
+use super::build::Build;
+use crate::rpc::Channel;
+use crate::session::SessionId;
+
+/// How long a session or a build that is named before it is there is waited for (the daemon waits as
+/// long for a build).
+pub const PATIENCE: Duration = Duration::from_secs(3);
+
+/// What makes two connections those of one client.
+pub type Owner = Arc<str>;
+
+/// A session or a build that belongs to somebody else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Foreign {
+    /// Of another client, or of nobody.
+    #[error("it belongs to another client")]
+    Client,
+    /// One of our own.
+    #[error("it is not a client's")]
+    Ours,
+    /// A build of this reference is under way.
+    #[error("there is one of this name already")]
+    Taken,
+}
+
+/// Everything that is claimed. Cheap to clone.
+#[derive(Clone, Default)]
+pub struct Claims(Arc<Shared>);
+
+#[derive(Default)]
+struct Shared {
+    state: Mutex<State>,
+    changed: Notify,
+}
+
+#[derive(Default)]
+struct State {
+    sessions: HashMap<String, Claim>,
+    builds: HashMap<String, Arc<Build>>,
+    ours: HashSet<SessionId>,
+}
+
+struct Claim {
+    owner: Owner,
+    holders: usize,
+    /// Where its policy verifier is reached, for a session that brings one.
+    verifier: Option<Channel>,
+}
+
+/// A claim on a session, until it is dropped.
+pub struct SessionClaim {
+    claims: Claims,
+    id: String,
+    /// Whether it is the session itself, and not somebody who names it.
+    carries_verifier: bool,
+}
+
+/// A build that is under way, until it is dropped.
+pub struct BuildClaim {
+    claims: Claims,
+    reference: String,
+}
+
+/// One of our own names, until it is dropped.
+pub struct OwnName {
+    claims: Claims,
+    id: SessionId,
+}
+
+/// The id of the session that a daemon means by `value`: what stands before a `:` only tells local
+/// directories apart.
+pub fn target(value: &str) -> &str {
+    match value.split_once(':') {
+        Some((_, rest)) if !rest.is_empty() => rest,
+        Some(_) | None => value,
+    }
+}
+
+impl Claims {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Keeps a name of our own from everyone.
+    pub fn own(&self, id: &SessionId) -> OwnName {
+        self.state().ours.insert(id.clone());
+        OwnName { claims: self.clone(), id: id.clone() }
+    }
+
+    /// Takes a session for a client: the stream that is it, or a solve that names it.
+    ///
+    /// # Errors
+    /// When it is somebody else's, or `value` has one of our names in any of its parts.
+    pub fn session(
+        &self,
+        owner: &Owner,
+        value: &str,
+        verifier: Option<Channel>,
+    ) -> Result<SessionClaim, Foreign> {
+        let mut state = self.state();
+        if state.ours.iter().any(|id| value.contains(id.reveal())) {
+            return Err(Foreign::Ours);
+        }
+        let id = target(value).to_owned();
+        let claim = state.sessions.entry(id.clone()).or_insert_with(|| Claim {
+            owner: owner.clone(),
+            holders: 0,
+            verifier: None,
+        });
+        if claim.owner != *owner {
+            return Err(Foreign::Client);
+        }
+        claim.holders += 1;
+        let carries_verifier = verifier.is_some();
+        if carries_verifier {
+            claim.verifier = verifier;
+        }
+        drop(state);
+        self.0.changed.notify_waiters();
+        Ok(SessionClaim { claims: self.clone(), id, carries_verifier })
+    }
+
+    /// Whether a session that a source names is this client's; waits for one that nobody has yet.
+    ///
+    /// # Errors
+    /// When it is not.
+    pub async fn owns(&self, owner: &Owner, value: &str) -> Result<(), Foreign> {
+        let look = |state: &State| match state.sessions.get(target(value)) {
+            Some(claim) if claim.owner == *owner => Some(Ok(())),
+            Some(_) => Some(Err(Foreign::Client)),
+            None => None,
+        };
+        self.wait(look).await.unwrap_or(Err(Foreign::Client))
+    }
+
+    /// Where the policy verifier of a client's session is reached; `None` where it brings none.
+    pub async fn verifier(&self, owner: &Owner, value: &str) -> Option<Channel> {
+        let look = |state: &State| {
+            let claim = state.sessions.get(target(value))?;
+            (claim.owner == *owner).then(|| claim.verifier.clone()).flatten()
+        };
+        self.wait(look).await
+    }
+
+    /// Notes a build that is about to begin.
+    ///
+    /// # Errors
+    /// When there is one of the same reference.
+    pub fn begin(&self, reference: &str, build: Arc<Build>) -> Result<BuildClaim, Foreign> {
+        let mut state = self.state();
+        if state.builds.contains_key(reference) {
+            return Err(Foreign::Taken);
+        }
+        state.builds.insert(reference.to_owned(), build);
+        drop(state);
+        self.0.changed.notify_waiters();
+        Ok(BuildClaim { claims: self.clone(), reference: reference.to_owned() })
+    }
+
+    /// The build of this reference, where it is the client's; waits for one that is not there yet.
+    ///
+    /// # Errors
+    /// When there is none of the client's.
+    pub async fn build(&self, owner: &Owner, reference: &str) -> Result<Arc<Build>, Foreign> {
+        let look = |state: &State| {
+            let build = state.builds.get(reference)?;
+            Some(if build.is_of(owner) { Ok(Arc::clone(build)) } else { Err(Foreign::Client) })
+        };
+        self.wait(look).await.unwrap_or(Err(Foreign::Client))
+    }
+
+    /// Waits until `look` finds something, for as long as anyone would.
+    async fn wait<T>(&self, look: impl Fn(&State) -> Option<T>) -> Option<T> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let changed = self.0.changed.notified();
+            let mut changed = std::pin::pin!(changed);
+            // From here on no change is missed.
+            changed.as_mut().enable();
+            if let Some(found) = look(&self.state()) {
+                return Some(found);
+            }
+            timeout_at(deadline, changed).await.ok()?;
+        }
+    }
+}
+
+impl Drop for SessionClaim {
+    fn drop(&mut self) {
+        let mut state = self.claims.state();
+        let Some(claim) = state.sessions.get_mut(&self.id) else { return };
+        claim.holders = claim.holders.saturating_sub(1);
+        if self.carries_verifier {
+            claim.verifier = None;
+        }
+        if claim.holders == 0 {
+            state.sessions.remove(&self.id);
+        }
+    }
+}
+
+impl Drop for BuildClaim {
+    fn drop(&mut self) {
+        self.claims.state().builds.remove(&self.reference);
+    }
+}
+
+impl Drop for OwnName {
+    fn drop(&mut self) {
+        self.claims.state().ours.remove(&self.id);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn owner(name: &str) -> Owner {
+        name.into()
+    }
+
+    #[tokio::test]
+    async fn a_session_is_its_clients_while_anyone_of_theirs_holds_it() {
+        let claims = Claims::default();
+        let (a, b) = (owner("a"), owner("b"));
+        let stream = claims.session(&a, "s1", None).unwrap();
+        let solve = claims.session(&a, "prefix:s1", None).unwrap();
+        for value in ["s1", "x:s1"] {
+            assert_eq!(claims.session(&b, value, None).err(), Some(Foreign::Client));
+            assert_eq!(claims.owns(&b, value).await, Err(Foreign::Client));
+            assert_eq!(claims.owns(&a, value).await, Ok(()));
+        }
+        drop(stream);
+        assert_eq!(claims.session(&b, "s1", None).err(), Some(Foreign::Client));
+        drop(solve);
+        assert!(claims.session(&b, "s1", None).is_ok());
+    }
+
+    #[test]
+    fn our_names_are_nobodys() {
+        let claims = Claims::default();
+        let id = SessionId::random().unwrap();
+        let own = claims.own(&id);
+        for value in [id.reveal().to_owned(), format!("a:{}", id.reveal()), format!("{}:a", id.reveal())] {
+            assert_eq!(claims.session(&owner("a"), &value, None).err(), Some(Foreign::Ours));
+        }
+        drop(own);
+        assert!(claims.session(&owner("a"), id.reveal(), None).is_ok());
+    }
+
+    #[tokio::test]
+    async fn what_nobody_has_yet_is_waited_for() {
+        let claims = Claims::default();
+        let later = claims.clone();
+        let opening = tokio::spawn(async move {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            later.session(&owner("a"), "s", None).unwrap()
+        });
+        assert_eq!(claims.owns(&owner("a"), "s").await, Ok(()));
+        drop(opening.await.unwrap());
+    }
+}

@@ -1,0 +1,153 @@
+//! Sessions that clients open: whose they are, and the verifier that some of them bring.
+//!
+//! A session without a policy verifier passes as the bytes it is. One that serves `CheckPolicy` is
+//! taken apart at both of its ends, so that we can ask its verifier too; its calls pass unread.
+
+use std::sync::Arc;
+
+use http::{HeaderMap, HeaderValue, Request, Response};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use tonic::Status;
+
+use super::claims::{Claims, Owner, SessionClaim};
+use crate::gate::proxy::{Answer, Call};
+use crate::rpc::{self, Body, Channel, unavailable};
+use crate::session::{self, CHECK_POLICY, ID, METHOD, Role};
+
+/// Answers `Control/Session`.
+///
+/// # Errors
+/// When the session is not the client's to open.
+pub async fn open(claims: &Claims, owner: &Owner, call: Call) -> Result<Answer, Status> {
+    let headers = call.request.headers();
+    let id = id(headers)?;
+    let foreign = |error| Status::permission_denied(format!("buildgate: session: {error}"));
+    if !serves_policy(headers) {
+        let claim = claims.session(owner, &id, None).map_err(foreign)?;
+        return Ok(call.forward().await.map(|response| response.map(|body| held(body, claim))));
+    }
+    // Somebody else's is not even looked at.
+    let _first = claims.session(owner, &id, None).map_err(foreign)?;
+    let channel = call.channel().clone();
+    let response = apart(&channel, call.request, |verifier| {
+        claims.session(owner, &id, Some(verifier)).map_err(foreign)
+    });
+    response.await.map(Ok)
+}
+
+/// The one id of a session. A daemon takes the first of several, and the part behind a colon.
+fn id(headers: &HeaderMap) -> Result<String, Status> {
+    let refused = |why: &str| Status::permission_denied(format!("buildgate: session: {why}"));
+    let mut values = headers.get_all(ID).iter();
+    let (Some(value), None) = (values.next(), values.next()) else {
+        return Err(refused("it must have exactly one id"));
+    };
+    let value = value.to_str().map_err(|_| refused("its id is no text"))?;
+    if value.is_empty() || value.contains([':', ',']) || value.trim() != value {
+        return Err(refused("its id is none"));
+    }
+    Ok(value.to_owned())
+}
+
+fn serves_policy(headers: &HeaderMap) -> bool {
+    let is_it = |value: &HeaderValue| {
+        value.to_str().is_ok_and(|name| name.eq_ignore_ascii_case(CHECK_POLICY))
+    };
+    headers.get_all(METHOD).iter().any(is_it)
+}
+
+/// Keeps a claim for as long as a body goes on.
+fn held<T: Send + 'static>(body: Body, claim: T) -> Body {
+    body.map_frame(move |frame| {
+        let _held = &claim;
+        frame
+    })
+    .boxed_unsync()
+}
+
+/// Stands between the ends of a session.
+async fn apart(
+    channel: &Channel,
+    request: Request<Body>,
+    claim: impl FnOnce(Channel) -> Result<SessionClaim, Status>,
+) -> Result<Response<Body>, Status> {
+    let (parts, from_client) = request.into_parts();
+    let (to_daemon, upload, daemon_pump) = session::tunnel().run();
+    let (to_client, download, client_pump) = session::tunnel().run();
+    let response = channel.forward(Request::from_parts(parts, upload)).await.map_err(unavailable)?;
+    if Status::from_header_map(response.headers()).is_some() {
+        return Ok(response.map(rpc::through));
+    }
+    let (head, from_daemon): (_, Incoming) = response.into_parts();
+    let running = tokio::spawn(client_pump.drive(from_client, Role::Server));
+    let connected = Channel::over(to_client).await;
+    let (client, connection) = connected.map_err(|error| {
+        running.abort();
+        Status::unavailable(format!("buildgate: session: {error}"))
+    })?;
+    let claim = claim(client.clone()).inspect_err(|_| running.abort())?;
+    let serving = Arc::new(client);
+    let ended = tokio::spawn(async move {
+        let _claim = claim;
+        let mut running = running;
+        let answer = move |request| pass(Arc::clone(&serving), request);
+        tokio::select! {
+            _ = &mut running => {}
+            () = daemon_pump.drive(from_daemon, Role::Client) => {}
+            () = session::serve(to_daemon, answer) => {}
+            _ = connection => {}
+        }
+        // The client hears of the end by the end of its stream.
+        running.abort();
+    });
+    let ended = AbortOnDrop(ended.abort_handle());
+    Ok(Response::from_parts(head, held(download, ended)))
+}
+
+/// Ends a task with whoever holds this.
+struct AbortOnDrop(tokio::task::AbortHandle);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Passes one call of the daemon to the client.
+async fn pass(client: Arc<Channel>, request: Request<Incoming>) -> Response<Body> {
+    if request.uri().path() == CHECK_POLICY {
+        return rpc::refusal(&Status::permission_denied("buildgate: this session is not asked"));
+    }
+    match client.forward(request.map(rpc::through)).await {
+        Ok(response) => response.map(rpc::through),
+        Err(error) => rpc::refusal(&Status::unavailable(format!(
+            "buildgate: the connection to the client failed: {error}"
+        ))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(values: &[&str], wanted: Option<&str>) {
+        let mut headers = HeaderMap::new();
+        for value in values {
+            headers.append(ID, HeaderValue::from_str(value).unwrap());
+        }
+        assert_eq!(id(&headers).ok().as_deref(), wanted, "{values:?}");
+    }
+
+    #[test]
+    fn a_session_has_one_id_and_one_meaning() {
+        check(&["abc"], Some("abc"));
+        check(&[], None);
+        check(&[""], None);
+        check(&["abc", "def"], None);
+        check(&["abc", "abc"], None);
+        check(&["a:b"], None);
+        check(&["a,b"], None);
+        check(&[" a"], None);
+    }
+}

@@ -1,0 +1,235 @@
+//! `Control/Solve`: a build begins, under a policy session of its own that ends with it.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::request::Parts;
+use http::{Request, header};
+use http_body_util::BodyExt;
+use prost::Message;
+use tonic::Status;
+
+use super::build::{Begun, Build};
+use super::cache::{self, Import};
+use super::claims::{BuildClaim, Foreign, OwnName, Owner, SessionClaim};
+use super::peer::Peer;
+use super::{Assigned, Enforcer};
+use crate::check;
+use crate::gate::ops::{self, ErrorKind, UnderWay};
+use crate::gate::proxy::{Answer, Call, Client};
+use crate::input::Env;
+use crate::rpc::{self, BoxError, Channel, reset_of, unavailable};
+use crate::session::{PolicySession, SessionId, Verifier};
+use crate::wire::proto::control::{CacheOptions, CacheOptionsEntry, SolveRequest};
+use crate::wire::proto::sourcepolicy::PolicyAction;
+use crate::wire::raw::{Field, RawMessage};
+
+/// What lives as long as a solve, in the order in which it ends.
+struct Held {
+    _session: Arc<PolicySession>,
+    _build: BuildClaim,
+    _sessions: Vec<SessionClaim>,
+    _name: OwnName,
+    _counted: UnderWay,
+}
+
+/// Answers `Control/Solve`.
+///
+/// # Errors
+/// Why the solve is refused.
+pub async fn solve(enforcer: &Enforcer, owner: &Owner, call: Call) -> Result<Answer, Status> {
+    let channel = call.channel().clone();
+    let client = Arc::clone(&call.client);
+    let (parts, body) = call.request.into_parts();
+    let (message, _) = rpc::read_one(body).await?;
+    let message = message.unwrap_or_default();
+    let unread = |error: BoxError| {
+        Status::invalid_argument(format!("buildgate: Solve cannot be understood: {error}"))
+    };
+    let request = SolveRequest::decode(message.clone()).map_err(|error| unread(error.into()))?;
+    let mut raw = RawMessage::parse(message).map_err(|error| unread(error.into()))?;
+    let assigned = enforcer.assigned(&client)?;
+    entitled(&assigned, &request)?;
+    let sessions = claim(enforcer, owner, &request)?;
+    let build = begin(enforcer, owner, &client, &channel, &request, &assigned).await?;
+    let id = SessionId::random().map_err(|error| Status::internal(error.to_string()))?;
+    let name = enforcer.claims.own(&id);
+    let claimed = enforcer.claims.begin(&request.r#ref, Arc::clone(&build));
+    let claimed = claimed.map_err(|error: Foreign| {
+        Status::already_exists(format!("buildgate: build {}: {error}", request.r#ref))
+    })?;
+    let verifier: Arc<dyn Verifier> = build.clone();
+    let session = PolicySession::open(&channel, id, verifier).await.map_err(|error| {
+        enforcer.recorder.metrics().error(ErrorKind::Session);
+        Status::unavailable(format!("buildgate: {error}"))
+    })?;
+    let session = Arc::new(session);
+    rewrite(&build, &request, &mut raw).await?;
+    let ours = session.id().reveal().as_bytes();
+    raw.append_bytes_field(Field::CONTROL_SOLVE_SOURCE_POLICY_SESSION, ours);
+    let held = Held {
+        _session: Arc::clone(&session),
+        _build: claimed,
+        _sessions: sessions,
+        _name: name,
+        _counted: enforcer.recorder.metrics().build(),
+    };
+    let forwarded = forward(&channel, parts, raw.into_bytes());
+    tokio::select! {
+        answer = forwarded => Ok(answer?.map(|response| response.map(|body| {
+            body.map_frame(move |frame| {
+                let _held = &held;
+                frame
+            })
+            .boxed_unsync()
+        }))),
+        () = session.gone() => {
+            enforcer.recorder.metrics().error(ErrorKind::Session);
+            Err(Status::unavailable(
+                "buildgate: the daemon dropped the policy session of this build, which was cancelled",
+            ))
+        }
+    }
+}
+
+/// Passes the solve on, on this connection and no other: the session was opened on it.
+async fn forward(channel: &Channel, mut parts: Parts, message: Bytes) -> Result<Answer, Status> {
+    parts.headers.remove(header::CONTENT_LENGTH);
+    let request = Request::from_parts(parts, rpc::one(&message));
+    match channel.forward(request).await {
+        Ok(response) => Ok(Ok(response.map(rpc::through))),
+        Err(error) => match reset_of(&*error) {
+            Some(reset) => Ok(Err(reset)),
+            None => Err(unavailable(error)),
+        },
+    }
+}
+
+fn entitled(assigned: &Assigned, request: &SolveRequest) -> Result<(), Status> {
+    match request.entitlements.iter().find(|name| !assigned.settings.allows_entitlement(name)) {
+        Some(name) => Err(Status::permission_denied(format!(
+            "buildgate: the entitlement {name} is not allowed here"
+        ))),
+        None => Ok(()),
+    }
+}
+
+/// Takes the sessions that a solve names for its client.
+fn claim(
+    enforcer: &Enforcer,
+    owner: &Owner,
+    request: &SolveRequest,
+) -> Result<Vec<SessionClaim>, Status> {
+    [("Session", &request.session), ("SourcePolicySession", &request.source_policy_session)]
+        .into_iter()
+        .filter(|(_, value)| !value.is_empty())
+        .map(|(field, value)| {
+            enforcer.claims.session(owner, value, None).map_err(|error| {
+                enforcer.recorder.metrics().error(ErrorKind::Refused);
+                Status::permission_denied(format!("buildgate: {field}: {error}"))
+            })
+        })
+        .collect()
+}
+
+/// The build as it begins: with its policies, its options, and what its daemon can do.
+async fn begin(
+    enforcer: &Enforcer,
+    owner: &Owner,
+    client: &Client,
+    channel: &Channel,
+    request: &SolveRequest,
+    assigned: &Assigned,
+) -> Result<Arc<Build>, Status> {
+    if request.r#ref.is_empty() {
+        return Err(Status::invalid_argument("buildgate: Solve has no Ref"));
+    }
+    let daemon = enforcer.daemons.at(channel, &enforcer.claims).await.map_err(|error| {
+        enforcer.recorder.metrics().error(ErrorKind::Upstream);
+        Status::failed_precondition(format!("buildgate: {error}"))
+    })?;
+    let peer = match request.source_policy_session.as_str() {
+        "" => None,
+        named => Some(Peer::new(enforcer.claims.verifier(owner, named).await.ok_or_else(|| {
+            Status::failed_precondition(
+                "buildgate: SourcePolicySession names a session that serves no CheckPolicy",
+            )
+        })?)),
+    };
+    let converts = request.source_policy.iter().flat_map(|policy| &policy.rules);
+    let converts = converts.map(|rule| rule.action).any(|action| {
+        // What a later daemon may have added counts as well.
+        ![PolicyAction::Allow.into(), PolicyAction::Deny.into()].contains(&action)
+    });
+    Ok(Arc::new(Build::new(Begun {
+        facts: ops::Build {
+            reference: request.r#ref.clone(),
+            client: client.identity.to_string(),
+            revision: assigned.policies.current(),
+            mode: assigned.settings.mode,
+            span: tracing::Span::current(),
+        },
+        owner: owner.clone(),
+        env: Env::of_options(&request.frontend_attrs),
+        session: request.session.clone(),
+        settings: Arc::clone(&assigned.settings),
+        recorder: Arc::clone(&enforcer.recorder),
+        claims: enforcer.claims.clone(),
+        channel: channel.clone(),
+        daemon,
+        peer,
+        converts,
+    })))
+}
+
+/// Sets what no client may leave unset, and puts judged caches in place of those that it names.
+async fn rewrite(
+    build: &Build,
+    request: &SolveRequest,
+    raw: &mut RawMessage,
+) -> Result<(), Status> {
+    let Begun { facts, env, daemon, .. } = build.begun();
+    let refused = |why: String| Status::failed_precondition(format!("buildgate: {why}"));
+    let caps = check::caps(&facts.revision.policies, env).map_err(|error| {
+        refused(format!("what the policies ask of the build could not be decided: {error}"))
+    })?;
+    if caps.exec_proxy == Some(true) {
+        daemon.proxies().map_err(|error| refused(error.to_string()))?;
+        raw.append_varint_field(Field::CONTROL_SOLVE_PROXY_NETWORK, 1);
+    }
+    for (name, value) in cache::admit_options(build, &request.frontend_attrs).await? {
+        raw.append_map_entry(Field::CONTROL_SOLVE_FRONTEND_ATTRS, name, &value);
+    }
+    let Some(options) = &request.cache else { return Ok(()) };
+    let imports = imports(options);
+    if imports.is_empty() {
+        return Ok(());
+    }
+    let whole = |error| Status::invalid_argument(format!("buildgate: Solve: {error}"));
+    let taken = raw.take(Field::CONTROL_SOLVE_CACHE).map_err(whole)?;
+    let mut kept = RawMessage::parse(taken).map_err(whole)?;
+    for field in [Field::CACHE_IMPORT_REFS, Field::CACHE_IMPORTS] {
+        kept.take(field).map_err(whole)?;
+    }
+    for import in imports {
+        let Import { kind, attrs } = cache::admit(build, import).await?;
+        let entry = CacheOptionsEntry { r#type: kind, attrs };
+        kept.append_bytes_field(Field::CACHE_IMPORTS, &entry.encode_to_vec());
+    }
+    raw.append_bytes_field(Field::CONTROL_SOLVE_CACHE, &kept.into_bytes());
+    Ok(())
+}
+
+/// All imports of a solve, those of old clients too, as a daemon reads them.
+fn imports(options: &CacheOptions) -> Vec<Import> {
+    let of_old = options.import_refs_deprecated.iter().map(|reference| Import {
+        kind: "registry".to_owned(),
+        attrs: [("ref".to_owned(), reference.clone())].into(),
+    });
+    let of_new = options
+        .imports
+        .iter()
+        .map(|it| Import { kind: it.r#type.clone(), attrs: it.attrs.clone() });
+    of_new.chain(of_old).collect()
+}
+

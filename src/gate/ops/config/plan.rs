@@ -1,0 +1,501 @@
+//! What is said → what is to be done. Every text is looked into here, and what is wrong is said
+//! with its place.
+
+use std::collections::BTreeMap;
+use std::fmt::Display;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::file::{Client, File, Listener};
+use super::said::{ConfigError, Said, Top};
+use super::{Access, ClientPlan, DRAIN, ListenerPlan, OthersPlan, Plan, SocketPlan, VerifierPlan};
+use crate::gate::ops::log::LogTarget;
+use crate::gate::ops::settings::{Mode, Settings, Submodules};
+use crate::gate::proxy::{
+    Address, ClientPattern, ClientTls, Group, Methods, NamePattern, Pair, Plaintext, ServerTls,
+    UpstreamOptions,
+};
+
+/// The set that `--policy` makes.
+pub(super) const DEFAULT_SET: &str = "default";
+/// Longest drain: a day, in seconds.
+const MAX_DRAIN: u64 = 86_400;
+
+const NO_LISTENER: &str =
+    "there is nowhere for clients to come in: --listen unix:///path or tcp://host:port";
+const NO_UPSTREAM: &str =
+    "there is no daemon behind the gate: --upstream unix:///path or tcp://host:port";
+const NO_POLICY: &str =
+    "there is no policy, so nothing would be allowed: --policy FILE|DIR, or [policy-sets]";
+const OPEN: &str = "anyone who reaches it could build: give it --tls-cert, --tls-key and \
+                    --tls-client-ca, or say --insecure";
+const OPEN_VERIFIER: &str = "anyone who reaches it could ask: take a unix socket or loopback, or say \
+                             --insecure";
+
+type Sets = BTreeMap<String, Vec<PathBuf>>;
+
+/// Makes the plan of what is said.
+pub(super) fn plan(flags: Top, file: File) -> Result<Plan, ConfigError> {
+    let top = flags.and(file.top)?;
+    let sets = sets(&top.policy, &file.sets)?;
+    let scope = Scope { default: default_set(&top, &sets)?, top: &top, sets: &sets };
+    let mut listeners = Vec::new();
+    for address in &top.listen {
+        listeners.push((address, scope.listener(address, &Top::default(), &[])?));
+    }
+    for Listener { own, clients } in &file.listeners {
+        for address in &own.listen {
+            listeners.push((address, scope.listener(address, own, clients)?));
+        }
+    }
+    if listeners.is_empty() {
+        return Err(ConfigError::Missing(NO_LISTENER));
+    }
+    let verifier = scope.verifier()?;
+    let mut taken: Vec<&Address> = verifier.iter().map(|verifier| &verifier.address).collect();
+    for (said, listener) in &listeners {
+        let free = matches!(listener.address, Address::Tcp { port: 0, .. });
+        if !free && taken.contains(&&listener.address) {
+            return Err(said.wrong(format_args!("{} is listened on already", listener.address)));
+        }
+        taken.push(&listener.address);
+    }
+    Ok(Plan {
+        verifier,
+        listeners: listeners.into_iter().map(|(_, listener)| listener).collect(),
+        upstreams: upstreams(&top)?,
+        decision_log: top.decision_log.as_ref().map(decision_log).transpose()?,
+        metrics: top.metrics_listen.as_ref().map(metrics).transpose()?,
+        drain: top.drain.as_ref().map(drain).transpose()?.unwrap_or(DRAIN),
+        sets,
+    })
+}
+
+fn sets(policy: &[Said], named: &[(Said, Vec<Said>)]) -> Result<Sets, ConfigError> {
+    let paths = |said: &[Said]| said.iter().map(|it| PathBuf::from(&it.value)).collect();
+    let mut sets = Sets::new();
+    if let Some(empty) = policy.iter().find(|path| path.value.is_empty()) {
+        return Err(empty.wrong("a policy is a file or a folder"));
+    }
+    if !policy.is_empty() {
+        sets.insert(DEFAULT_SET.to_owned(), paths(policy));
+    }
+    for (name, policies) in named {
+        let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+        if name.value.is_empty() || !name.value.chars().all(plain) {
+            return Err(name.wrong(format_args!(
+                "`{}` is no name of a set: letters, digits and -_.",
+                name.value.escape_default()
+            )));
+        }
+        if policies.is_empty() {
+            return Err(name.wrong(format_args!(
+                "set `{}` names no policy, so nothing would be allowed",
+                name.value
+            )));
+        }
+        if sets.insert(name.value.clone(), paths(policies)).is_some() {
+            return Err(name.wrong("`default` is the set that --policy makes; choose another name"));
+        }
+    }
+    if sets.is_empty() { Err(ConfigError::Missing(NO_POLICY)) } else { Ok(sets) }
+}
+
+/// The set that judges where nothing is said.
+fn default_set(top: &Top, sets: &Sets) -> Result<Option<String>, ConfigError> {
+    match (&top.policy_set, sets.first_key_value()) {
+        (Some(said), _) => known(said, sets).map(Some),
+        (None, _) if sets.contains_key(DEFAULT_SET) => Ok(Some(DEFAULT_SET.to_owned())),
+        (None, Some((only, _))) if sets.len() == 1 => Ok(Some(only.clone())),
+        (None, _) => Ok(None),
+    }
+}
+
+fn known(said: &Said, sets: &Sets) -> Result<String, ConfigError> {
+    if sets.contains_key(&said.value) {
+        return Ok(said.value.clone());
+    }
+    let names: Vec<&str> = sets.keys().map(String::as_str).collect();
+    let value = &said.value;
+    Err(said.wrong(format_args!("there is no set `{value}`; there is {}", names.join(", "))))
+}
+
+/// What holds for all listeners.
+struct Scope<'a> {
+    top: &'a Top,
+    sets: &'a Sets,
+    default: Option<String>,
+}
+
+impl Scope<'_> {
+    fn listener(
+        &self,
+        at: &Said,
+        own: &Top,
+        clients: &[Client],
+    ) -> Result<ListenerPlan, ConfigError> {
+        let address: Address = parsed(at)?;
+        let plaintext = self.plaintext(own);
+        let mut tls = self.server_tls(&address, own)?;
+        if tls.is_none() {
+            guarded(at, &address, plaintext, OPEN)?;
+        }
+        let certified = tls.is_some();
+        let clients = clients
+            .iter()
+            .map(|client| self.client(at, client, own, certified))
+            .collect::<Result<Vec<_>, _>>()?;
+        // Where some have policies of their own, the rest has what is said for it, or nothing.
+        let others = (clients.is_empty() || own.policy_set.is_some())
+            .then(|| self.others(at, own, certified))
+            .transpose()?;
+        if let (None, Some(name)) = (&others, own.tls_client_name.first()) {
+            return Err(name
+                .wrong("without policy-set beside it only [[listener.client]] may come in here"));
+        }
+        if let Some(tls) = &mut tls {
+            tls.allow = let_in(&clients, others.as_ref());
+        }
+        let socket = match &address {
+            Address::Unix(_) => socket(
+                own.listen_mode.as_ref().or(self.top.listen_mode.as_ref()),
+                own.listen_group.as_ref().or(self.top.listen_group.as_ref()),
+            )?,
+            Address::Tcp { .. } => match own.listen_mode.as_ref().or(own.listen_group.as_ref()) {
+                Some(said) => return Err(said.wrong("only a unix socket has a mode and a group")),
+                None => SocketPlan::default(),
+            },
+        };
+        let methods = methods(
+            either(&own.methods, &self.top.methods),
+            either(&own.deny_methods, &self.top.deny_methods),
+        )?;
+        Ok(ListenerPlan { address, socket, tls, plaintext, methods, clients, others })
+    }
+
+    fn plaintext(&self, own: &Top) -> Plaintext {
+        match own.insecure.as_ref().or(self.top.insecure.as_ref()) {
+            Some(Said { value: true, .. }) => Plaintext::Anywhere,
+            Some(Said { value: false, .. }) | None => Plaintext::Loopback,
+        }
+    }
+
+    fn server_tls(&self, address: &Address, own: &Top) -> Result<Option<ServerTls>, ConfigError> {
+        if let Address::Unix(_) = address {
+            let said = [&own.tls_cert, &own.tls_key, &own.tls_client_ca];
+            return match said.into_iter().flatten().chain(&own.tls_client_name).next() {
+                Some(said) => Err(said.wrong("a unix socket has no TLS")),
+                None => Ok(None),
+            };
+        }
+        let top = self.top;
+        let ca = own.tls_client_ca.as_ref().or(top.tls_client_ca.as_ref());
+        let cert = own.tls_cert.as_ref().or(top.tls_cert.as_ref());
+        let key = own.tls_key.as_ref().or(top.tls_key.as_ref());
+        match (pair(cert, key, "tls-cert", "tls-key")?, ca) {
+            (Some((cert, key)), Some(ca)) => {
+                let client_ca = PathBuf::from(&ca.value);
+                Ok(Some(ServerTls { cert, key, client_ca, allow: Vec::new() }))
+            }
+            (None, Some(ca)) => Err(ca.wrong("goes with tls-cert and tls-key, which are missing")),
+            (Some(_), None) => match cert {
+                Some(cert) => Err(cert.wrong(
+                    "goes with tls-client-ca, which is missing: clients are known by certificates",
+                )),
+                None => Ok(None),
+            },
+            (None, None) => Ok(None),
+        }
+    }
+
+    fn others(&self, at: &Said, own: &Top, certified: bool) -> Result<OthersPlan, ConfigError> {
+        let names = either(&own.tls_client_name, &self.top.tls_client_name);
+        let is_tcp = !at.value.starts_with("unix:");
+        if let (Some(name), true) = (names.first(), is_tcp && !certified) {
+            return Err(name.wrong("goes with tls-client-ca, which is missing"));
+        }
+        let names = if certified { all(names)? } else { Vec::new() };
+        let set = match (&own.policy_set, &self.default) {
+            (Some(said), _) => known(said, self.sets)?,
+            (None, Some(default)) => default.clone(),
+            (None, None) => {
+                return Err(
+                    at.wrong("there are several policy sets: say which judges here, by policy-set")
+                );
+            }
+        };
+        let settings = settings(&[own, self.top])?;
+        Ok(OthersPlan { names, access: Arc::new(Access { set, settings }) })
+    }
+
+    fn client(
+        &self,
+        at: &Said,
+        client: &Client,
+        listener: &Top,
+        certified: bool,
+    ) -> Result<ClientPlan, ConfigError> {
+        let Client { names, own } = client;
+        for said in names {
+            match (parsed(said)?, certified) {
+                (ClientPattern::Name(_), false) => {
+                    return Err(said.wrong("nobody shows a certificate here: there is no TLS"));
+                }
+                (ClientPattern::Uid(_) | ClientPattern::Gid(_) | ClientPattern::Plain, true) => {
+                    return Err(said.wrong("clients are known by certificates here"));
+                }
+                (ClientPattern::Name(_), true) | (_, false) | (ClientPattern::Any, true) => {}
+            }
+        }
+        if names.is_empty() {
+            return Err(at.wrong("a [[listener.client]] has at least one name"));
+        }
+        let set = match (own.policy_set.as_ref().or(listener.policy_set.as_ref()), &self.default) {
+            (Some(said), _) => known(said, self.sets)?,
+            (None, Some(default)) => default.clone(),
+            (None, None) => {
+                return Err(at.wrong(
+                    "there are several policy sets: say which judges each client, by policy-set",
+                ));
+            }
+        };
+        let settings = settings(&[own, listener, self.top])?;
+        Ok(ClientPlan {
+            names: all(names)?,
+            methods: methods(&own.methods, &own.deny_methods)?,
+            access: Arc::new(Access { set, settings }),
+        })
+    }
+
+    fn verifier(&self) -> Result<Option<VerifierPlan>, ConfigError> {
+        let top = self.top;
+        let Some(at) = &top.verifier_listen else {
+            return match &top.verifier_policy_set {
+                Some(said) => Err(said.wrong("goes with verifier-listen, which is missing")),
+                None => Ok(None),
+            };
+        };
+        let address: Address = parsed(at)?;
+        guarded(at, &address, self.plaintext(&Top::default()), OPEN_VERIFIER)?;
+        let set = match (&top.verifier_policy_set, &self.default) {
+            (Some(said), _) => known(said, self.sets)?,
+            (None, Some(default)) => default.clone(),
+            (None, None) => {
+                return Err(at.wrong(
+                    "there are several policy sets: say which answers, by verifier-policy-set",
+                ));
+            }
+        };
+        let socket = socket(top.listen_mode.as_ref(), top.listen_group.as_ref())?;
+        Ok(Some(VerifierPlan { address, socket, set }))
+    }
+}
+
+/// The names of certificates that are let in; none is all.
+fn let_in(clients: &[ClientPlan], others: Option<&OthersPlan>) -> Vec<NamePattern> {
+    if others.is_some_and(|others| others.names.is_empty()) {
+        return Vec::new();
+    }
+    let mut names: Vec<NamePattern> = others.map(|others| others.names.clone()).unwrap_or_default();
+    for pattern in clients.iter().flat_map(|client| &client.names) {
+        match pattern {
+            ClientPattern::Any => return Vec::new(),
+            ClientPattern::Name(name) => names.push(name.clone()),
+            ClientPattern::Uid(_) | ClientPattern::Gid(_) | ClientPattern::Plain => {}
+        }
+    }
+    names
+}
+
+/// Whether only those who are meant to can come in by plain words.
+fn guarded(
+    at: &Said,
+    address: &Address,
+    plaintext: Plaintext,
+    why_not: &str,
+) -> Result<(), ConfigError> {
+    match plaintext {
+        Plaintext::Loopback if !is_local(address) => Err(at.wrong(why_not)),
+        Plaintext::Loopback | Plaintext::Anywhere => Ok(()),
+    }
+}
+
+/// Whether nobody outside of this machine can be at the other end.
+pub(super) fn is_local(address: &Address) -> bool {
+    match address {
+        Address::Unix(_) => true,
+        Address::Tcp { host, port: _ } => {
+            host.eq_ignore_ascii_case("localhost")
+                || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
+        }
+    }
+}
+
+fn upstreams(top: &Top) -> Result<Vec<UpstreamOptions>, ConfigError> {
+    let names = ["upstream-tls-cert", "upstream-tls-key"];
+    let (cert, key) = (top.upstream_tls_cert.as_ref(), top.upstream_tls_key.as_ref());
+    let pair = pair(cert, key, names[0], names[1])?.map(|(cert, key)| Pair { cert, key });
+    let tls = match (&top.upstream_tls_ca, cert) {
+        (Some(ca), _) => {
+            let server_name = None;
+            Some((ca, ClientTls { ca: PathBuf::from(&ca.value), pair, server_name }))
+        }
+        (None, Some(cert)) => {
+            return Err(cert.wrong("goes with upstream-tls-ca, which is missing"));
+        }
+        (None, None) => None,
+    };
+    let mut upstreams: Vec<UpstreamOptions> = Vec::new();
+    for said in &top.upstream {
+        let address: Address = parsed(said)?;
+        if upstreams.iter().any(|known| known.address == address) {
+            return Err(said.wrong(format_args!("{address} is named twice")));
+        }
+        if let Address::Tcp { port: 0, .. } = address {
+            return Err(said.wrong("port 0 is no daemon's"));
+        }
+        let open = top.insecure.as_ref().is_some_and(|said| said.value);
+        let tls = match &address {
+            Address::Unix(_) => None,
+            Address::Tcp { .. } => tls.as_ref().map(|(_, tls)| tls.clone()),
+        };
+        if tls.is_none() && !is_local(&address) && !open {
+            return Err(said.wrong(
+                "what is sent to it could be read and changed on the way: give it \
+                 --upstream-tls-ca, or say --insecure",
+            ));
+        }
+        upstreams.push(UpstreamOptions { address, tls });
+    }
+    if upstreams.is_empty() {
+        return Err(ConfigError::Missing(NO_UPSTREAM));
+    }
+    match &tls {
+        Some((ca, _)) if upstreams.iter().all(|it| it.tls.is_none()) => {
+            Err(ca.wrong("every upstream is a unix socket, and those have no TLS"))
+        }
+        Some(_) | None => Ok(upstreams),
+    }
+}
+
+/// How builds are judged, as the first of `scopes` says that says anything.
+fn settings(scopes: &[&Top]) -> Result<Settings, ConfigError> {
+    let mut settings = Settings::default();
+    if let Some(said) = scopes.iter().find_map(|scope| scope.mode.as_ref()) {
+        settings.mode = match said.value.as_str() {
+            "enforce" => Mode::Enforce,
+            "audit" => Mode::Audit,
+            other => return Err(unknown(said, other, "enforce, audit")),
+        };
+    }
+    if let Some(said) = scopes.iter().find_map(|scope| scope.git_submodules.as_ref()) {
+        settings.submodules = match said.value.as_str() {
+            "judge" => Submodules::Judge,
+            "skip" => Submodules::Skip,
+            "deny" => Submodules::Deny,
+            other => return Err(unknown(said, other, "judge, skip, deny")),
+        };
+    }
+    let first = |list: fn(&Top) -> &Vec<Said>| {
+        scopes.iter().map(|scope| list(scope)).find(|said| !said.is_empty())
+    };
+    for said in first(|top| &top.cache_types).into_iter().flatten() {
+        match said.value.as_str() {
+            "registry" | "local" | "gha" | "s3" | "azblob" => {
+                settings.cache_types.insert(said.value.clone());
+            }
+            other => return Err(unknown(said, other, "registry, local, gha, s3, azblob")),
+        }
+    }
+    for said in first(|top| &top.deny_entitlement).into_iter().flatten() {
+        match said.value.as_str() {
+            "security.insecure" | "network.host" | "device" => {
+                settings.denied_entitlements.insert(said.value.clone());
+            }
+            other => return Err(unknown(said, other, "security.insecure, network.host, device")),
+        }
+    }
+    Ok(settings)
+}
+
+fn unknown(said: &Said, value: &str, accepted: &str) -> ConfigError {
+    said.wrong(format_args!("`{}` is none of {accepted}", value.escape_debug()))
+}
+
+fn methods(allow: &[Said], deny: &[Said]) -> Result<Methods, ConfigError> {
+    let mut methods = Methods::default();
+    if !allow.is_empty() {
+        methods.allow = all(allow)?;
+    }
+    methods.deny = all(deny)?;
+    Ok(methods)
+}
+
+fn socket(mode: Option<&Said>, group: Option<&Said>) -> Result<SocketPlan, ConfigError> {
+    let mode = mode.map(|said| {
+        u32::from_str_radix(&said.value, 8)
+            .ok()
+            .filter(|mode| *mode <= 0o777 && !said.value.starts_with('+'))
+            .ok_or_else(|| said.wrong("a mode is octal, from 0 to 0777: 0660"))
+    });
+    let group = match group {
+        Some(said) if said.value.is_empty() => {
+            return Err(said.wrong("a group is a name or a number"));
+        }
+        group => group.map(|said| Group::from(said.value.clone())),
+    };
+    Ok(SocketPlan { mode: mode.transpose()?, group })
+}
+
+fn pair(
+    cert: Option<&Said>,
+    key: Option<&Said>,
+    cert_name: &str,
+    key_name: &str,
+) -> Result<Option<(PathBuf, PathBuf)>, ConfigError> {
+    match (cert, key) {
+        (Some(cert), Some(key)) => Ok(Some(((&cert.value).into(), (&key.value).into()))),
+        (Some(cert), None) => {
+            Err(cert.wrong(format_args!("goes with {key_name}, which is missing")))
+        }
+        (None, Some(key)) => {
+            Err(key.wrong(format_args!("goes with {cert_name}, which is missing")))
+        }
+        (None, None) => Ok(None),
+    }
+}
+
+fn decision_log(said: &Said) -> Result<LogTarget, ConfigError> {
+    match said.value.as_str() {
+        "" => Err(said.wrong("a decision log is a file, or - for standard output")),
+        "-" => Ok(LogTarget::Stdout),
+        path => Ok(LogTarget::File(path.into())),
+    }
+}
+
+fn metrics(said: &Said) -> Result<SocketAddr, ConfigError> {
+    let text = said.value.strip_prefix("tcp://").unwrap_or(&said.value);
+    text.parse().map_err(|_| said.wrong("metrics are served at IP:PORT: 127.0.0.1:9464"))
+}
+
+fn drain(said: &Said<u64>) -> Result<Duration, ConfigError> {
+    if said.value > MAX_DRAIN {
+        return Err(said.wrong(format_args!("a drain has {MAX_DRAIN} seconds at most")));
+    }
+    Ok(Duration::from_secs(said.value))
+}
+
+fn either<'a>(own: &'a [Said], top: &'a [Said]) -> &'a [Said] {
+    if own.is_empty() { top } else { own }
+}
+
+fn parsed<T: FromStr<Err: Display>>(said: &Said) -> Result<T, ConfigError> {
+    said.value.parse().map_err(|error| said.wrong(error))
+}
+
+fn all<T: FromStr<Err: Display>>(said: &[Said]) -> Result<Vec<T>, ConfigError> {
+    said.iter().map(parsed).collect()
+}

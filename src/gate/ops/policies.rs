@@ -1,0 +1,263 @@
+//! Named sets of policies: loaded whole or not at all, and exchanged under running builds.
+//!
+//! A build takes a [`Revision`] when it begins and keeps it. What fails to load changes nothing
+//! but what is said about it.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arc_swap::ArcSwap;
+use sha2::{Digest as _, Sha256};
+
+use super::snapshot::{Snapshot, SnapshotError};
+use crate::policy::{Policy, PolicyError};
+
+/// Readings of the same files that may differ before it is an error.
+const MAX_READINGS: usize = 5;
+/// How long files that just changed are left alone, in milliseconds.
+const SETTLE: std::time::Duration = std::time::Duration::from_millis(50);
+
+/// Policies that cannot be loaded. Those that were loaded before stay.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SetsError {
+    /// Nothing would say that anything is allowed.
+    #[error("policy set `{set}` names no policy, so nothing would be allowed")]
+    Empty {
+        /// The set.
+        set: String,
+    },
+    /// There is no set at all.
+    #[error("there is no policy, so nothing is allowed; name one with --policy FILE|DIR")]
+    None,
+    /// Files of a policy cannot be read.
+    #[error("policy set `{set}`: {source}")]
+    Read {
+        /// The set.
+        set: String,
+        /// Why.
+        source: SnapshotError,
+    },
+    /// A policy is none.
+    #[error("policy set `{set}`: policy {} cannot be loaded: {source}", path.display())]
+    Policy {
+        /// The set.
+        set: String,
+        /// The policy.
+        path: PathBuf,
+        /// Why.
+        source: PolicyError,
+    },
+    /// Files change faster than they can be read.
+    #[error("the files of policy set `{set}` change while they are read")]
+    Unstable {
+        /// The set.
+        set: String,
+    },
+}
+
+/// The policies of a set as they were at one moment.
+#[derive(Debug)]
+pub struct Revision {
+    /// The set's name.
+    pub set: Arc<str>,
+    /// Counts loads of all sets from one; a set keeps its number while its files stay as they are.
+    pub number: u64,
+    /// `sha256:…` over the names and bytes of all files of its policies.
+    pub digest: String,
+    /// All must allow.
+    pub policies: Arc<[Policy]>,
+}
+
+/// What the last attempt to load came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reloaded {
+    /// The files are what they were.
+    Unchanged,
+    /// These sets changed, each now at this revision.
+    Changed {
+        /// The number of the load.
+        number: u64,
+        /// Names of the sets that changed.
+        sets: Vec<String>,
+    },
+    /// Nothing changed, because something is wrong; what was loaded before still holds.
+    Failed {
+        /// What is wrong.
+        error: String,
+        /// Whether the attempt before said something else.
+        news: bool,
+    },
+}
+
+/// The sets. Cheap to read from everywhere.
+pub struct PolicySets {
+    paths: BTreeMap<Arc<str>, Vec<PathBuf>>,
+    current: ArcSwap<BTreeMap<Arc<str>, Arc<Revision>>>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    number: u64,
+    failure: Option<String>,
+}
+
+/// One set of [`PolicySets`].
+#[derive(Clone)]
+pub struct PolicySet {
+    sets: Arc<PolicySets>,
+    /// Stands for as long as the sets do not know the name, which [`PolicySets::set`] rules out.
+    fallback: Arc<Revision>,
+}
+
+impl PolicySet {
+    /// The set's name.
+    pub fn name(&self) -> &str {
+        &self.fallback.set
+    }
+
+    /// The policies that hold now. A build asks once and keeps what it got.
+    pub fn current(&self) -> Arc<Revision> {
+        let current = self.sets.current.load();
+        Arc::clone(current.get(&self.fallback.set).unwrap_or(&self.fallback))
+    }
+}
+
+impl PolicySets {
+    /// Loads sets of policies, by name; each path is one policy.
+    ///
+    /// # Errors
+    /// When there is none, or one of them cannot be loaded.
+    pub fn load(
+        named: impl IntoIterator<Item = (String, Vec<PathBuf>)>,
+    ) -> Result<Arc<Self>, SetsError> {
+        let paths: BTreeMap<Arc<str>, Vec<PathBuf>> =
+            named.into_iter().map(|(name, paths)| (name.into(), paths)).collect();
+        if paths.is_empty() {
+            return Err(SetsError::None);
+        }
+        let current = load(&paths, 1, &BTreeMap::new())?;
+        let state = Mutex::new(State { number: 1, failure: None });
+        Ok(Arc::new(Self { paths, current: ArcSwap::from_pointee(current), state }))
+    }
+
+    /// The set of this name.
+    pub fn set(self: &Arc<Self>, name: &str) -> Option<PolicySet> {
+        let fallback = self.current.load().get(name).cloned()?;
+        Some(PolicySet { sets: Arc::clone(self), fallback })
+    }
+
+    /// What holds now, in order of the names.
+    pub fn revisions(&self) -> Vec<Arc<Revision>> {
+        self.current.load().values().cloned().collect()
+    }
+
+    /// The policies' paths.
+    pub fn paths(&self) -> impl Iterator<Item = &Path> {
+        self.paths.values().flatten().map(PathBuf::as_path)
+    }
+
+    /// Why the last attempt to load failed, where it did.
+    pub fn failure(&self) -> Option<String> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).failure.clone()
+    }
+
+    /// Loads all sets again: all of them, or none. Blocks while it reads.
+    pub fn reload(&self) -> Reloaded {
+        // Held for the whole of it: two at once could put the older one in last.
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = self.current.load_full();
+        match load(&self.paths, state.number + 1, &before) {
+            Ok(current) => {
+                state.failure = None;
+                let changed = |it: &&Arc<Revision>| it.number > state.number;
+                let sets: Vec<String> =
+                    current.values().filter(changed).map(|it| it.set.to_string()).collect();
+                if sets.is_empty() {
+                    return Reloaded::Unchanged;
+                }
+                state.number += 1;
+                self.current.store(Arc::new(current));
+                Reloaded::Changed { number: state.number, sets }
+            }
+            Err(error) => {
+                let error = error.to_string();
+                let news = state.failure.as_ref() != Some(&error);
+                state.failure = Some(error.clone());
+                Reloaded::Failed { error, news }
+            }
+        }
+    }
+}
+
+type Sets = BTreeMap<Arc<str>, Arc<Revision>>;
+
+fn load(
+    paths: &BTreeMap<Arc<str>, Vec<PathBuf>>,
+    number: u64,
+    before: &Sets,
+) -> Result<Sets, SetsError> {
+    paths
+        .iter()
+        .map(|(name, paths)| {
+            let loaded = one(name, paths, number, before.get(name))?;
+            Ok((Arc::clone(name), loaded))
+        })
+        .collect()
+}
+
+/// One set: what it was, where its files are what they were.
+fn one(
+    set: &Arc<str>,
+    paths: &[PathBuf],
+    number: u64,
+    before: Option<&Arc<Revision>>,
+) -> Result<Arc<Revision>, SetsError> {
+    if paths.is_empty() {
+        return Err(SetsError::Empty { set: set.to_string() });
+    }
+    let (digest, snapshots) = settled(set, paths)?;
+    if let Some(same) = before.filter(|before| before.digest == digest) {
+        return Ok(Arc::clone(same));
+    }
+    let policies = snapshots
+        .into_iter()
+        .zip(paths)
+        .map(|(snapshot, path)| {
+            snapshot.compile().map_err(|source| SetsError::Policy {
+                set: set.to_string(),
+                path: path.clone(),
+                source,
+            })
+        })
+        .collect::<Result<Vec<Policy>, _>>()?;
+    Ok(Arc::new(Revision { set: Arc::clone(set), number, digest, policies: policies.into() }))
+}
+
+/// Files that are the same when they are read twice: nobody was in the middle of writing them.
+fn settled(set: &str, paths: &[PathBuf]) -> Result<(String, Vec<Snapshot>), SetsError> {
+    let mut last = read(set, paths)?;
+    for _ in 0..MAX_READINGS {
+        let again = read(set, paths)?;
+        if again.0 == last.0 {
+            return Ok(again);
+        }
+        last = again;
+        std::thread::sleep(SETTLE);
+    }
+    Err(SetsError::Unstable { set: set.to_owned() })
+}
+
+fn read(set: &str, paths: &[PathBuf]) -> Result<(String, Vec<Snapshot>), SetsError> {
+    let mut digest = Sha256::new();
+    let mut snapshots = Vec::with_capacity(paths.len());
+    for path in paths {
+        let snapshot = Snapshot::read(path)
+            .map_err(|source| SetsError::Read { set: set.to_owned(), source })?;
+        snapshot.digest(&mut digest);
+        snapshots.push(snapshot);
+    }
+    Ok((format!("sha256:{}", hex::encode(digest.finalize())), snapshots))
+}

@@ -1,0 +1,373 @@
+//! The daemons behind the gate: how each is reached, whether it is well, and which one a call goes to.
+
+mod sticky;
+
+use std::io;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use http::HeaderMap;
+use rustls::ClientConfig;
+use rustls_pki_types::ServerName;
+use serde::Deserialize;
+use tokio::net::{TcpStream, UnixStream};
+use tokio::time::timeout;
+use tokio_rustls::{TlsConnector, TlsStream};
+use tonic::{Code, Status};
+
+use super::address::Address;
+use super::counters::Counters;
+use super::io::{Io, tune};
+use super::tls::{ALPN, ClientTls, Reloaded, TlsError};
+use crate::rpc::{Channel, ConnectError};
+use crate::wire::proto::{control, health};
+
+pub use sticky::Key;
+use sticky::Sticky;
+
+/// How long it may take to reach a daemon.
+const CONNECT: Duration = Duration::from_secs(10);
+/// How often a daemon is asked how it is.
+const PROBE: Duration = Duration::from_secs(5);
+/// How long it may take to answer that.
+const PROBE_ANSWER: Duration = Duration::from_secs(5);
+
+/// A daemon, as it is configured.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UpstreamOptions {
+    /// Where it listens.
+    pub address: Address,
+    /// TLS to it.
+    pub tls: Option<ClientTls>,
+}
+
+/// A configuration that leads nowhere.
+#[derive(Debug, thiserror::Error)]
+pub enum UpstreamsError {
+    /// No daemon.
+    #[error("there is no upstream")]
+    None,
+    /// The same twice.
+    #[error("{0}: is an upstream twice")]
+    Twice(Address),
+    /// TLS over a unix socket.
+    #[error("{0}: TLS is for TCP upstreams")]
+    TlsOnUnix(Address),
+    /// A name that no certificate can have.
+    #[error("{0}: no server name of a certificate")]
+    ServerName(String),
+    /// Its files.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+}
+
+/// A daemon that cannot be reached.
+#[derive(Debug, thiserror::Error)]
+pub enum UpstreamError {
+    /// Nobody is there.
+    #[error("{upstream} cannot be reached: {source}")]
+    Connect {
+        /// Which.
+        upstream: Arc<str>,
+        /// Why.
+        source: io::Error,
+    },
+    /// Somebody else is there.
+    #[error("{upstream}: TLS: {source}")]
+    Tls {
+        /// Which.
+        upstream: Arc<str>,
+        /// Why.
+        source: io::Error,
+    },
+    /// It wants another protocol.
+    #[error("{0} does not speak HTTP/2 (ALPN)")]
+    Protocol(Arc<str>),
+    /// It is there, and is no daemon.
+    #[error("{upstream}: {source}")]
+    Http {
+        /// Which.
+        upstream: Arc<str>,
+        /// Why.
+        source: ConnectError,
+    },
+    /// Nobody answers.
+    #[error("{upstream} did not answer within {} s", CONNECT.as_secs())]
+    Slow {
+        /// Which.
+        upstream: Arc<str>,
+    },
+}
+
+/// How a daemon is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Health {
+    /// Nobody has asked yet.
+    Unknown,
+    /// It answers.
+    Up,
+    /// It does not, and why.
+    Down(String),
+}
+
+/// One daemon.
+#[derive(Debug)]
+pub struct Upstream {
+    name: Arc<str>,
+    index: usize,
+    address: Address,
+    tls: Option<(Reloaded<ClientConfig>, ServerName<'static>)>,
+    health: ArcSwap<Health>,
+    connections: AtomicUsize,
+    counters: Arc<Counters>,
+}
+
+/// The daemons.
+#[derive(Debug)]
+pub struct Upstreams {
+    all: Vec<Arc<Upstream>>,
+    sticky: Sticky,
+}
+
+impl Upstreams {
+    /// Takes the daemons up, reachable or not, and asks each how it is from now on.
+    ///
+    /// # Errors
+    /// When there is none, or its TLS is no good.
+    pub async fn start(
+        options: Vec<UpstreamOptions>,
+        counters: Arc<Counters>,
+    ) -> Result<Arc<Self>, UpstreamsError> {
+        let mut all: Vec<Arc<Upstream>> = Vec::with_capacity(options.len());
+        for one in options {
+            if all.iter().any(|other| other.address == one.address) {
+                return Err(UpstreamsError::Twice(one.address));
+            }
+            let tls = tls(&one).await?;
+            all.push(Arc::new(Upstream {
+                name: one.address.to_string().into(),
+                index: all.len(),
+                address: one.address,
+                tls,
+                health: ArcSwap::from_pointee(Health::Unknown),
+                connections: AtomicUsize::new(0),
+                counters: Arc::clone(&counters),
+            }));
+        }
+        if all.is_empty() {
+            return Err(UpstreamsError::None);
+        }
+        for upstream in &all {
+            tokio::spawn(watch(Arc::downgrade(upstream)));
+        }
+        Ok(Arc::new(Self { all, sticky: Sticky::default() }))
+    }
+
+    /// Every daemon, in the order of the configuration.
+    #[must_use]
+    pub fn all(&self) -> &[Arc<Upstream>] {
+        &self.all
+    }
+
+    /// Whether a build could begin: one daemon at least is well.
+    #[must_use]
+    pub fn ready(&self) -> bool {
+        self.all.iter().any(|upstream| *upstream.health() == Health::Up)
+    }
+
+    /// Where a session or a build is, if that is known still.
+    #[must_use]
+    pub fn of(&self, key: &Key) -> Option<&Arc<Upstream>> {
+        self.sticky.get(key).and_then(|index| self.all.get(index))
+    }
+
+    /// Remembers where a session or a build is, for as long as it may be asked for.
+    pub fn remember(&self, key: Key, upstream: &Upstream) {
+        if self.all.len() > 1 {
+            self.sticky.put(key, upstream.index);
+        }
+    }
+
+    /// Forgets what was there: it is gone.
+    pub(super) fn forget(&self, upstream: &Upstream) {
+        self.sticky.forget(upstream.index);
+    }
+
+    /// Those to try for a new build, the best first: well before unknown before ailing, and among
+    /// equals the one with the fewest connections.
+    pub(super) fn candidates(&self) -> Vec<Arc<Upstream>> {
+        let mut all = self.all.clone();
+        all.sort_by_key(|upstream| {
+            let rank = match *upstream.health() {
+                Health::Up => 0,
+                Health::Unknown => 1,
+                Health::Down(_) => 2,
+            };
+            (rank, upstream.connections.load(Ordering::Relaxed))
+        });
+        all
+    }
+}
+
+async fn tls(
+    options: &UpstreamOptions,
+) -> Result<Option<(Reloaded<ClientConfig>, ServerName<'static>)>, UpstreamsError> {
+    let Some(tls) = &options.tls else { return Ok(None) };
+    let Address::Tcp { host, .. } = &options.address else {
+        return Err(UpstreamsError::TlsOnUnix(options.address.clone()));
+    };
+    let name = tls.server_name.as_ref().unwrap_or(host);
+    let name =
+        ServerName::try_from(name.clone()).map_err(|_| UpstreamsError::ServerName(name.clone()))?;
+    Ok(Some((tls.load().await?, name)))
+}
+
+impl Upstream {
+    /// Its address.
+    #[must_use]
+    pub fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+
+    /// Its place in the configuration.
+    pub(super) fn index(&self) -> usize {
+        self.index
+    }
+
+    /// How it was when it was last asked.
+    #[must_use]
+    pub fn health(&self) -> Arc<Health> {
+        self.health.load_full()
+    }
+
+    /// Opens a connection of one's own. It closes when the last clone of the channel and the last call
+    /// are gone.
+    ///
+    /// # Errors
+    /// When the daemon cannot be reached; it counts as ailing until it can.
+    pub async fn connect(self: &Arc<Self>) -> Result<Channel, UpstreamError> {
+        let reached = timeout(CONNECT, self.reach()).await;
+        let reached = reached
+            .unwrap_or_else(|_| Err(UpstreamError::Slow { upstream: Arc::clone(&self.name) }));
+        if let Err(error) = &reached {
+            self.note(Health::Down(error.to_string()));
+        }
+        reached
+    }
+
+    async fn reach(self: &Arc<Self>) -> Result<Channel, UpstreamError> {
+        let upstream = || Arc::clone(&self.name);
+        let refused = |source| UpstreamError::Connect { upstream: upstream(), source };
+        let io = match &self.address {
+            Address::Unix(path) => Io::Unix(UnixStream::connect(path).await.map_err(refused)?),
+            Address::Tcp { host, port } => {
+                let tcp = TcpStream::connect((host.as_str(), *port)).await.map_err(refused)?;
+                tune(&tcp).map_err(refused)?;
+                self.secure(tcp).await?
+            }
+        };
+        let (channel, connection) = Channel::over(io)
+            .await
+            .map_err(|source| UpstreamError::Http { upstream: upstream(), source })?;
+        let held = self.counters.hold(|counters| &counters.open_upstreams);
+        self.connections.fetch_add(1, Ordering::Relaxed);
+        let upstream = Arc::clone(self);
+        tokio::spawn(async move {
+            let _held = held;
+            if let Err(error) = connection.await {
+                tracing::debug!(upstream = %upstream.name, "a connection ended: {error}");
+            }
+            upstream.connections.fetch_sub(1, Ordering::Relaxed);
+        });
+        Ok(channel)
+    }
+
+    async fn secure(&self, tcp: TcpStream) -> Result<Io, UpstreamError> {
+        let Some((config, name)) = &self.tls else { return Ok(Io::Tcp(tcp)) };
+        let tls = TlsConnector::from(config.current()).connect(name.clone(), tcp).await;
+        let tls =
+            tls.map_err(|source| UpstreamError::Tls { upstream: Arc::clone(&self.name), source })?;
+        if tls.get_ref().1.alpn_protocol() != Some(ALPN) {
+            return Err(UpstreamError::Protocol(Arc::clone(&self.name)));
+        }
+        Ok(Io::Tls(Box::new(TlsStream::Client(tls))))
+    }
+
+    fn note(&self, health: Health) {
+        let before = self.health.swap(Arc::new(health.clone()));
+        match (&*before, &health) {
+            (Health::Up | Health::Unknown, Health::Down(why)) => {
+                tracing::error!(upstream = %self.name, "the upstream is down: {why}");
+            }
+            (Health::Down(_) | Health::Unknown, Health::Up) => {
+                tracing::info!(upstream = %self.name, "the upstream is up");
+            }
+            (Health::Up, Health::Up)
+            | (Health::Down(_), Health::Down(_))
+            | (_, Health::Unknown) => {}
+        }
+    }
+
+    /// Asks gRPC health, and where the daemon does not know that, `Control/Info`.
+    async fn probe(self: &Arc<Self>, line: &mut Option<Channel>) -> Result<(), String> {
+        let channel = match line.take().filter(|channel| !channel.is_closed()) {
+            Some(channel) => channel,
+            None => self.connect().await.map_err(|error| error.to_string())?,
+        };
+        let none = HeaderMap::new();
+        let asked = health::HealthCheckRequest::default();
+        let checked = channel
+            .call::<_, health::HealthCheckResponse>("/grpc.health.v1.Health/Check", &none, &asked)
+            .await;
+        let well = match checked {
+            Ok(answer) => {
+                let serving = health::health_check_response::ServingStatus::Serving;
+                if answer.status == i32::from(serving) {
+                    Ok(())
+                } else {
+                    Err(format!("{} says it is not serving", self.name))
+                }
+            }
+            Err(status) if status.code() == Code::Unimplemented => channel
+                .call::<_, control::InfoResponse>(
+                    "/moby.buildkit.v1.Control/Info",
+                    &none,
+                    &control::InfoRequest {},
+                )
+                .await
+                .map(|_| ())
+                .map_err(|status| said(&self.name, &status)),
+            Err(status) => Err(said(&self.name, &status)),
+        };
+        *line = Some(channel).filter(|_| well.is_ok());
+        well
+    }
+}
+
+fn said(name: &str, status: &Status) -> String {
+    format!("{name}: {}: {}", status.code(), status.message())
+}
+
+/// Asks a daemon how it is, until nobody needs it any more.
+async fn watch(upstream: Weak<Upstream>) {
+    let mut line = None;
+    loop {
+        {
+            let Some(upstream) = upstream.upgrade() else { return };
+            let health = match timeout(PROBE_ANSWER, upstream.probe(&mut line)).await {
+                Ok(Ok(())) => Health::Up,
+                Ok(Err(why)) => Health::Down(why),
+                Err(_) => {
+                    line = None;
+                    let seconds = PROBE_ANSWER.as_secs();
+                    Health::Down(format!("{} did not answer within {seconds} s", upstream.name))
+                }
+            };
+            upstream.note(health);
+        }
+        tokio::time::sleep(PROBE).await;
+    }
+}

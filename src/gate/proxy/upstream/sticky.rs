@@ -1,0 +1,103 @@
+//! Which daemon has a session or a build. Bounded in number and in time.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// How long it is remembered after it was last used.
+const LIFE: Duration = Duration::from_secs(24 * 60 * 60);
+/// How many are remembered.
+const MOST: usize = 20_000;
+/// Longest id that is remembered, in bytes: BuildKit's are 25.
+const LONGEST: usize = 256;
+
+/// What belongs to one daemon.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Key {
+    /// A session, by its id.
+    Session(String),
+    /// A build, by its `Ref`.
+    Build(String),
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Sticky(Mutex<HashMap<Key, Entry>>);
+
+#[derive(Debug)]
+struct Entry {
+    upstream: usize,
+    used: Instant,
+}
+
+impl Sticky {
+    pub fn get(&self, key: &Key) -> Option<usize> {
+        let mut entries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let entry = entries.get_mut(key).filter(|entry| entry.used.elapsed() < LIFE)?;
+        entry.used = Instant::now();
+        Some(entry.upstream)
+    }
+
+    pub fn put(&self, key: Key, upstream: usize) {
+        let (Key::Session(id) | Key::Build(id)) = &key;
+        if id.is_empty() || id.len() > LONGEST {
+            return;
+        }
+        let mut entries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if entries.len() >= MOST {
+            shrink(&mut entries);
+        }
+        entries.insert(key, Entry { upstream, used: Instant::now() });
+    }
+
+    pub fn forget(&self, upstream: usize) {
+        let mut entries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        entries.retain(|_, entry| entry.upstream != upstream);
+    }
+}
+
+/// Drops the older half.
+fn shrink(entries: &mut HashMap<Key, Entry>) {
+    let mut ages: Vec<Instant> = entries.values().map(|entry| entry.used).collect();
+    let middle = ages.len() / 2;
+    let (_, median, _) = ages.select_nth_unstable(middle);
+    let median = *median;
+    entries.retain(|_, entry| entry.used > median);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn build(id: impl std::fmt::Display) -> Key {
+        Key::Build(id.to_string())
+    }
+
+    #[test]
+    fn what_is_put_is_found_until_it_is_forgotten() {
+        let sticky = Sticky::default();
+        sticky.put(build("a"), 0);
+        sticky.put(Key::Session("a".into()), 1);
+        sticky.put(build("b"), 1);
+        sticky.put(build(""), 1);
+        sticky.put(build("x".repeat(LONGEST + 1)), 1);
+        let all = |sticky: &Sticky| {
+            [build("a"), Key::Session("a".into()), build("b"), build(""), build("x".repeat(257))]
+                .map(|key| sticky.get(&key))
+        };
+        assert_eq!(all(&sticky), [Some(0), Some(1), Some(1), None, None]);
+        sticky.put(build("b"), 0);
+        sticky.forget(1);
+        assert_eq!(all(&sticky), [Some(0), None, Some(0), None, None]);
+    }
+
+    #[test]
+    fn it_stays_bounded_and_keeps_the_newest() {
+        let sticky = Sticky::default();
+        for number in 0..3 * MOST {
+            sticky.put(build(number), 0);
+        }
+        assert!(sticky.0.lock().unwrap().len() <= MOST);
+        assert_eq!(sticky.get(&build(3 * MOST - 1)), Some(0));
+        assert_eq!(sticky.get(&build(0)), None);
+    }
+}
