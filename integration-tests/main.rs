@@ -17,6 +17,7 @@ mod conforms;
 mod docs;
 mod frontend;
 mod gate_enforce;
+mod gate_ops;
 mod peers;
 mod peers_work;
 mod resolvers;
