@@ -19,6 +19,7 @@ mod frontend;
 mod frontend_show;
 mod frontend_work;
 mod gate_enforce;
+mod gate_ops;
 mod peers;
 mod peers_work;
 mod resolvers;

@@ -25,7 +25,7 @@ use std::time::Duration;
 pub use said::{ConfigError, Place, Said, Top};
 
 use super::log::LogTarget;
-use super::settings::Settings;
+use super::settings::{Mode, Settings};
 use crate::gate::proxy::{
     self, Address, ClientPattern, ClientRule, Group, Identity, ListenOptions, Methods, NamePattern,
     Plaintext, ServerTls, UpstreamOptions,
@@ -119,6 +119,8 @@ pub struct VerifierPlan {
     pub socket: SocketPlan,
     /// By which policies it answers.
     pub set: String,
+    /// What becomes of its decisions.
+    pub mode: Mode,
 }
 
 impl Plan {

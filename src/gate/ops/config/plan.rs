@@ -290,7 +290,8 @@ impl Scope<'_> {
             }
         };
         let socket = socket(top.listen_mode.as_ref(), top.listen_group.as_ref())?;
-        Ok(Some(VerifierPlan { address, socket, set }))
+        let mode = settings(&[top])?.mode;
+        Ok(Some(VerifierPlan { address, socket, set, mode }))
     }
 }
 

@@ -110,7 +110,11 @@ impl Socket {
         &self.path
     }
 
-    pub(super) async fn accept(&self) -> io::Result<UnixStream> {
+    /// Takes the next connection.
+    ///
+    /// # Errors
+    /// When the system will not.
+    pub async fn accept(&self) -> io::Result<UnixStream> {
         Ok(self.listener.accept().await?.0)
     }
 }
