@@ -70,9 +70,11 @@ pub struct Resolved {
     pub meta: SourceMeta,
 }
 
+/// What a daemon can be asked; [`MetaRequest::signatures`] and [`MetaRequest::content`] it cannot,
+/// and whoever answers them never comes here.
 impl From<MetaRequest> for gateway::ResolveSourceMetaRequest {
     fn from(request: MetaRequest) -> Self {
-        let MetaRequest { source, platform, image, git, http } = request;
+        let MetaRequest { source, platform, image, git, http, signatures: _, content: _ } = request;
         Self {
             source: Some(source.into()),
             platform: platform.map(Into::into),
@@ -145,6 +147,8 @@ impl TryFrom<gateway::ResolveSourceMetaRequest> for MetaRequest {
                     Ok::<_, MetaError>(HttpRequest { checksum })
                 })
                 .transpose()?,
+            signatures: None,
+            content: None,
         })
     }
 }
