@@ -14,6 +14,7 @@ mod error;
 mod git;
 mod keys;
 mod openpgp;
+pub mod sigstore;
 mod ssh;
 #[cfg(test)]
 mod tests;
