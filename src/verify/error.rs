@@ -121,6 +121,12 @@ pub enum Invalid {
         /// What the key file allows it for.
         namespaces: String,
     },
+    /// The attestations do not lead from the image to its signature.
+    #[error("the chain of attestations is broken: {why}")]
+    Chain {
+        /// Where.
+        why: String,
+    },
     /// A Sigstore signature that does not hold.
     #[error(transparent)]
     Sigstore(#[from] SigstoreInvalid),
@@ -135,6 +141,12 @@ pub enum CouldNot {
     /// The trust root cannot be used.
     #[error(transparent)]
     TrustRoot(#[from] TrustRootError),
+    /// Something that it needs was not given to us.
+    #[error("{what} was not returned")]
+    Missing {
+        /// What was not.
+        what: String,
+    },
     /// An algorithm or format that is not supported.
     #[error("{what} is not supported; {instead}")]
     Unsupported {

@@ -196,6 +196,8 @@ impl TryFrom<gateway::ResolveSourceMetaResponse> for Resolved {
                 image: image.map(TryInto::try_into).transpose()?,
                 git: git.map(Into::into),
                 http: http.map(TryInto::try_into).transpose()?,
+                signatures: None,
+                content: None,
             },
         })
     }
@@ -203,7 +205,8 @@ impl TryFrom<gateway::ResolveSourceMetaResponse> for Resolved {
 
 impl From<Resolved> for gateway::ResolveSourceMetaResponse {
     fn from(resolved: Resolved) -> Self {
-        let Resolved { source, meta: SourceMeta { image, git, http } } = resolved;
+        let Resolved { source, meta } = resolved;
+        let SourceMeta { image, git, http, signatures: _, content: _ } = meta;
         Self {
             source: Some(source.into()),
             image: image.map(Into::into),
