@@ -223,7 +223,7 @@ const MAY_NAME: [(&str, &[&str]); 11] = [
     ("input", &["source", "meta"]),
     ("policy", &["source", "meta", "input", "verify"]),
     ("verify", &["source", "meta", "input"]),
-    ("check", &["source", "meta", "input", "policy"]),
+    ("check", &["source", "meta", "input", "policy", "verify"]),
     ("dockerfile", &["source"]),
     ("resolve", &["source", "meta"]),
     ("rpc", &[]),
