@@ -11,6 +11,7 @@
 //! the moment that a log or a timestamp authority vouches for. There is no revocation in Sigstore:
 //! who is no longer trusted is taken out of the trust root, which has an expiry for that reason.
 
+mod alone;
 mod bundle;
 mod cache;
 mod error;
@@ -21,6 +22,7 @@ mod provider;
 mod root;
 mod signer;
 mod simple;
+mod time;
 #[cfg(test)]
 mod tests;
 

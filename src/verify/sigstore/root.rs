@@ -20,12 +20,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use sha2::{Digest as _, Sha256};
 use sigstore_trust_root::{
-    SIGSTORE_GITHUB_TRUSTED_ROOT, SIGSTORE_PRODUCTION_TRUSTED_ROOT, TimeRange, TrustedRoot,
+    SIGSTORE_GITHUB_TRUSTED_ROOT, SIGSTORE_PRODUCTION_TRUSTED_ROOT, TimeRange, TrustedRoot, TsaAuthority,
 };
 use sigstore_verify::Verifier;
 
 use super::error::TrustRootError;
-use super::provider;
+use super::{provider, time};
 use crate::verify::CLOCK_SKEW;
 
 /// Most bytes of a trust root.
@@ -65,6 +65,7 @@ pub struct TrustRoot {
     fingerprint: [u8; 32],
     material: TrustedRoot,
     verifier: Arc<Verifier>,
+    timestamp_authorities: Arc<[(String, TsaAuthority)]>,
 }
 
 /// What `buildgate trust update` writes. The file is trusted as any trust root is: its expiry binds
@@ -158,6 +159,7 @@ impl TrustRoot {
             expires: None,
             source: String::new(),
             fingerprint: Sha256::digest(json).into(),
+            timestamp_authorities: time::authorities(&material).into(),
             material,
             verifier: Arc::new(verifier),
         })
@@ -226,6 +228,11 @@ impl TrustRoot {
 
     pub(super) fn material(&self) -> &TrustedRoot {
         &self.material
+    }
+
+    /// The timestamp authorities, each with its URL.
+    pub(super) fn timestamp_authorities(&self) -> &[(String, TsaAuthority)] {
+        &self.timestamp_authorities
     }
 
     pub(super) fn verifier(&self) -> &Verifier {
