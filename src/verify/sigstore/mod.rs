@@ -22,15 +22,16 @@ mod provider;
 mod root;
 mod signer;
 mod simple;
-mod time;
 #[cfg(test)]
 mod tests;
+mod time;
 
 pub use self::bundle::{MAX_BUNDLE, verify_bundle};
 pub use self::cache::VerificationCache;
 pub use self::error::{SigstoreInvalid, TrustRootError};
 pub use self::key::{MAX_PUBLIC_KEY, PublicKey, docker_hardened_images};
 pub use self::proof::{Identity, Statement, Subject, VerifiedSignature};
+pub use self::provider::install as use_our_algorithms;
 pub use self::root::{EMBEDDED, MAX_TRUST_ROOT, Origin, TrustRoot, TrustRoots, UpdatedRoot};
 pub use self::simple::{MAX_ANNOTATION, MAX_PAYLOAD, SimpleSigning, verify_simple_signing};
 

@@ -20,7 +20,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use sha2::{Digest as _, Sha256};
 use sigstore_trust_root::{
-    SIGSTORE_GITHUB_TRUSTED_ROOT, SIGSTORE_PRODUCTION_TRUSTED_ROOT, TimeRange, TrustedRoot, TsaAuthority,
+    SIGSTORE_GITHUB_TRUSTED_ROOT, SIGSTORE_PRODUCTION_TRUSTED_ROOT, TimeRange, TrustedRoot,
+    TsaAuthority,
 };
 use sigstore_verify::Verifier;
 
@@ -216,13 +217,14 @@ impl TrustRoot {
     /// When it has expired, or was fetched in the future.
     pub fn usable(&self, now: i64) -> Result<(), TrustRootError> {
         let name = || self.name.clone();
-        match (self.as_of, self.expires) {
-            (_, Some(at)) if at <= now => Err(TrustRootError::Expired { name: name(), at }),
-            // Of the embedded roots the day is known, and no clock of ours gave it.
-            (Some(at), _) if at > now.saturating_add(CLOCK_SKEW) => {
-                Err(TrustRootError::Future { name: name(), at })
-            }
-            _ => Ok(()),
+        if let Some(at) = self.expires.filter(|at| *at <= now) {
+            return Err(TrustRootError::Expired { name: name(), at });
+        }
+        // Only an update is dated by a clock, and that one may have been wrong.
+        let fetched = self.as_of.filter(|_| self.origin == Origin::Updated);
+        match fetched.filter(|at| *at > now.saturating_add(CLOCK_SKEW)) {
+            Some(at) => Err(TrustRootError::Future { name: name(), at }),
+            None => Ok(()),
         }
     }
 

@@ -70,10 +70,8 @@ pub fn verify_simple_signing(
     let mut verified = verify(&bundle, Artifact::Bytes(signed.payload), by)?;
     let payload = Payload::read(signed.payload)?;
     if payload.critical.image.docker_manifest_digest != manifest {
-        let why = format!(
-            "it signs {}, not {manifest}",
-            payload.critical.image.docker_manifest_digest
-        );
+        let why =
+            format!("it signs {}, not {manifest}", payload.critical.image.docker_manifest_digest);
         return Err(Invalid::Sigstore(SigstoreInvalid::Subject { why }).into());
     }
     verified.signature_type = SignatureType::SimpleSigningV1;
@@ -126,7 +124,8 @@ fn as_bundle(signed: &SimpleSigning<'_>, by: Signer<'_>) -> Result<Bundle, NotVe
         .with_message_digest(MessageDigest::new(HashAlgorithm::Sha2256, digest));
     let content = match by {
         Signer::Keyless(_) => {
-            let leaf = annotation(CERTIFICATE)?.ok_or_else(|| material("a key", "a certificate"))?;
+            let leaf =
+                annotation(CERTIFICATE)?.ok_or_else(|| material("a key", "a certificate"))?;
             certificates(leaf, annotation(CHAIN)?.unwrap_or_default())?
         }
         Signer::Key(..) | Signer::DockerHardenedImages(_) => {
