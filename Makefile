@@ -16,6 +16,8 @@ TARGET := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)
 CASES ?= integration-tests/conformance
 # A file of more cases for bench and bench-peer.
 BENCH_CASES ?=
+# A checkout of sigstore-conformance.
+DIR ?=
 # Seconds that each fuzz target gets.
 FUZZ_SECONDS ?= 60
 
@@ -66,6 +68,11 @@ e2e: ## The tests against real peers alone; closes with a count
 .PHONY: conformance
 conformance: ## Run the cases of a folder: make conformance CASES=DIR
 	$(CARGO) run $(LOCKED) --quiet --release --example conformance -- "$(CASES)"
+
+.PHONY: conformance-sigstore
+conformance-sigstore: ## The bundle-verify cases of sigstore-conformance: make conformance-sigstore DIR=CHECKOUT
+	test -n "$(DIR)" || { echo "DIR=CHECKOUT of sigstore-conformance is missing" >&2; exit 2; }
+	$(CARGO) run $(LOCKED) --quiet --example sigstore -- "$(DIR)"
 
 .PHONY: advisories
 advisories: ## Known vulnerabilities in dependencies (needs the network, so not a part of check)

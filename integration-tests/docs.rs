@@ -217,7 +217,7 @@ fn has_word(text: &str, word: &str) -> bool {
 }
 
 /// What each module may name of this crate.
-const MAY_NAME: [(&str, &[&str]); 11] = [
+const MAY_NAME: [(&str, &[&str]); 12] = [
     ("source", &[]),
     ("meta", &["source"]),
     ("input", &["source", "meta"]),
@@ -226,6 +226,7 @@ const MAY_NAME: [(&str, &[&str]); 11] = [
     ("check", &["source", "meta", "input", "policy", "verify"]),
     ("dockerfile", &["source"]),
     ("resolve", &["source", "meta"]),
+    ("trust", &["resolve", "verify"]),
     ("rpc", &[]),
     ("gateway", &["source", "meta", "check", "policy", "rpc", "wire"]),
     ("report", &[]),

@@ -17,6 +17,7 @@ mod output;
 mod policies;
 mod schema;
 mod test;
+mod trust;
 
 use std::process::ExitCode;
 
@@ -38,6 +39,7 @@ enum Command {
     Check(check::Flags),
     Eval(eval::Flags),
     Test(test::Flags),
+    Trust(trust::Flags),
     Frontend(frontend::Flags),
     Schema(schema::Flags),
     Completions(completions::Flags),
@@ -66,6 +68,7 @@ pub fn main() -> ExitCode {
         Command::Check(flags) => check::run(&flags),
         Command::Eval(flags) => eval::run(&flags),
         Command::Test(flags) => test::run(&flags),
+        Command::Trust(flags) => trust::run(&flags),
         Command::Frontend(flags) => frontend::run(&flags),
         Command::Schema(flags) => schema::run(&flags),
         Command::Completions(flags) => completions::run(&flags),

@@ -19,12 +19,12 @@ pub use fixtures::{FileFixture, FixtureError, Fixtures};
 pub use options::{Options, Retries, Sizes, Timeouts};
 pub use registry::CredentialError;
 pub use transport::SetupError as TransportSetupError;
+pub(crate) use transport::{Body, Outgoing, Transport};
 
 use self::git::Repositories;
 use self::http::Files;
 use self::memo::Memo;
 use self::registry::Registries;
-use self::transport::Transport;
 use crate::meta::{
     Content, MetaRequest, ResolveError, ResolveSourceMeta, Resolving, SourceMeta,
 };

@@ -11,6 +11,7 @@
 //! the moment that a log or a timestamp authority vouches for. There is no revocation in Sigstore:
 //! who is no longer trusted is taken out of the trust root, which has an expiry for that reason.
 
+mod alone;
 mod bundle;
 mod cache;
 mod error;
@@ -23,12 +24,14 @@ mod signer;
 mod simple;
 #[cfg(test)]
 mod tests;
+mod time;
 
 pub use self::bundle::{MAX_BUNDLE, verify_bundle};
 pub use self::cache::VerificationCache;
 pub use self::error::{SigstoreInvalid, TrustRootError};
 pub use self::key::{MAX_PUBLIC_KEY, PublicKey, docker_hardened_images};
 pub use self::proof::{Identity, Statement, Subject, VerifiedSignature};
+pub use self::provider::install as use_our_algorithms;
 pub use self::root::{EMBEDDED, MAX_TRUST_ROOT, Origin, TrustRoot, TrustRoots, UpdatedRoot};
 pub use self::simple::{MAX_ANNOTATION, MAX_PAYLOAD, SimpleSigning, verify_simple_signing};
 

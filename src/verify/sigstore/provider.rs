@@ -24,8 +24,9 @@ struct Provider;
 
 static PROVIDER: Provider = Provider;
 
-/// Makes this the provider of the process, once. Whoever uses Sigstore's crates here calls it first.
-pub(super) fn install() {
+/// Makes these the algorithms of Sigstore's crates in this process, once. Everything in this folder
+/// does it by itself; whoever uses those crates elsewhere (TUF) does it first.
+pub fn install() {
     static INSTALLED: OnceLock<()> = OnceLock::new();
     INSTALLED.get_or_init(|| {
         // Nobody else in this process installs one, and the first stays.

@@ -21,11 +21,12 @@ use serde_json::value::RawValue;
 use sha2::{Digest as _, Sha256};
 use sigstore_trust_root::{
     SIGSTORE_GITHUB_TRUSTED_ROOT, SIGSTORE_PRODUCTION_TRUSTED_ROOT, TimeRange, TrustedRoot,
+    TsaAuthority,
 };
 use sigstore_verify::Verifier;
 
 use super::error::TrustRootError;
-use super::provider;
+use super::{provider, time};
 use crate::verify::CLOCK_SKEW;
 
 /// Most bytes of a trust root.
@@ -65,6 +66,7 @@ pub struct TrustRoot {
     fingerprint: [u8; 32],
     material: TrustedRoot,
     verifier: Arc<Verifier>,
+    timestamp_authorities: Arc<[(String, TsaAuthority)]>,
 }
 
 /// What `buildgate trust update` writes. The file is trusted as any trust root is: its expiry binds
@@ -158,6 +160,7 @@ impl TrustRoot {
             expires: None,
             source: String::new(),
             fingerprint: Sha256::digest(json).into(),
+            timestamp_authorities: time::authorities(&material).into(),
             material,
             verifier: Arc::new(verifier),
         })
@@ -214,18 +217,24 @@ impl TrustRoot {
     /// When it has expired, or was fetched in the future.
     pub fn usable(&self, now: i64) -> Result<(), TrustRootError> {
         let name = || self.name.clone();
-        match (self.as_of, self.expires) {
-            (_, Some(at)) if at <= now => Err(TrustRootError::Expired { name: name(), at }),
-            // Of the embedded roots the day is known, and no clock of ours gave it.
-            (Some(at), _) if at > now.saturating_add(CLOCK_SKEW) => {
-                Err(TrustRootError::Future { name: name(), at })
-            }
-            _ => Ok(()),
+        if let Some(at) = self.expires.filter(|at| *at <= now) {
+            return Err(TrustRootError::Expired { name: name(), at });
+        }
+        // Only an update is dated by a clock, and that one may have been wrong.
+        let fetched = self.as_of.filter(|_| self.origin == Origin::Updated);
+        match fetched.filter(|at| *at > now.saturating_add(CLOCK_SKEW)) {
+            Some(at) => Err(TrustRootError::Future { name: name(), at }),
+            None => Ok(()),
         }
     }
 
     pub(super) fn material(&self) -> &TrustedRoot {
         &self.material
+    }
+
+    /// The timestamp authorities, each with its URL.
+    pub(super) fn timestamp_authorities(&self) -> &[(String, TsaAuthority)] {
+        &self.timestamp_authorities
     }
 
     pub(super) fn verifier(&self) -> &Verifier {
