@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use clap::{Args, Subcommand};
@@ -10,6 +11,7 @@ use url::Url;
 use super::{UNDECIDED, output};
 use crate::resolve::Options;
 use crate::trust::{self, SIGSTORE_MIRROR, SIGSTORE_ROOT, TARGET, Update};
+use crate::verify::Trust;
 use crate::verify::sigstore::{Origin, TrustRoot, TrustRoots};
 
 const DAY: i64 = 86_400;
@@ -58,6 +60,15 @@ impl Trusting {
             roots.insert(trust::read(name, path)?)?;
         }
         Ok(roots)
+    }
+
+    /// Trust in them; nothing is read where no file is named.
+    pub(super) fn trust(&self) -> Result<Arc<Trust>> {
+        if self.trust_root.is_empty() {
+            Ok(Trust::embedded())
+        } else {
+            Ok(Arc::new(Trust::new(self.roots()?)))
+        }
     }
 }
 

@@ -63,7 +63,8 @@ impl Gateway {
     }
 
     async fn once(&self, request: &MetaRequest) -> Result<SourceMeta, ResolveError> {
-        let answered = self.answer(request).await.map_err(|status| failed(&request.source, status))?;
+        let answered =
+            self.answer(request).await.map_err(|status| failed(&request.source, status))?;
         let resolved = Resolved::try_from(answered).map_err(|error| ResolveError::Failed {
             what: request.source.masked(),
             source: Box::new(error),

@@ -114,7 +114,8 @@ impl Builder<'_> {
         match node.source.as_ref() {
             Source::Image(source) => {
                 let meta = meta.and_then(|meta| meta.image.as_ref());
-                let (mut image, statement) = self.image(source, &node.platform, meta, &mut input)?;
+                let (mut image, statement) =
+                    self.image(source, &node.platform, meta, &mut input)?;
                 if self.path.is_empty() {
                     image.signed_by.clone_from(&self.known.signatures);
                 }

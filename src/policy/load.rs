@@ -54,11 +54,7 @@ impl Policy {
             name: name.to_owned(),
             program,
             decision,
-            shared: Shared {
-                files,
-                json: Mutex::new(BTreeMap::new()),
-                trust: Trust::embedded(),
-            },
+            shared: Shared { files, json: Mutex::new(BTreeMap::new()), trust: Trust::embedded() },
             limits: Limits::default(),
             texts,
         })

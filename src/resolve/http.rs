@@ -138,8 +138,7 @@ impl Files {
         attrs: &BTreeMap<String, String>,
     ) -> Result<Answer, ResolveError> {
         let headers = headers(attrs).map_err(|error| failed(what, error))?;
-        let outgoing =
-            Outgoing { what, url, headers, authorization: None, body: Body::GetDecoded };
+        let outgoing = Outgoing { what, url, headers, authorization: None, body: Body::GetDecoded };
         let answer = self.transport.send(&outgoing).await?;
         match answer.response.status() {
             status if status.is_success() => {}

@@ -25,9 +25,7 @@ use self::git::Repositories;
 use self::http::Files;
 use self::memo::Memo;
 use self::registry::Registries;
-use crate::meta::{
-    Content, MetaRequest, ResolveError, ResolveSourceMeta, Resolving, SourceMeta,
-};
+use crate::meta::{Content, MetaRequest, ResolveError, ResolveSourceMeta, Resolving, SourceMeta};
 use crate::source::Source;
 
 /// Asks registries, HTTP servers and git repositories; each thing once in a run.
@@ -188,8 +186,7 @@ fn wanted(request: &MetaRequest) -> String {
     let http = request.http.as_ref().map(|_| "the checksum");
     let signatures = request.signatures.as_ref().map(|_| "the signatures");
     let content = request.content.map(|_| "the content");
-    let parts: Vec<&str> =
-        [image, git, http, signatures, content].into_iter().flatten().collect();
+    let parts: Vec<&str> = [image, git, http, signatures, content].into_iter().flatten().collect();
     let parts = if parts.is_empty() { "metadata".to_owned() } else { parts.join(" and ") };
     format!("{parts} of {}", named(request))
 }

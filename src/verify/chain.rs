@@ -181,11 +181,7 @@ fn signature(
 }
 
 /// Whether a manifest names another one as its subject.
-fn is_about(
-    manifest: &Document,
-    digest: &str,
-    wanted: &Descriptor,
-) -> Result<(), NotVerified> {
+fn is_about(manifest: &Document, digest: &str, wanted: &Descriptor) -> Result<(), NotVerified> {
     let Some(subject) = &manifest.subject else {
         return Err(broken(format!("the manifest {digest} has no subject")));
     };

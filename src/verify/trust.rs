@@ -12,7 +12,8 @@ pub struct Trust {
     pub cache: VerificationCache,
 }
 
-static EMBEDDED: LazyLock<Arc<Trust>> = LazyLock::new(|| Arc::new(Trust::of(TrustRoots::embedded())));
+static EMBEDDED: LazyLock<Arc<Trust>> =
+    LazyLock::new(|| Arc::new(Trust::of(TrustRoots::embedded())));
 
 impl Trust {
     /// Trust in these roots.

@@ -97,9 +97,10 @@ impl Natives<'_> {
                 let asked = SourceOp::new(attestation.bundle_url.clone());
                 let Some(answer) = self.content(&asked) else { return Ok(needs(asked)) };
                 let bundle = answer.data.as_deref().unwrap_or_default();
-                bundles.push(plain(&attestation.bundle_url, bundle).map_err(|why| {
-                    CallError::GithubBundle { what: about.clone(), why }
-                })?);
+                bundles.push(
+                    plain(&attestation.bundle_url, bundle)
+                        .map_err(|why| CallError::GithubBundle { what: about.clone(), why })?,
+                );
             }
         }
         self.first_of(&bundles, &checksum, &about)

@@ -140,10 +140,8 @@ impl Natives<'_> {
             [] => "it has no signature".to_owned(),
             some => some.iter().take(MAX_REASONS).cloned().collect::<Vec<_>>().join("; "),
         };
-        self.notes.push(format!(
-            "input.image ({}) is not signed by {by}: {reasons}",
-            signatures.digest
-        ));
+        self.notes
+            .push(format!("input.image ({}) is not signed by {by}: {reasons}", signatures.digest));
         Ok(Called::Undefined)
     }
 
@@ -165,7 +163,9 @@ impl Natives<'_> {
                 let signature = cache.bundle(&found.data, Artifact::Digest(digest), by, now)?;
                 // An attestation about the image is no signature of it.
                 if signature.statement().is_some() {
-                    signature.states(&[COSIGN_SIGN]).map_err(|it| NotVerified::Invalid(it.into()))?;
+                    signature
+                        .states(&[COSIGN_SIGN])
+                        .map_err(|it| NotVerified::Invalid(it.into()))?;
                 }
                 signature
             }

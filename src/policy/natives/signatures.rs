@@ -42,7 +42,9 @@ pub(super) enum CallError {
     Key { path: Arc<str>, source: KeyFileError },
     #[error("could not verify input.image: {0}")]
     Image(NotVerified),
-    #[error("could not verify input.image: its signatures were looked for by {found}, and it is {judged}")]
+    #[error(
+        "could not verify input.image: its signatures were looked for by {found}, and it is {judged}"
+    )]
     OtherImage { found: String, judged: String },
 }
 

@@ -76,9 +76,8 @@ impl Registries {
         what: &str,
         found: &mut Vec<AttestationBlob>,
     ) -> Result<(), ResolveError> {
-        let signatures = |it: &&Descriptor| {
-            matches!(it.media_type.as_str(), SIGSTORE_BUNDLE | SIMPLE_SIGNING)
-        };
+        let signatures =
+            |it: &&Descriptor| matches!(it.media_type.as_str(), SIGSTORE_BUNDLE | SIMPLE_SIGNING);
         for layer in manifest.layers.iter().filter(signatures) {
             if found.len() >= MAX_FOUND {
                 return Err(failed(what, SignatureError::Found));
