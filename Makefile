@@ -100,12 +100,12 @@ bench-peer: tools ## The same by Buildx's engine and by ours, and the ratio (BEN
 # folder that git ignores. A stamp is younger than the go.mod it was built from.
 TOOLS := integration-tests/tools
 BIN   := $(TOOLS)/bin
-PINNED := buildkit buildx registry opa
+PINNED := buildkit buildx registry opa cosign
 STAMPS := $(PINNED:%=$(BIN)/.%.stamp) $(BIN)/.peer.stamp
 GO_INSTALL = GOBIN="$(abspath $(BIN))" CGO_ENABLED=0 go install -trimpath -buildvcs=false -ldflags '-s -w'
 
 .PHONY: tools
-tools: $(STAMPS) ## buildkitd, buildctl, dockerfile-frontend, buildx, registry, opa, peer
+tools: $(STAMPS) ## buildkitd, buildctl, dockerfile-frontend, buildx, registry, opa, cosign, peer
 
 $(PINNED:%=$(BIN)/.%.stamp): $(BIN)/.%.stamp: $(TOOLS)/%/go.mod $(TOOLS)/%/go.sum
 	mkdir -p $(BIN)
