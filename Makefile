@@ -87,8 +87,9 @@ fuzz: ## Each fuzz target for FUZZ_SECONDS
 ##@ Measure
 
 .PHONY: bench
-bench: ## What a decision costs, cold and warm (BENCH_CASES=FILE adds cases)
+bench: ## What a decision and a verification cost, cold and warm (BENCH_CASES=FILE adds cases)
 	BENCH_CASES="$(if $(BENCH_CASES),$(abspath $(BENCH_CASES)))" $(CARGO) bench $(LOCKED) --bench decision
+	$(CARGO) bench $(LOCKED) --bench verify
 
 .PHONY: bench-peer
 bench-peer: tools ## The same by Buildx's engine and by ours, and the ratio (BENCH_CASES=FILE too)

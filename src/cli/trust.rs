@@ -138,7 +138,7 @@ fn describe(text: &mut String, root: &TrustRoot, now: i64) -> std::fmt::Result {
     let titles = ["authority", "log", "ct log", "timestamps"];
     for (title, uris) in titles.into_iter().zip(root.names()) {
         for uri in uris {
-            writeln!(text, "  {title:9} {uri}")?;
+            writeln!(text, "  {title:10} {uri}")?;
         }
     }
     Ok(())
