@@ -19,6 +19,8 @@ TARGET := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)
 CASES ?= integration-tests/conformance
 # A file of more cases for bench and bench-peer.
 BENCH_CASES ?=
+# A checkout of sigstore-conformance.
+DIR ?=
 # Seconds that each fuzz target gets.
 FUZZ_SECONDS ?= 60
 
@@ -77,6 +79,11 @@ e2e: ## The tests against real peers alone; closes with a count
 conformance: ## Run the cases of a folder: make conformance CASES=DIR
 	$(CARGO) run $(LOCKED) --quiet --release --example conformance -- "$(CASES)"
 
+.PHONY: conformance-sigstore
+conformance-sigstore: ## The bundle-verify cases of sigstore-conformance: make conformance-sigstore DIR=CHECKOUT
+	test -n "$(DIR)" || { echo "DIR=CHECKOUT of sigstore-conformance is missing" >&2; exit 2; }
+	$(CARGO) run $(LOCKED) --quiet --example sigstore -- "$(DIR)"
+
 .PHONY: advisories
 advisories: ## Known vulnerabilities in dependencies (needs the network, so not a part of check)
 	$(CARGO) deny $(LOCKED) check advisories
@@ -90,8 +97,9 @@ fuzz: ## Each fuzz target for FUZZ_SECONDS
 ##@ Measure
 
 .PHONY: bench
-bench: ## What a decision costs, cold and warm (BENCH_CASES=FILE adds cases)
+bench: ## What a decision and a verification cost, cold and warm (BENCH_CASES=FILE adds cases)
 	BENCH_CASES="$(if $(BENCH_CASES),$(abspath $(BENCH_CASES)))" $(CARGO) bench $(LOCKED) --bench decision
+	$(CARGO) bench $(LOCKED) --bench verify
 
 .PHONY: bench-peer
 bench-peer: tools ## The same by Buildx's engine and by ours, and the ratio (BENCH_CASES=FILE too)
@@ -101,12 +109,12 @@ bench-peer: tools ## The same by Buildx's engine and by ours, and the ratio (BEN
 
 # Peers and oracles, pinned by a go.mod each, built from the Go module proxy into a
 # folder that git ignores. A stamp is younger than the go.mod it was built from.
-PINNED := buildkit buildx registry opa
+PINNED := buildkit buildx registry opa cosign
 STAMPS := $(PINNED:%=$(BIN)/.%.stamp) $(BIN)/.peer.stamp
 GO_INSTALL = GOBIN="$(abspath $(BIN))" CGO_ENABLED=0 go install -trimpath -buildvcs=false -ldflags '-s -w'
 
 .PHONY: tools
-tools: $(STAMPS) ## buildkitd, buildctl, dockerfile-frontend, buildx, registry, opa, peer
+tools: $(STAMPS) ## buildkitd, buildctl, dockerfile-frontend, buildx, registry, opa, cosign, peer
 
 $(PINNED:%=$(BIN)/.%.stamp): $(BIN)/.%.stamp: $(TOOLS)/%/go.mod $(TOOLS)/%/go.sum
 	mkdir -p $(BIN)

@@ -218,15 +218,16 @@ fn has_word(text: &str, word: &str) -> bool {
 }
 
 /// What each module may name of this crate.
-const MAY_NAME: [(&str, &[&str]); 13] = [
+const MAY_NAME: [(&str, &[&str]); 14] = [
     ("source", &[]),
     ("meta", &["source"]),
     ("input", &["source", "meta"]),
     ("policy", &["source", "meta", "input", "verify"]),
     ("verify", &["source", "meta", "input"]),
-    ("check", &["source", "meta", "input", "policy"]),
+    ("check", &["source", "meta", "input", "policy", "verify"]),
     ("dockerfile", &["source"]),
     ("resolve", &["source", "meta"]),
+    ("trust", &["resolve", "verify"]),
     ("rpc", &[]),
     ("gateway", &["source", "meta", "check", "policy", "rpc", "wire"]),
     ("session", &["rpc", "wire"]),

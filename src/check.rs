@@ -5,15 +5,17 @@
 
 mod answer;
 pub mod reasons;
+mod signed;
 #[cfg(test)]
 mod tests;
 
 use futures_util::future::try_join_all;
 
 pub use self::answer::{Allowed, CheckError, Checked, Denied, Fetched, Outcome, Pin};
+pub use self::signed::verify as verify_signatures;
 
 use crate::input::{self, Document, Env, Input};
-use crate::meta::{Known, MetaRequest, NodePath, ResolveSourceMeta};
+use crate::meta::{ASIDE, Known, MetaRequest, NodePath, ResolveSourceMeta};
 use crate::policy::{Caps, Decision, Needs, Policy, Round};
 use crate::source::{Digest, ImageSource, Platform, Source, SourceOp};
 
@@ -73,18 +75,21 @@ pub fn step(
         return Err(CheckError::NoPolicy);
     }
     let source = Source::parse(&question.op)?;
-    let document = input::build(&question.op, &source, &question.platform, known, &question.env)?;
+    let mut document =
+        input::build(&question.op, &source, &question.platform, known, &question.env)?;
     let mut needs = Needs::default();
     let mut decisions = Vec::with_capacity(policies.len());
     let (mut prints, mut notes) = (Vec::new(), Vec::new());
     for policy in policies {
+        // Whose signatures count is each policy's own matter.
+        add(&mut notes, verify_signatures(&mut document.input, known, policy.trust()));
         let evaluated = policy.judge(&document.input).map_err(|source| CheckError::Policy {
             policy: policy.name().to_owned(),
             source,
             input: Box::new(document.input.clone()),
         })?;
         prints.extend(evaluated.prints);
-        notes.extend(evaluated.notes);
+        add(&mut notes, evaluated.notes);
         match evaluated.round {
             Round::Decided(decision) if !decision.allow => {
                 let warnings = decision.warnings.clone();
@@ -99,16 +104,26 @@ pub fn step(
             Round::Needs(more) => {
                 needs.fields.extend(more.fields);
                 needs.checksum = needs.checksum.or(more.checksum);
+                add(&mut needs.aside, more.aside);
             }
         }
     }
     let warnings = decisions.iter().flat_map(|decision| decision.warnings.clone()).collect();
-    let step = if needs.fields.is_empty() && needs.checksum.is_none() {
+    let step = if needs.is_empty() {
         Step::Decided(Box::new(allow(question, &source, known, &decisions)?))
     } else {
         Step::Needs(requests(&document, known, &needs)?)
     };
     Ok(Stepped { step, input: document.input, warnings, prints, notes })
+}
+
+/// Adds what is not there yet.
+fn add<T: PartialEq>(all: &mut Vec<T>, more: Vec<T>) {
+    for one in more {
+        if !all.contains(&one) {
+            all.push(one);
+        }
+    }
 }
 
 /// Turns fields that rules read into requests, one for each source.
@@ -127,6 +142,7 @@ fn requests(
             None => merged.push((path.clone(), *fields)),
         }
     }
+    let aside = needs.aside.iter().map(|request| Ok((vec![ASIDE], request.clone())));
     merged
         .into_iter()
         .map(|(path, fields)| {
@@ -140,6 +156,7 @@ fn requests(
                 None => Err(CheckError::Unresolvable { fields: names(fields) }),
             }
         })
+        .chain(aside)
         .collect()
 }
 

@@ -16,6 +16,7 @@
 //! | [`check`]      | one round of a decision, and the one loop that resolves what it needs   |
 //! | [`wire`]       | protobuf ↔ domain                                                       |
 //! | [`resolve`]    | who answers metadata: registries, HTTP, git, fixtures                   |
+//! | [`trust`]      | trust roots from files and by TUF; no decision calls it                 |
 //! | [`rpc`]        | gRPC as bytes: calls carried through, one message read or written       |
 //! | [`session`]    | sessions on a daemon: who answers in them, and when they are gone       |
 //! | [`gateway`]    | a daemon's gateway as we ask it: metadata, files, submodules            |
@@ -42,5 +43,6 @@ pub mod resolve;
 pub mod rpc;
 pub mod session;
 pub mod source;
+pub mod trust;
 pub mod verify;
 pub mod wire;

@@ -27,7 +27,25 @@ pub struct MetaRequest {
     pub git: Option<GitRequest>,
     /// For HTTP: what of the file.
     pub http: Option<HttpRequest>,
+    /// For images: what signs the image itself. A daemon has no words for this question.
+    pub signatures: Option<SignaturesRequest>,
+    /// For HTTP: what the file holds, where somebody else than the build wants to read it.
+    pub content: Option<ContentRequest>,
 }
+
+/// What signs an image itself, found in its registry: OCI referrers and the tag `sha256-….sig`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct SignaturesRequest {
+    /// Digest of the manifest or index that is judged. The repository is the source's.
+    pub digest: String,
+}
+
+/// The content of a file, of at most [`MAX_CONTENT`] bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct ContentRequest;
+
+/// Most bytes of a file that is read for its content.
+pub const MAX_CONTENT: usize = 16 << 20;
 
 /// What to resolve about an image. The digest always comes along.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -95,6 +113,28 @@ pub struct SourceMeta {
     pub git: Option<GitMeta>,
     /// What is known of a file.
     pub http: Option<HttpMeta>,
+    /// What was found of what signs an image.
+    pub signatures: Option<ImageSignatures>,
+    /// What a file holds.
+    pub content: Option<Content>,
+}
+
+/// What signs an image, as it was found: nothing of it is verified.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ImageSignatures {
+    /// Digest of what they were looked for by.
+    pub digest: String,
+    /// Bundles and simple signing payloads, each as a layer of the manifest that holds it.
+    pub found: Vec<AttestationBlob>,
+}
+
+/// What a file holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Content {
+    /// The source that was read.
+    pub source: SourceOp,
+    /// Its bytes; `None` where the server has no such file.
+    pub data: Option<Bytes>,
 }
 
 /// What was resolved about an image.
@@ -173,6 +213,10 @@ pub struct ChecksumResponse {
 /// source of the build down. The empty path is that source itself.
 pub type NodePath = Vec<usize>;
 
+/// First part of the path of what belongs to the source of the build and is asked of somebody else
+/// than who resolves that source. No material has this index.
+pub const ASIDE: usize = usize::MAX;
+
 /// All that was resolved so far for one decision.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Known {
@@ -182,12 +226,20 @@ pub struct Known {
     pub materials: BTreeMap<NodePath, SourceMeta>,
     /// Answers to [`ChecksumRequest`]s about the source itself, about the content that `root` is of.
     pub checksums: Vec<ChecksumResponse>,
+    /// What signs the image itself.
+    pub signatures: Option<ImageSignatures>,
+    /// Files that were read, and are no source of the build.
+    pub contents: Vec<Content>,
 }
 
 impl Known {
-    /// Notes what was resolved of the source at `path`. It replaces what was known of it before.
+    /// Notes what was resolved of the source at `path`. It replaces what was known of it before, but
+    /// for what was asked aside.
     pub fn insert(&mut self, path: NodePath, meta: SourceMeta) {
-        if path.is_empty() {
+        if path.first() == Some(&ASIDE) {
+            self.signatures = meta.signatures.or_else(|| self.signatures.take());
+            self.contents.extend(meta.content);
+        } else if path.is_empty() {
             self.keep_checksum(&meta);
             self.root = meta;
         } else {

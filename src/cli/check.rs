@@ -11,6 +11,7 @@ use super::dockerfile::Dockerfile;
 use super::finding::{self, Detail};
 use super::flags::{self, Output, Resolving};
 use super::policies::{self, Policies};
+use super::trust::Trusting;
 use super::{hint, judge, output};
 use crate::check::{self, Question};
 use crate::dockerfile::{self, DockerfileError, Plan, SourceUse, Via, Warning, WarningKind};
@@ -42,6 +43,8 @@ pub(super) struct Flags {
     output: Output,
     #[command(flatten)]
     resolving: Resolving,
+    #[command(flatten)]
+    trusting: Trusting,
 }
 
 const EXAMPLES: &str = "\
@@ -63,7 +66,8 @@ pub(super) fn run(flags: &Flags) -> Result<u8> {
     let dockerfile = Dockerfile::read(&flags.context, flags.build.file.as_deref())?;
     let options = flags.build.options(&dockerfile)?;
     let env = flags.build.env(&options);
-    let policies = policies::of_build(dockerfile.path.as_deref(), &flags.policy)?;
+    let policies = policies::of_build(dockerfile.path.as_deref(), &flags.policy)?
+        .trusting(&flags.trusting.trust()?);
     let mut plan =
         dockerfile::plan(&dockerfile.text, &options).map_err(|error| drawn(&error, &dockerfile))?;
     // What the client itself sends comes first: a reader looks for it there.

@@ -9,12 +9,14 @@ use serde_json::json;
 use super::finding::{self, Detail};
 use super::flags::{self, Color, FormatFlag, Resolving};
 use super::policies::Policies;
+use super::trust::Trusting;
 use super::{hint, judge, output};
-use crate::check::Question;
+use crate::check::{self, Question};
 use crate::input::{self, Env, Field, FieldSet, Input};
 use crate::meta::{Known, ResolveSourceMeta};
 use crate::report::{self, Finding, Report, escape};
 use crate::source::{Source, SourceOp};
+use crate::verify::Trust;
 
 /// Judge one source, or show the input that rules would read of it
 ///
@@ -48,6 +50,8 @@ pub(super) struct Flags {
     color: Color,
     #[command(flatten)]
     resolving: Resolving,
+    #[command(flatten)]
+    trusting: Trusting,
 }
 
 /// `--format` of `eval`.
@@ -79,12 +83,13 @@ pub(super) fn run(flags: &Flags) -> Result<u8> {
         _ => bail!("--platform: a source is judged for one platform at a time"),
     };
     let question = Question { op, platform, env: Env::default() };
-    let policies = Policies::load(&flags.policy)?;
+    let trust = flags.trusting.trust()?;
+    let policies = Policies::load(&flags.policy)?.trusting(&trust);
     let resolver = flags.resolving.resolver()?;
     judge::block_on(async {
         let print = flags.print || !fields.is_empty() || flags.policy.is_empty();
         let input = match print {
-            true => Some(resolved(&question, fields, resolver.as_ref()).await?),
+            true => Some(resolved(&question, fields, resolver.as_ref(), &trust).await?),
             false => None,
         };
         if flags.policy.is_empty() {
@@ -167,6 +172,7 @@ async fn resolved(
     question: &Question,
     fields: FieldSet,
     resolver: &dyn ResolveSourceMeta,
+    trust: &Trust,
 ) -> Result<Input> {
     let source = Source::parse(&question.op)?;
     let mut known = Known::default();
@@ -179,7 +185,15 @@ async fn resolved(
     })?;
     let meta = resolver.resolve(&request).await?;
     known.insert(Vec::new(), meta);
-    let document = input::build(&question.op, &source, &question.platform, &known, &question.env)?;
+    let mut document =
+        input::build(&question.op, &source, &question.platform, &known, &question.env)?;
+    for note in check::verify_signatures(&mut document.input, &known, trust) {
+        output::note("note", &note);
+    }
+    if !document.input.unverifiable.is_empty() && fields.contains(Field::ImageSignatures) {
+        let why = &document.input.unverifiable_because;
+        output::note("note", &format!("image.signatures could not be verified: {why}"));
+    }
     for note in &document.notes {
         let (object, name) = note.field.path();
         output::note("note", &format!("{object}.{name} cannot be read: {}", note.reason));

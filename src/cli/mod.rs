@@ -18,6 +18,7 @@ mod policies;
 mod schema;
 mod serve;
 mod test;
+mod trust;
 
 use std::process::ExitCode;
 
@@ -39,6 +40,7 @@ enum Command {
     Check(check::Flags),
     Eval(eval::Flags),
     Test(test::Flags),
+    Trust(trust::Flags),
     Frontend(frontend::Flags),
     Serve(Box<serve::Flags>),
     Schema(schema::Flags),
@@ -68,6 +70,7 @@ pub fn main() -> ExitCode {
         Command::Check(flags) => check::run(&flags),
         Command::Eval(flags) => eval::run(&flags),
         Command::Test(flags) => test::run(&flags),
+        Command::Trust(flags) => trust::run(&flags),
         Command::Frontend(flags) => frontend::run(&flags),
         Command::Serve(flags) => serve::run(&flags),
         Command::Schema(flags) => schema::run(&flags),

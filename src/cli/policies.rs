@@ -1,6 +1,7 @@
 //! Which policies judge a build: the one beside its Dockerfile, and those that are named.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 
@@ -8,6 +9,7 @@ use super::finding::says;
 use crate::input::Input;
 use crate::policy::{Policy, Position};
 use crate::report::RuleAt;
+use crate::verify::Trust;
 
 /// Policies, each with the folder that its files stand in.
 #[derive(Debug)]
@@ -35,6 +37,13 @@ impl Policies {
             policies.loaded.push(policy);
         }
         Ok(policies)
+    }
+
+    /// The same, trusting signatures of images and attestations by these roots.
+    pub(super) fn trusting(mut self, trust: &Arc<Trust>) -> Self {
+        let loaded = std::mem::take(&mut self.loaded).into_iter();
+        self.loaded = loaded.map(|policy| policy.with_trust(trust.clone())).collect();
+        self
     }
 
     /// All of them, in order.

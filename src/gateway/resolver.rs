@@ -2,13 +2,13 @@
 
 use tonic::{Code, Status};
 
-use super::Gateway;
 use super::guard::{self, Precision};
+use super::{Gateway, Tree};
 use crate::meta::{
-    AttestationChain, ImageRequest, MetaRequest, ResolveError, ResolveSourceMeta, Resolving,
-    SourceMeta,
+    AttestationChain, Content, ImageRequest, MAX_CONTENT, MetaRequest, ResolveError,
+    ResolveSourceMeta, Resolving, SourceMeta,
 };
-use crate::source::{Digest, Platform, Source};
+use crate::source::{Digest, Platform, Source, SourceOp};
 use crate::wire::proto::gateway;
 use crate::wire::{PROVENANCE_PREDICATES, Resolved};
 
@@ -23,6 +23,18 @@ impl ResolveSourceMeta for Gateway {
 
 impl Gateway {
     async fn ask(&self, request: &MetaRequest) -> Result<SourceMeta, ResolveError> {
+        if request.signatures.is_some() {
+            return Err(ResolveError::Unsupported {
+                what: format!("what signs {}", request.source.masked()),
+                why: "BuildKit gives a frontend neither the referrers of an image nor its \
+                      `.sig` tag, so that it could not be verified here; the gate and \
+                      `buildgate check` verify it, with a registry client of their own"
+                    .to_owned(),
+            });
+        }
+        if request.content.is_some() {
+            return self.read(&request.source).await;
+        }
         if !request.image.is_some_and(|image| image.attestations) {
             return self.once(request).await;
         }
@@ -119,8 +131,26 @@ impl Gateway {
         })
     }
 
+    /// The content of a file that is no source of the build.
+    async fn read(&self, source: &SourceOp) -> Result<SourceMeta, ResolveError> {
+        let failed = |status: Status| failed(source, status);
+        let tree = Tree::load(self, source).await.map_err(failed)?;
+        let files = tree.list("").await.map_err(failed)?;
+        let [file] = files.as_slice() else {
+            return Err(ResolveError::NotFound { what: source.masked() });
+        };
+        let data = tree.read(file).await.map_err(failed)?;
+        if data.len() > MAX_CONTENT {
+            let (what, limit) = (source.masked(), MAX_CONTENT as u64);
+            return Err(ResolveError::TooLarge { what, limit });
+        }
+        let content = Content { source: source.clone(), data: Some(data) };
+        Ok(SourceMeta { content: Some(content), ..SourceMeta::default() })
+    }
+
     async fn once(&self, request: &MetaRequest) -> Result<SourceMeta, ResolveError> {
-        let answered = self.answer(request).await.map_err(|status| failed(request, status))?;
+        let answered =
+            self.answer(request).await.map_err(|status| failed(&request.source, status))?;
         let resolved = Resolved::try_from(answered).map_err(|error| ResolveError::Failed {
             what: request.source.masked(),
             source: Box::new(error),
@@ -172,7 +202,7 @@ impl Gateway {
                 let image = Some(ImageRequest { config: true, attestations: false });
                 self.once(&MetaRequest { image, ..request.clone() }).await.map(|_| true)
             }
-            Err(status) => Err(failed(request, status)),
+            Err(status) => Err(failed(&request.source, status)),
         }
     }
 }
@@ -215,8 +245,8 @@ fn is_unknown(config: &[u8]) -> bool {
     config.get("os").and_then(serde_json::Value::as_str).is_none_or(|os| os == "unknown")
 }
 
-fn failed(request: &MetaRequest, status: Status) -> ResolveError {
-    let what = request.source.masked();
+fn failed(source: &SourceOp, status: Status) -> ResolveError {
+    let what = source.masked();
     if status.code() == Code::NotFound {
         return ResolveError::NotFound { what };
     }

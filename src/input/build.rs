@@ -114,7 +114,11 @@ impl Builder<'_> {
         match node.source.as_ref() {
             Source::Image(source) => {
                 let meta = meta.and_then(|meta| meta.image.as_ref());
-                let (image, statement) = self.image(source, &node.platform, meta, &mut input)?;
+                let (mut image, statement) =
+                    self.image(source, &node.platform, meta, &mut input)?;
+                if self.path.is_empty() {
+                    image.signed_by.clone_from(&self.known.signatures);
+                }
                 input.image = Some(image);
                 if let Some(statement) = statement {
                     node.children = self.provenance(statement, &node.platform, &mut input)?;
@@ -125,6 +129,7 @@ impl Builder<'_> {
                 let (mut http, unresolved) = http(source, meta);
                 if self.path.is_empty() {
                     http.checksums = self.known.checksums(meta);
+                    http.contents.clone_from(&self.known.contents);
                 }
                 input.http = Some(http);
                 input.unresolved = unresolved;
@@ -201,8 +206,10 @@ impl Builder<'_> {
             reason,
         }));
         image.has_provenance = !chain.attestation_manifest.is_empty() || found.statement.is_some();
+        // Only who verifies signatures may put them into the document, or say that there are none.
         if !chain.signature_manifests.is_empty() {
             input.unverifiable.add(Field::ImageSignatures);
+            input.unverifiable_because = "nobody has verified it".to_owned();
         }
         Ok(found.statement)
     }
@@ -296,6 +303,7 @@ fn http(source: &HttpSource, meta: Option<&HttpMeta>) -> (Http, FieldSet) {
         checksum,
         declared_checksum: source.declared_checksum.clone().unwrap_or_default(),
         checksums: Vec::new(),
+        contents: Vec::new(),
     };
     (http, unresolved)
 }

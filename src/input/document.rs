@@ -46,6 +46,9 @@ pub struct Input {
     /// an error, *could not verify*: neither absence nor the value would be the truth.
     #[serde(skip)]
     pub unverifiable: FieldSet,
+    /// Why `unverifiable` cannot be vouched for.
+    #[serde(skip)]
+    pub unverifiable_because: String,
 }
 
 /// What is known of the build as a whole (`input.env`).

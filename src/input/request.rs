@@ -29,6 +29,8 @@ pub fn request(
         image,
         git,
         http,
+        signatures: None,
+        content: None,
     })
 }
 

@@ -18,12 +18,18 @@ use crate::meta::NodePath;
 /// # Errors
 /// When the input cannot be made a document, which no input of ours is known to do.
 pub(super) fn to_value(input: &Input) -> Result<(Value, Lazy), EvalError> {
-    let mut value = input
-        .serialize(Serializer)
-        .map_err(|error| EvalError::Internal { message: error.to_string() })?;
+    let mut value = value_of(input)?;
     let mut lazy = Lazy::default();
     mark_node(&mut value, input, &mut Vec::new(), &mut lazy);
     Ok((value, lazy))
+}
+
+/// Something as rules see it.
+///
+/// # Errors
+/// When it cannot be made a value.
+pub(super) fn value_of(value: &impl Serialize) -> Result<Value, EvalError> {
+    value.serialize(Serializer).map_err(|error| EvalError::Internal { message: error.to_string() })
 }
 
 fn mark_node(value: &mut Value, input: &Input, path: &mut NodePath, lazy: &mut Lazy) {
@@ -33,6 +39,7 @@ fn mark_node(value: &mut Value, input: &Input, path: &mut NodePath, lazy: &mut L
             path: path.clone(),
             unresolved: input.unresolved,
             unverifiable: input.unverifiable,
+            because: input.unverifiable_because.clone(),
         });
         for object in OBJECTS {
             if let Some(Value::Object(object_value)) = member_mut(value, object) {

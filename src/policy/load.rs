@@ -12,6 +12,7 @@ use super::files::{MAX_REGO, PolicyFiles};
 use super::lower::{self, Unit, path_of};
 use super::parse::{self, ParsedFile};
 use super::{Policy, Shared};
+use crate::verify::Trust;
 
 /// The helper rules, as a file.
 const HELPERS: &str = include_str!("helpers.rego");
@@ -53,7 +54,7 @@ impl Policy {
             name: name.to_owned(),
             program,
             decision,
-            shared: Shared { files, json: Mutex::new(BTreeMap::new()) },
+            shared: Shared { files, json: Mutex::new(BTreeMap::new()), trust: Trust::embedded() },
             limits: Limits::default(),
             texts,
         })

@@ -42,7 +42,8 @@ use self::eval::{Machine, Outcome as Came};
 use self::ir::{GroupId, Program};
 use self::natives::{JsonCache, Natives};
 use crate::input::{FieldSet, Input};
-use crate::meta::{ChecksumRequest, NodePath};
+use crate::meta::{ChecksumRequest, MetaRequest, NodePath};
+use crate::verify::Trust;
 
 /// A policy, ready to decide. Cheap to share between threads.
 #[derive(Debug)]
@@ -61,6 +62,7 @@ pub struct Policy {
 struct Shared {
     files: PolicyFiles,
     json: Mutex<JsonCache>,
+    trust: Arc<Trust>,
 }
 
 impl Shared {
@@ -93,6 +95,15 @@ pub struct Needs {
     /// A digest of the file that is judged, to verify a signature by. One at a time: an answer
     /// holds no more.
     pub checksum: Option<ChecksumRequest>,
+    /// What is asked of somebody else than who resolves the sources: see [`crate::meta::ASIDE`].
+    pub aside: Vec<MetaRequest>,
+}
+
+impl Needs {
+    /// Whether nothing is needed.
+    pub fn is_empty(&self) -> bool {
+        self.fields.is_empty() && self.checksum.is_none() && self.aside.is_empty()
+    }
 }
 
 /// A round, and what rules printed in it.
@@ -122,6 +133,19 @@ impl Policy {
     pub fn with_limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
         self
+    }
+
+    /// Sets by whom signatures of images and attestations are trusted: Sigstore's public instance
+    /// where it is not called.
+    #[must_use]
+    pub fn with_trust(mut self, trust: Arc<Trust>) -> Self {
+        self.shared.trust = trust;
+        self
+    }
+
+    /// By whom signatures of images and attestations are trusted.
+    pub fn trust(&self) -> &Trust {
+        &self.shared.trust
     }
 
     /// Judges an input that may be known only in part.
@@ -162,21 +186,19 @@ impl Policy {
         // A value that is known is the same whatever the fields say that were read on the way to it.
         // A digest that may turn out not to be pinned is another matter.
         let settled = matches!(came, Ok(Came::Known(_))) && !reads.doubtful_pin;
-        if !settled && (!reads.unresolved.is_empty() || reads.checksum.is_some()) {
-            let fields = reads
-                .unresolved
-                .iter()
-                .filter_map(|(node, fields)| Some((lazy.nodes.get(*node)?.path.clone(), *fields)))
-                .collect();
-            let round = Round::Needs(Needs { fields, checksum: reads.checksum });
+        let fields = reads
+            .unresolved
+            .iter()
+            .filter_map(|(node, fields)| Some((lazy.nodes.get(*node)?.path.clone(), *fields)))
+            .collect();
+        let needs = Needs { fields, checksum: reads.checksum, aside: reads.aside };
+        if !settled && !needs.is_empty() {
+            let round = Round::Needs(needs);
             return Ok(Evaluated { round, prints: natives.prints, notes: natives.notes });
         }
-        if !settled && let Some(field) = reads.unverifiable {
+        if !settled && let Some((field, why)) = reads.unverifiable {
             let (object, name) = field.path();
-            return Err(EvalError::CouldNotVerify {
-                field: format!("input.{object}.{name}"),
-                why: "this version of buildgate cannot verify signatures of images".to_owned(),
-            });
+            return Err(EvalError::CouldNotVerify { field: format!("input.{object}.{name}"), why });
         }
         let value = match came {
             Ok(Came::Known(value)) => value,

@@ -1,5 +1,7 @@
 //! Builtins that need the evaluation they are called in: its files, its clock, its image, its output.
 
+mod attestations;
+mod image;
 mod signatures;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -11,8 +13,8 @@ use super::Shared;
 use super::builtins::{Origin, lookup};
 use super::error::{EvalError, Position};
 use super::files::{MAX_DATA, PolicyFiles};
-use crate::input::Input;
-use crate::meta::ChecksumRequest;
+use crate::input::{Field, Input};
+use crate::meta::{ChecksumRequest, MetaRequest};
 use crate::source::Digest;
 
 /// Most that a policy may print in one evaluation, in bytes.
@@ -24,8 +26,18 @@ pub(super) enum Called {
     Value(Value),
     /// Nothing, as in OPA where a builtin fails.
     Undefined,
-    /// It needs a digest of the file that is judged.
-    Needs(ChecksumRequest),
+    /// It needs something first.
+    Needs(Wanted),
+}
+
+/// What a call needs before it can come to anything.
+pub(super) enum Wanted {
+    /// A digest of the file that is judged.
+    Checksum(ChecksumRequest),
+    /// A field of the source that is judged.
+    Field(Field),
+    /// Something that is asked of somebody else than who resolves the source.
+    Aside(MetaRequest),
 }
 
 /// State of one evaluation that builtins read or leave something in.
@@ -132,10 +144,25 @@ impl<'p> Natives<'p> {
                 }
                 _ => Err(fail("it takes a file, a signature file and a key file".to_owned())),
             },
-            _ => Err(fail(
-                "this version of buildgate cannot verify attestations; nothing is taken as signed"
-                    .to_owned(),
-            )),
+            "artifact_attestation" => match args {
+                [Some(http), Some(Value::String(path))] => {
+                    self.artifact_attestation(http, path).map_err(|error| fail(error.to_string()))
+                }
+                _ => Err(fail("it takes a file and the path of a bundle".to_owned())),
+            },
+            "github_attestation" => match args {
+                [Some(http), Some(Value::String(repository))] => self
+                    .github_attestation(http, repository)
+                    .map_err(|error| fail(error.to_string())),
+                _ => Err(fail("it takes a file and a repository, `owner/name`".to_owned())),
+            },
+            "verify_image_signature" => match args {
+                [Some(image), Some(options)] => {
+                    self.verify_image(image, options).map_err(|error| fail(error.to_string()))
+                }
+                _ => Err(fail("it takes an image and an object".to_owned())),
+            },
+            _ => Err(fail("it is no function of this version of buildgate".to_owned())),
         }
     }
 

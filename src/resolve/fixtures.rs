@@ -13,8 +13,9 @@ use serde::Deserialize;
 
 use super::digest::{self, Hasher};
 use crate::meta::{
-    AttestationBlob, AttestationChain, ChecksumAlgorithm, ChecksumResponse, GitMeta, HttpMeta,
-    ImageMeta, MetaRequest, ResolveError, ResolveSourceMeta, Resolving, SourceMeta,
+    AttestationBlob, AttestationChain, ChecksumAlgorithm, ChecksumResponse, Content, GitMeta,
+    HttpMeta, ImageMeta, ImageSignatures, MetaRequest, ResolveError, ResolveSourceMeta, Resolving,
+    SourceMeta,
 };
 
 /// Metadata by kind of source, and a record of what was asked.
@@ -26,6 +27,10 @@ pub struct Fixtures {
     pub git: Option<GitMeta>,
     /// What any URL holds.
     pub http: Option<FileFixture>,
+    /// What signs any image, by the digest that it is looked for by.
+    pub signatures: Option<Vec<AttestationBlob>>,
+    /// What other files hold, by their URL; `None` for one that is not there.
+    pub contents: BTreeMap<String, Option<Bytes>>,
     requests: Mutex<Vec<MetaRequest>>,
 }
 
@@ -117,7 +122,7 @@ impl Fixtures {
             image: case.image.map(image).transpose()?,
             git: case.git.map(git).transpose()?,
             http: case.http.map(http).transpose()?,
-            requests: Mutex::default(),
+            ..Self::default()
         })
     }
 
@@ -141,6 +146,14 @@ impl Fixtures {
                     .attestations
                     .then(|| held.attestations.clone().unwrap_or_default()),
             });
+        }
+        if let Some(asked) = &request.signatures {
+            let found = self.signatures.clone().ok_or_else(lacking)?;
+            meta.signatures = Some(ImageSignatures { digest: asked.digest.clone(), found });
+        }
+        if request.content.is_some() {
+            let data = self.contents.get(&request.source.identifier).ok_or_else(lacking)?.clone();
+            meta.content = Some(Content { source: request.source.clone(), data });
         }
         if let Some(asked) = request.git {
             let mut held = self.git.clone().ok_or_else(lacking)?;

@@ -9,14 +9,17 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use bytes::Bytes;
 use http::header::{ACCEPT, CONTENT_DISPOSITION, USER_AGENT};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use percent_encoding::percent_decode_str;
 use url::Url;
 
 use super::digest::{self, Hasher};
-use super::transport::{Body, Outgoing, Transport, authority, failed, shown};
-use crate::meta::{ChecksumAlgorithm, ChecksumResponse, HttpMeta, HttpRequest, ResolveError};
+use super::transport::{Answer, Body, Outgoing, Transport, authority, failed, shown};
+use crate::meta::{
+    ChecksumAlgorithm, ChecksumResponse, HttpMeta, HttpRequest, MAX_CONTENT, ResolveError,
+};
 use crate::source::HttpSource;
 
 /// BuildKit's limit for the suffix of a checksum request.
@@ -109,15 +112,33 @@ impl Files {
         Ok(meta)
     }
 
-    async fn fetch(&self, fetch: Fetch<'_>) -> Result<HttpMeta, ResolveError> {
-        let Fetch { what, url, attrs, request, declared } = fetch;
-        let outgoing = Outgoing {
-            what,
-            url: url.clone(),
-            headers: headers(attrs).map_err(|error| failed(what, error))?,
-            authorization: None,
-            body: Body::GetDecoded,
-        };
+    /// What the file holds; `None` where the server has no such file.
+    ///
+    /// # Errors
+    /// When it cannot be fetched, or is larger than [`MAX_CONTENT`].
+    pub(crate) async fn content(
+        &self,
+        source: &HttpSource,
+        attrs: &BTreeMap<String, String>,
+    ) -> Result<Option<Bytes>, ResolveError> {
+        let url = Url::parse(&source.url)
+            .map_err(|error| failed(&format!("the file of host {}", source.host), error))?;
+        let what = shown(&url);
+        match self.get(&what, url, attrs).await {
+            Ok(answer) => answer.bytes(&what, MAX_CONTENT as u64).await.map(Some),
+            Err(ResolveError::NotFound { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn get(
+        &self,
+        what: &str,
+        url: Url,
+        attrs: &BTreeMap<String, String>,
+    ) -> Result<Answer, ResolveError> {
+        let headers = headers(attrs).map_err(|error| failed(what, error))?;
+        let outgoing = Outgoing { what, url, headers, authorization: None, body: Body::GetDecoded };
         let answer = self.transport.send(&outgoing).await?;
         match answer.response.status() {
             status if status.is_success() => {}
@@ -133,6 +154,12 @@ impl Files {
             }
             _ => return Err(answer.unexpected(what)),
         }
+        Ok(answer)
+    }
+
+    async fn fetch(&self, fetch: Fetch<'_>) -> Result<HttpMeta, ResolveError> {
+        let Fetch { what, url, attrs, request, declared } = fetch;
+        let answer = self.get(what, url.clone(), attrs).await?;
         let filename = filename(&url, attrs, answer.response.headers());
         let expected = declared.and_then(digest::algorithm);
         let mut sum = Hasher::new(expected.unwrap_or(ChecksumAlgorithm::Sha256));

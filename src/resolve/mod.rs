@@ -19,13 +19,13 @@ pub use fixtures::{FileFixture, FixtureError, Fixtures};
 pub use options::{Options, Retries, Sizes, Timeouts};
 pub use registry::CredentialError;
 pub use transport::SetupError as TransportSetupError;
+pub(crate) use transport::{Body, Outgoing, Transport};
 
 use self::git::Repositories;
 use self::http::Files;
 use self::memo::Memo;
 use self::registry::Registries;
-use self::transport::Transport;
-use crate::meta::{MetaRequest, ResolveError, ResolveSourceMeta, Resolving, SourceMeta};
+use crate::meta::{Content, MetaRequest, ResolveError, ResolveSourceMeta, Resolving, SourceMeta};
 use crate::source::Source;
 
 /// Asks registries, HTTP servers and git repositories; each thing once in a run.
@@ -51,6 +51,24 @@ pub enum SetupError {
 /// Fetches nothing: every request is an error that names what would have to be fetched.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Offline;
+
+/// Asks a daemon for all that it knows, and a registry client of our own for what signs an image,
+/// which no daemon tells.
+pub struct WithSignatures<D> {
+    /// The daemon.
+    pub daemon: D,
+    /// The registry client.
+    pub registry: Arc<Network>,
+}
+
+impl<D: ResolveSourceMeta> ResolveSourceMeta for WithSignatures<D> {
+    fn resolve<'a>(&'a self, request: &'a MetaRequest) -> Resolving<'a> {
+        match request.signatures {
+            Some(_) => self.registry.resolve(request),
+            None => self.daemon.resolve(request),
+        }
+    }
+}
 
 impl Network {
     /// A network as `options` have it. Nothing is fetched yet.
@@ -79,10 +97,18 @@ impl Network {
                     let platform = request.platform.as_ref().unwrap_or(&self.options.platform);
                     meta.image = Some(self.registries.resolve(image, platform, asked).await?);
                 }
+                if let Some(asked) = &request.signatures {
+                    let found = self.registries.signatures(image, &asked.digest).await?;
+                    meta.signatures = Some(found);
+                }
             }
             Source::Http(file) => {
                 if let Some(asked) = &request.http {
                     meta.http = Some(self.files.resolve(file, attrs, asked).await?);
+                }
+                if request.content.is_some() {
+                    let data = self.files.content(file, attrs).await?;
+                    meta.content = Some(Content { source: request.source.clone(), data });
                 }
             }
             Source::Git(repository) => {
@@ -158,7 +184,9 @@ fn wanted(request: &MetaRequest) -> String {
         true => "the commit and tag objects",
     });
     let http = request.http.as_ref().map(|_| "the checksum");
-    let parts: Vec<&str> = [image, git, http].into_iter().flatten().collect();
+    let signatures = request.signatures.as_ref().map(|_| "the signatures");
+    let content = request.content.map(|_| "the content");
+    let parts: Vec<&str> = [image, git, http, signatures, content].into_iter().flatten().collect();
     let parts = if parts.is_empty() { "metadata".to_owned() } else { parts.join(" and ") };
     format!("{parts} of {}", named(request))
 }

@@ -2,6 +2,8 @@
 
 use jiff::Timestamp;
 
+use super::sigstore::{SigstoreInvalid, TrustRootError};
+
 /// A verification that ended without a signer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NotVerified {
@@ -119,6 +121,15 @@ pub enum Invalid {
         /// What the key file allows it for.
         namespaces: String,
     },
+    /// The attestations do not lead from the image to its signature.
+    #[error("the chain of attestations is broken: {why}")]
+    Chain {
+        /// Where.
+        why: String,
+    },
+    /// A Sigstore signature that does not hold.
+    #[error(transparent)]
+    Sigstore(#[from] SigstoreInvalid),
 }
 
 /// Why it cannot be told whether a signature holds.
@@ -127,6 +138,15 @@ pub enum CouldNot {
     /// The keys cannot be read.
     #[error(transparent)]
     Keys(#[from] KeyFileError),
+    /// The trust root cannot be used.
+    #[error(transparent)]
+    TrustRoot(#[from] TrustRootError),
+    /// Something that it needs was not given to us.
+    #[error("{what} was not returned")]
+    Missing {
+        /// What was not.
+        what: String,
+    },
     /// An algorithm or format that is not supported.
     #[error("{what} is not supported; {instead}")]
     Unsupported {
@@ -154,6 +174,18 @@ pub enum KeyFileError {
     /// It holds a key that must not be there.
     #[error("the key file holds a private key; export the public one (gpg --armor --export KEY)")]
     PrivateKey,
+    /// Nothing in it is a public key in PEM.
+    #[error("the key file holds no public key: no -----BEGIN PUBLIC KEY-----")]
+    NoPublicKey,
+    /// It holds more than one block.
+    #[error("the key file holds more than one PEM block; one public key is wanted")]
+    ManyPublicKeys,
+    /// Its public key cannot be used.
+    #[error("the key file's public key cannot be used: {why}")]
+    PublicKey {
+        /// Why.
+        why: String,
+    },
     /// OpenPGP's part of it cannot be read.
     #[error("the key file cannot be read: {why}")]
     OpenPgp {

@@ -10,19 +10,23 @@
 //! dated later than [`CLOCK_SKEW`] from now.
 
 mod armor;
+pub mod chain;
 mod error;
 mod git;
 mod keys;
 mod openpgp;
+pub mod sigstore;
 mod ssh;
 #[cfg(test)]
 mod tests;
+mod trust;
 
 pub use self::error::{CouldNot, Invalid, KeyFileError, NotVerified};
 pub use self::git::{ObjectFormat, verify_git};
 pub use self::keys::{KeyFile, MAX_KEY_FILE};
 pub use self::openpgp::{DetachedSignature, Keyring, MAX_SIGNATURE};
 pub use self::ssh::{AllowedSigner, AllowedSigners};
+pub use self::trust::Trust;
 
 /// How far clocks may differ, in seconds.
 pub const CLOCK_SKEW: i64 = 300;

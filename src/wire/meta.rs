@@ -70,9 +70,11 @@ pub struct Resolved {
     pub meta: SourceMeta,
 }
 
+/// What a daemon can be asked; [`MetaRequest::signatures`] and [`MetaRequest::content`] it cannot,
+/// and whoever answers them never comes here.
 impl From<MetaRequest> for gateway::ResolveSourceMetaRequest {
     fn from(request: MetaRequest) -> Self {
-        let MetaRequest { source, platform, image, git, http } = request;
+        let MetaRequest { source, platform, image, git, http, signatures: _, content: _ } = request;
         Self {
             source: Some(source.into()),
             platform: platform.map(Into::into),
@@ -145,6 +147,8 @@ impl TryFrom<gateway::ResolveSourceMetaRequest> for MetaRequest {
                     Ok::<_, MetaError>(HttpRequest { checksum })
                 })
                 .transpose()?,
+            signatures: None,
+            content: None,
         })
     }
 }
@@ -192,6 +196,8 @@ impl TryFrom<gateway::ResolveSourceMetaResponse> for Resolved {
                 image: image.map(TryInto::try_into).transpose()?,
                 git: git.map(Into::into),
                 http: http.map(TryInto::try_into).transpose()?,
+                signatures: None,
+                content: None,
             },
         })
     }
@@ -199,7 +205,8 @@ impl TryFrom<gateway::ResolveSourceMetaResponse> for Resolved {
 
 impl From<Resolved> for gateway::ResolveSourceMetaResponse {
     fn from(resolved: Resolved) -> Self {
-        let Resolved { source, meta: SourceMeta { image, git, http } } = resolved;
+        let Resolved { source, meta } = resolved;
+        let SourceMeta { image, git, http, signatures: _, content: _ } = meta;
         Self {
             source: Some(source.into()),
             image: image.map(Into::into),

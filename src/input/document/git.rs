@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::input::gitobject::GitObject;
-use crate::meta::ChecksumResponse;
+use crate::meta::{ChecksumResponse, Content};
 
 /// A file by URL (`input.http`).
 #[derive(Clone, Debug, Default, PartialEq, Serialize, JsonSchema)]
@@ -38,6 +38,9 @@ pub struct Http {
     /// Other digests of it, for whoever verifies a signature.
     #[serde(skip)]
     pub checksums: Vec<ChecksumResponse>,
+    /// Files that were read besides it, for whoever verifies an attestation.
+    #[serde(skip)]
+    pub contents: Vec<Content>,
 }
 
 /// A git repository (`input.git`).

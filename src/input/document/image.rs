@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::Input;
+use crate::meta::ImageSignatures;
 
 /// An image (`input.image`).
 #[derive(Clone, Debug, Default, PartialEq, Serialize, JsonSchema)]
@@ -67,9 +68,12 @@ pub struct Image {
     /// Its SLSA provenance.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub provenance: Option<ImageProvenance>,
-    /// Its verified signatures.
+    /// The verified signatures of its attestations.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub signatures: Vec<AttestationSignature>,
+    /// What signs the image itself, for whoever verifies it.
+    #[serde(skip)]
+    pub signed_by: Option<ImageSignatures>,
 }
 
 /// SLSA provenance, v0.2 or v1, in one shape (`input.image.provenance`).

@@ -214,6 +214,7 @@ static TABLE: &[Builtin] = &[
     refused("uuid.rfc4122", 1, CHANCE),
     builtin("verify_git_signature", 2, Origin::Context),
     builtin("verify_http_pgp_signature", 3, Origin::Context),
+    builtin("verify_image_signature", 2, Origin::Context),
     refused("yaml.is_valid", 1, YAML),
     refused("yaml.marshal", 1, YAML),
     refused("yaml.unmarshal", 1, YAML),

@@ -7,9 +7,10 @@
 use regorus::Value;
 use regorus::value::Object;
 
+use super::super::natives::Wanted;
 use super::{Around, Machine, Result};
 use crate::input::{Field, FieldSet};
-use crate::meta::{ChecksumRequest, NodePath};
+use crate::meta::{ChecksumRequest, MetaRequest, NodePath};
 
 /// The key of the mark. What is undefined is no value, so no object of a rule has it for a key.
 pub(in crate::policy) const MARK: Value = Value::Undefined;
@@ -26,6 +27,8 @@ pub(in crate::policy) struct LazyNode {
     pub path: NodePath,
     pub unresolved: FieldSet,
     pub unverifiable: FieldSet,
+    /// Why these cannot be vouched for.
+    pub because: String,
 }
 
 /// Fields that were read and not known.
@@ -34,11 +37,13 @@ pub(in crate::policy) struct Reads {
     /// By number of the node.
     pub unresolved: Vec<(usize, FieldSet)>,
     /// The first field read that could not be verified.
-    pub unverifiable: Option<Field>,
+    pub unverifiable: Option<(Field, String)>,
     /// `pin_image` was called on the way to what is unknown: it may turn out not to be called.
     pub doubtful_pin: bool,
     /// The first digest that a signature is to be verified by.
     pub checksum: Option<ChecksumRequest>,
+    /// What is to be asked aside.
+    pub aside: Vec<MetaRequest>,
 }
 
 impl Reads {
@@ -83,11 +88,27 @@ impl<'p> Machine<'p> {
         self.tainted || self.around != Around::Certain
     }
 
-    /// Asks for a digest of the file that is judged, where the answer is sure to matter: two
-    /// signatures may need two digests, and one request asks for one.
-    pub(super) fn ask_checksum(&mut self, request: ChecksumRequest) {
-        if self.asks(Read::Through) {
-            self.reads.checksum.get_or_insert(request);
+    /// Asks for what a builtin needs, where the answer is sure to matter.
+    pub(super) fn ask(&mut self, wanted: Wanted) {
+        if !self.asks(Read::Through) {
+            return;
+        }
+        match wanted {
+            // Two signatures may need two digests, and one request asks for one.
+            Wanted::Checksum(request) => {
+                self.reads.checksum.get_or_insert(request);
+            }
+            Wanted::Field(field) => {
+                let root = self.lazy.nodes.iter().position(|node| node.path.is_empty());
+                if let Some(root) = root {
+                    self.reads.note(root, FieldSet::of(&[field]));
+                }
+            }
+            Wanted::Aside(request) => {
+                if !self.reads.aside.contains(&request) {
+                    self.reads.aside.push(request);
+                }
+            }
         }
     }
 
@@ -118,7 +139,7 @@ impl<'p> Machine<'p> {
             return true;
         }
         if let Some(field) = find(node.unverifiable) {
-            self.reads.unverifiable.get_or_insert(field);
+            self.reads.unverifiable.get_or_insert((field, node.because.clone()));
             return true;
         }
         false
@@ -136,7 +157,7 @@ impl<'p> Machine<'p> {
         let unresolved: Vec<Field> = of_kind(node.unresolved).collect();
         let unverifiable = of_kind(node.unverifiable).next();
         if let Some(field) = unverifiable {
-            self.reads.unverifiable.get_or_insert(field);
+            self.reads.unverifiable.get_or_insert((field, node.because.clone()));
         }
         if !unresolved.is_empty() && self.asks(Read::Through) {
             self.reads.note(number, FieldSet::of(&unresolved));

@@ -39,7 +39,8 @@ fn looks_at(name: &str) -> Looks {
         | "is_string"
         | "pin_image"
         | "type_name"
-        | "verify_http_pgp_signature" => Looks::Nowhere,
+        | "verify_http_pgp_signature"
+        | "verify_image_signature" => Looks::Nowhere,
         "count" | "object.keys" | "object.filter" | "object.remove" => Looks::AtMembers,
         _ => Looks::Through,
     }
@@ -123,8 +124,8 @@ impl<'p> Machine<'p> {
                 match self.natives.call(builtin.name, &args, position)? {
                     Called::Undefined => Ok(Outcome::Undefined),
                     Called::Value(value) => Ok(Outcome::Known(value)),
-                    Called::Needs(request) => {
-                        self.ask_checksum(request);
+                    Called::Needs(wanted) => {
+                        self.ask(wanted);
                         Ok(Outcome::Unknown)
                     }
                 }

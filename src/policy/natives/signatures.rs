@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use regorus::Value;
 
-use super::{Called, Natives};
+use super::{Called, Natives, Wanted};
+use crate::policy::error::EvalError;
 use crate::policy::files::FileError;
 use crate::verify::{
     DetachedSignature, KeyFile, KeyFileError, MAX_KEY_FILE, MAX_SIGNATURE, NotVerified,
@@ -27,6 +28,24 @@ pub(super) enum CallError {
     Signature { path: Arc<str>, source: NotVerified },
     #[error("could not verify: the file holds SSH keys, and OpenPGP's are wanted: `{path}`")]
     NotOpenPgp { path: Arc<str> },
+    #[error("could not verify by {what}: {source}")]
+    Attestation { what: String, source: NotVerified },
+    #[error("could not verify by {what}: the answer cannot be read: {source}")]
+    GithubAnswer { what: String, source: Arc<serde_json::Error> },
+    #[error("could not verify by {what}: a bundle cannot be read: {why}")]
+    GithubBundle { what: String, why: String },
+    #[error("the result is no document: {0}")]
+    Document(Box<EvalError>),
+    #[error("verify_image_signature: {0}")]
+    Options(String),
+    #[error("could not verify input.image by `{path}`: {source}")]
+    Key { path: Arc<str>, source: KeyFileError },
+    #[error("could not verify input.image: {0}")]
+    Image(NotVerified),
+    #[error(
+        "could not verify input.image: its signatures were looked for by {found}, and it is {judged}"
+    )]
+    OtherImage { found: String, judged: String },
 }
 
 impl Natives<'_> {
@@ -104,7 +123,7 @@ impl Natives<'_> {
             }
         };
         let Some(response) = judged.checksums.iter().find(|it| request.is_answered_by(it)) else {
-            return Ok(Called::Needs(request));
+            return Ok(Called::Needs(Wanted::Checksum(request)));
         };
         match signature.verify_digest(response, &keys, self.seconds()) {
             Ok(signer) => Ok(proven(&signer)),
@@ -126,13 +145,13 @@ impl Natives<'_> {
     }
 
     /// As in Docker's engine, only what is judged can be verified; anything else is undefined.
-    fn not_judged(&mut self, builtin: &str, wanted: &str) -> Called {
+    pub(super) fn not_judged(&mut self, builtin: &str, wanted: &str) -> Called {
         self.notes.push(format!("{builtin}: its first argument is not {wanted}"));
         Called::Undefined
     }
 
     /// The time of this evaluation, in seconds since 1970.
-    fn seconds(&mut self) -> i64 {
+    pub(super) fn seconds(&mut self) -> i64 {
         const NANOS: u64 = 1_000_000_000;
         let nanos = match self.now() {
             Value::Number(nanos) => nanos.as_u64().unwrap_or_default(),

@@ -25,8 +25,8 @@ const PREDICATE_TYPE: &str = "in-toto.io/predicate-type";
 /// The predicates that rules can read.
 const PROVENANCE: [&str; 2] =
     ["https://slsa.dev/provenance/v0.2", "https://slsa.dev/provenance/v1"];
-const SIGSTORE_BUNDLE: &str = "application/vnd.dev.sigstore.bundle.v0.3+json";
-const COSIGN_SIGNATURE: &str = "application/vnd.dev.cosign.artifact.sig.v1+json";
+pub(super) const SIGSTORE_BUNDLE: &str = "application/vnd.dev.sigstore.bundle.v0.3+json";
+pub(super) const COSIGN_SIGNATURE: &str = "application/vnd.dev.cosign.artifact.sig.v1+json";
 const IN_TOTO: &str = "application/vnd.in-toto+json";
 /// Layers of one manifest that are fetched at most.
 const MAX_LAYERS: usize = 16;

@@ -15,6 +15,7 @@ mod content;
 mod credentials;
 mod document;
 mod platform;
+mod signatures;
 
 use std::sync::Arc;
 

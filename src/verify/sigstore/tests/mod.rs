@@ -1,0 +1,73 @@
+//! Signatures by throwaway parties of our own, right and broken in every way that we know of.
+
+mod bundles;
+#[path = "../../../../integration-tests/forge/mod.rs"]
+mod forge;
+mod keys;
+mod kinds;
+mod roots;
+mod simple;
+
+use serde_json::Value;
+
+use self::forge::{AT, Forge, Leaf, Who};
+use super::*;
+use crate::verify::Invalid;
+
+const ARTIFACT: &[u8] = b"a tarball";
+const SLSA: &str = "https://slsa.dev/provenance/v1";
+/// Long after everything was signed; certificates do not mind.
+const NOW: i64 = AT + 86_400;
+
+fn root_of(forge: &Forge) -> TrustRoot {
+    root("sigstore", &forge.trusted_root())
+}
+
+fn root(name: &str, json: &Value) -> TrustRoot {
+    TrustRoot::parse(name, json.to_string().as_bytes()).unwrap()
+}
+
+fn person(forge: &Forge) -> Leaf {
+    forge.leaf(&Who::person("jane@example.com"), 100)
+}
+
+fn keyless(bundle: &Value, root: &TrustRoot) -> Result<VerifiedSignature, NotVerified> {
+    let artifact = forge::digest(ARTIFACT);
+    let artifact = Artifact::Digest(&artifact);
+    verify_bundle(bundle.to_string().as_bytes(), artifact, Signer::Keyless(root), NOW)
+}
+
+/// What became of a verification, in one word.
+fn outcome<T>(result: &Result<T, NotVerified>) -> &'static str {
+    match result {
+        Ok(_) => "verified",
+        Err(NotVerified::Absent) => "absent",
+        Err(NotVerified::CouldNot(CouldNot::TrustRoot(_))) => "could not: trust root",
+        Err(NotVerified::CouldNot(CouldNot::Unsupported { .. })) => "could not: unsupported",
+        Err(NotVerified::CouldNot(CouldNot::Keys(_))) => "could not: keys",
+        Err(NotVerified::Invalid(invalid)) => match invalid {
+            Invalid::Malformed { .. } => "malformed",
+            Invalid::Sigstore(SigstoreInvalid::Signature { .. }) => "signature",
+            Invalid::Sigstore(SigstoreInvalid::Subject { .. }) => "subject",
+            Invalid::Sigstore(SigstoreInvalid::Certificate { .. }) => "certificate",
+            Invalid::Sigstore(SigstoreInvalid::Log { .. }) => "log",
+            Invalid::Sigstore(SigstoreInvalid::Time { .. }) => "time",
+            Invalid::Sigstore(SigstoreInvalid::Material { .. }) => "material",
+            other => panic!("unexpected: {other}"),
+        },
+    }
+}
+
+#[track_caller]
+fn check<T>(about: &str, result: &Result<T, NotVerified>, wanted: &str) {
+    let words = result.as_ref().err().map(ToString::to_string).unwrap_or_default();
+    assert_eq!(outcome(result), wanted, "{about}: {words}");
+}
+
+/// Changes the first character of a base64 string's middle.
+fn flip(text: &mut Value) {
+    let old = text.as_str().unwrap();
+    let at = old.len() / 2;
+    let new = if &old[at..=at] == "A" { "B" } else { "A" };
+    *text = format!("{}{new}{}", &old[..at], &old[at + 1..]).into();
+}

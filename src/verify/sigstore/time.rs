@@ -1,0 +1,94 @@
+//! The trusted times of a signature, and who vouches for each.
+
+use sigstore_verify::trust_root::TsaAuthority;
+use sigstore_verify::tsa::verify_timestamp_for_authority;
+use sigstore_verify::types::bundle::SignatureContent;
+use sigstore_verify::types::{Bundle, KindVersion};
+
+use super::TrustRoot;
+use super::error::{SigstoreInvalid, moment, unsupported};
+use crate::input::TrustedTimestamp;
+use crate::verify::{Invalid, NotVerified};
+
+/// The times of a bundle whose log entries the verifier has accepted; each token is verified here.
+pub(super) fn timestamps(
+    bundle: &Bundle,
+    root: &TrustRoot,
+) -> Result<Vec<TrustedTimestamp>, NotVerified> {
+    let signature = match &bundle.content {
+        SignatureContent::MessageSignature(message) => &message.signature,
+        SignatureContent::DsseEnvelope(envelope) => &envelope.signature.sig,
+        _ => return Err(unsupported("this content of a bundle", "statements and messages are")),
+    };
+    let mut times = logged(bundle, root);
+    for token in &bundle.verification_material.timestamp_verification_data.rfc3161_timestamps {
+        let mut why = "it names no timestamp authority".to_owned();
+        let mut by = None;
+        for (uri, authority) in root.timestamp_authorities() {
+            match verify_timestamp_for_authority(&token.signed_timestamp, signature, authority) {
+                Ok(at) => {
+                    by = Some((uri, at));
+                    break;
+                }
+                Err(error) => why = error.to_string(),
+            }
+        }
+        let Some((uri, at)) = by else { return Err(none(root, why)) };
+        times.push(TrustedTimestamp {
+            timestamp_type: "TimestampAuthority".to_owned(),
+            uri: uri.clone(),
+            timestamp: at.to_string(),
+        });
+    }
+    Ok(times)
+}
+
+/// The times that Rekor v1 signed with its promises; an inclusion proof vouches for no time.
+fn logged(bundle: &Bundle, root: &TrustRoot) -> Vec<TrustedTimestamp> {
+    let promised = bundle.verification_material.tlog_entries.iter().filter(|entry| {
+        entry.inclusion_promise.is_some() && entry.kind_version != KindVersion::HashedRekordV002
+    });
+    promised
+        .filter_map(|entry| {
+            let id = &entry.log_id.key_id;
+            let log = root.material().tlogs.iter().find(|log| log.log_id.key_id == *id)?;
+            Some(TrustedTimestamp {
+                timestamp_type: "Tlog".to_owned(),
+                uri: log.base_url.clone(),
+                timestamp: entry.integrated_time?.to_string(),
+            })
+        })
+        .collect()
+}
+
+/// That a key vouches for nothing from before it was in use.
+pub(super) fn none_before(
+    since: i64,
+    timestamps: &[TrustedTimestamp],
+    root: &TrustRoot,
+) -> Result<(), NotVerified> {
+    for it in timestamps {
+        let at: Option<jiff::Timestamp> = it.timestamp.parse().ok();
+        if at.is_none_or(|at| at.as_second() < since) {
+            let why = format!("{} is before the key was in use ({})", it.timestamp, moment(since));
+            return Err(none(root, why));
+        }
+    }
+    Ok(())
+}
+
+/// The timestamp authorities of a trust root, each with its URL.
+pub(super) fn authorities(root: &sigstore_trust_root::TrustedRoot) -> Vec<(String, TsaAuthority)> {
+    let each = root.timestamp_authorities.iter();
+    each.flat_map(|authority| {
+        let mut only = root.clone();
+        only.timestamp_authorities = vec![authority.clone()];
+        let uri = authority.uri.clone().unwrap_or_default();
+        only.tsa_authorities().into_iter().map(move |it| (uri.clone(), it))
+    })
+    .collect()
+}
+
+fn none(root: &TrustRoot, why: String) -> NotVerified {
+    Invalid::Sigstore(SigstoreInvalid::Time { root: root.name().to_owned(), why }).into()
+}
