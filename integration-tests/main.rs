@@ -18,6 +18,8 @@ mod docs;
 #[allow(dead_code, reason = "the unit tests use the rest of it")]
 mod forge;
 mod frontend;
+mod frontend_show;
+mod frontend_work;
 mod peers;
 mod peers_work;
 mod resolvers;

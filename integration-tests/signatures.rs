@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::cli::{Folder, Ran};
+use crate::frontend;
 use crate::forge::{Forge, Leaf, Rekor, Who, about, digest, key, public_pem};
 use crate::peers::{self, World, need};
 
@@ -116,6 +117,17 @@ impl<'w> Repository<'w> {
         let data = self.world.registry.manifest(self.name, reference).await;
         let manifest: Value = serde_json::from_slice(&data).unwrap();
         json!({"mediaType": manifest["mediaType"], "digest": digest(&data), "size": data.len()})
+    }
+
+    /// Digest of an image's attestation manifest.
+    async fn attestation(&self, tag: &str) -> String {
+        let index = self.world.registry.manifest(self.name, tag).await;
+        let index: Value = serde_json::from_slice(&index).unwrap();
+        let attests = |it: &&Value| {
+            it["annotations"]["vnd.docker.reference.type"] == "attestation-manifest"
+        };
+        let found = index["manifests"].as_array().unwrap().iter().find(attests).unwrap();
+        found["digest"].as_str().unwrap().to_owned()
     }
 
     /// What a policy says of an image, by the command line.
@@ -343,13 +355,7 @@ async fn attestations_are_signed_by() {
     repository.build("1", &["attest:provenance=mode=max,version=v1"], export);
     let forge = Forge::new(43);
     let root = forge.trusted_root().to_string();
-    let index = world.registry.manifest(repository.name, "1").await;
-    let index: Value = serde_json::from_slice(&index).unwrap();
-    let attests = |it: &&Value| {
-        it["annotations"]["vnd.docker.reference.type"] == "attestation-manifest"
-    };
-    let attestation = index["manifests"].as_array().unwrap().iter().find(attests).unwrap();
-    let attestation = attestation["digest"].as_str().unwrap().to_owned();
+    let attestation = repository.attestation("1").await;
     let subject = repository.described(&attestation).await;
     let leaf = forge.leaf(&Who::person("jane@example.com"), 100);
     let bundle = |about_digest: &str| {
@@ -379,4 +385,60 @@ async fn attestations_are_signed_by() {
     }
     repository.refer(&subject, BUNDLE, &[(BUNDLE, bundle(&attestation), json!({}))]).await;
     check("by a root that does not know them", &judged(""), 1, "input.image.signatures");
+}
+
+/// The frontend's image with a trust root of the organisation in it.
+fn frontend_with(world: &World, root: &str) -> String {
+    let context = tempfile::tempdir().unwrap();
+    let base = frontend::image(world);
+    let dockerfile = format!("FROM {base}\nCOPY root.json /etc/buildgate/trust/sigstore.json\n");
+    std::fs::write(context.path().join("Dockerfile"), dockerfile).unwrap();
+    std::fs::write(context.path().join("root.json"), root).unwrap();
+    let image = world.image("buildgate:trusting");
+    world.buildkit.push(context.path(), &image, &[], "");
+    image
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_frontend_asks_who_signed() {
+    let world = need!(peers::world());
+    let repository = Repository { world, name: "signed/built" };
+    let export = ",oci-mediatypes=true,oci-artifact=true";
+    for tag in ["signed", "unsigned"] {
+        repository.build(tag, &["attest:provenance=mode=max,version=v1"], export);
+    }
+    let forge = Forge::new(44);
+    let leaf = forge.leaf(&Who::person("jane@example.com"), 100);
+    let attestation = repository.attestation("signed").await;
+    let subject = repository.described(&attestation).await;
+    let bundle = forge.attest(&leaf, &about(COSIGN_SIGN, &attestation), Rekor::V1).to_string();
+    repository.refer(&subject, BUNDLE, &[(BUNDLE, bundle.into_bytes(), json!({}))]).await;
+
+    let frontend = frontend_with(world, &forge.trusted_root().to_string());
+    let by = |name: &str| {
+        format!(
+            "some signature in input.image.signatures\n\
+             signature.signer.subjectAlternativeName == \"{name}\""
+        )
+    };
+    let cosigned = "verify_image_signature(input.image, {\"key\": \"cosign.pub\"})";
+    let pem = public_pem(&key(9));
+    for (about, tag, rule, passes, words) in [
+        ("signed", "signed", by("jane@example.com"), true, ""),
+        ("by another", "signed", by("john@example.com"), false, "did not hold"),
+        ("unsigned", "unsigned", by("jane@example.com"), false, "attestations are not signed"),
+        ("on the image", "signed", cosigned.to_owned(), false, "`buildgate check` verify it"),
+    ] {
+        let context = tempfile::tempdir().unwrap();
+        let dockerfile = format!("FROM {}\nCOPY Dockerfile /x\n", repository.reference(tag));
+        let rules = policy(&rule);
+        for (name, text) in
+            [("Dockerfile", &dockerfile), ("Dockerfile.rego", &rules), ("cosign.pub", &pem)]
+        {
+            std::fs::write(context.path().join(name), text).unwrap();
+        }
+        let built = frontend::build(world, &frontend, context.path(), &[]);
+        assert_eq!(built.passed, passes, "{about}: {}", built.said);
+        assert!(built.said.contains(words), "{about}: {words:?} is not in: {}", built.said);
+    }
 }

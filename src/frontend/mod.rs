@@ -15,8 +15,11 @@ mod bridge;
 mod child;
 mod options;
 mod policies;
+mod progress;
 mod solve;
 mod stdio;
+#[cfg(test)]
+mod tests;
 mod verdict;
 
 use std::io;
