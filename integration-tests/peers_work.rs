@@ -58,7 +58,7 @@ async fn registry_logs_who_asks() {
     let missing = "peers-work-no-such-image";
     assert_eq!(world.registry.accesses(&[missing]).len(), 0);
     let url = format!("http://{}/v2/{missing}/manifests/1", world.registry.host());
-    let answer = reqwest::get(url).await.unwrap();
+    let answer = peers::get(url).await.unwrap();
     assert_eq!(answer.status(), 404);
     assert_eq!(world.registry.accesses(&["GET", missing]).len(), 1);
 }
@@ -91,14 +91,14 @@ fn git_server_serves_and_counts() {
 #[tokio::test]
 async fn http_server_counts_and_answers_what_it_is_told() {
     let files = HttpServer::files([("/rel.tgz", b"content".to_vec())]);
-    let body = reqwest::get(files.url("/rel.tgz")).await.unwrap().bytes().await.unwrap();
+    let body = peers::get(files.url("/rel.tgz")).await.unwrap().bytes().await.unwrap();
     assert_eq!(&body[..], b"content");
-    assert_eq!(reqwest::get(files.url("/none")).await.unwrap().status(), 404);
+    assert_eq!(peers::get(files.url("/none")).await.unwrap().status(), 404);
     let paths: Vec<String> = files.asked().into_iter().map(|r| r.path).collect();
     assert_eq!(paths, ["/rel.tgz", "/none"]);
 
     let cut_off = HttpServer::start(|_| Response::ok("short").with("Content-Length", "100"));
-    let answer = reqwest::get(cut_off.url("/")).await.unwrap();
+    let answer = peers::get(cut_off.url("/")).await.unwrap();
     answer.bytes().await.expect_err("a body that is cut off is an error");
 }
 

@@ -53,6 +53,21 @@ macro_rules! need {
 }
 pub(crate) use need;
 
+/// A client for plain HTTP; it has no TLS.
+fn client() -> reqwest::Client {
+    static PROVIDER: std::sync::Once = std::sync::Once::new();
+    PROVIDER.call_once(|| {
+        // Another library of the test may have installed the same.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+    });
+    reqwest::Client::new()
+}
+
+/// Asks a server of the test's own.
+pub async fn get(url: String) -> reqwest::Result<reqwest::Response> {
+    client().get(url).send().await
+}
+
 /// Says that the running test is skipped, past libtest's capture, and fails it where `CI=true`.
 pub fn skip(why: &NoPeer) {
     let thread = std::thread::current();

@@ -45,7 +45,7 @@ impl Registry {
     /// A manifest as the registry serves it to a client that understands all types of today.
     pub async fn manifest(&self, repository: &str, reference: &str) -> Vec<u8> {
         let url = format!("http://{}/v2/{repository}/manifests/{reference}", self.host);
-        let request = reqwest::Client::new().get(url).header("Accept", ACCEPT);
+        let request = super::client().get(url).header("Accept", ACCEPT);
         let answer = request.send().await.unwrap().error_for_status().unwrap();
         answer.bytes().await.unwrap().to_vec()
     }

@@ -10,9 +10,11 @@ mod body;
 mod budget;
 mod lazy;
 mod native;
+mod partial;
 mod rule;
 mod scan;
 mod term;
+mod tree;
 mod with;
 
 use std::sync::Arc;

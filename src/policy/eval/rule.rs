@@ -1,10 +1,9 @@
-//! Rules: their values, their functions, their conflicts.
+//! Rules with one value, and functions: their values, their branches, their conflicts.
 
 use regorus::Value;
-use regorus::value::{Object, Set};
 
 use super::super::error::EvalError;
-use super::super::ir::{Clause, Group, GroupId, GroupKind, Output, Program, Rule, Term, Tree};
+use super::super::ir::{Clause, Group, GroupId, GroupKind, Output, Rule, Term};
 use super::body::Match;
 use super::scan::{RED_ZONE, STACK};
 use super::{Around, Flow, Frame, Machine, Outcome, Result};
@@ -201,182 +200,6 @@ impl<'p> Machine<'p> {
             (None, false) => Outcome::Undefined,
         })
     }
-
-    fn partial_set(&mut self, group: &'p Group) -> Result<Outcome> {
-        let mut set = Set::default();
-        let mut unknown = false;
-        for rule in &group.rules {
-            for clause in &rule.chain {
-                let Output::Member(member) = &clause.output else { continue };
-                let mut frame = Frame::new(rule.slots);
-                self.run(&clause.steps, &mut frame, &mut |machine, frame| {
-                    match machine.term(member, frame)? {
-                        Outcome::Undefined => {}
-                        Outcome::Known(value) if !machine.tainted => {
-                            unknown |=
-                                super::lazy::is_composite(&value) && machine.observe(&value)?;
-                            machine.budget.take(48)?;
-                            if let Some(trace) = &mut machine.trace {
-                                trace.member(rule.info, &value);
-                            }
-                            set.insert(value);
-                        }
-                        Outcome::Known(_) | Outcome::Unknown => unknown = true,
-                    }
-                    Ok(Flow::More)
-                })?;
-            }
-        }
-        if unknown {
-            return Ok(Outcome::Unknown);
-        }
-        self.make(set.into_value())
-    }
-
-    /// An object grown by rules with keys.
-    fn partial(&mut self, group: &'p Group) -> Result<Outcome> {
-        let mut object = Value::new_object();
-        let mut unknown = false;
-        for rule in &group.rules {
-            for clause in &rule.chain {
-                let mut frame = Frame::new(rule.slots);
-                self.run(&clause.steps, &mut frame, &mut |machine, frame| {
-                    let Some((keys, leaf)) = machine.entry(clause, frame, &mut unknown)? else {
-                        return Ok(Flow::More);
-                    };
-                    machine.budget.take(72)?;
-                    let member = matches!(clause.output, Output::Member(_));
-                    if insert(&mut object, &keys, leaf, member) {
-                        Ok(Flow::More)
-                    } else {
-                        Err(conflict(group))
-                    }
-                })?;
-            }
-        }
-        if unknown {
-            return Ok(Outcome::Unknown);
-        }
-        let program = self.program;
-        match find(&program.tree, &group.path) {
-            Some(node) if !node.children.is_empty() => self.children(node, object),
-            _ => self.make(object),
-        }
-    }
-
-    fn entry(
-        &mut self,
-        clause: &'p Clause,
-        frame: &mut Frame,
-        unknown: &mut bool,
-    ) -> Result<Option<(Vec<Value>, Value)>> {
-        let (Output::Value(leaf) | Output::Member(leaf)) = &clause.output;
-        let mut parts = Vec::with_capacity(clause.keys.len() + 1);
-        let member = matches!(clause.output, Output::Member(_));
-        for (at, term) in clause.keys.iter().chain([leaf]).enumerate() {
-            match self.term(term, frame)? {
-                Outcome::Known(value) => {
-                    if super::lazy::is_composite(&value) {
-                        if member || at < clause.keys.len() {
-                            self.tainted |= self.observe(&value)?;
-                        } else {
-                            self.weigh(&value)?;
-                        }
-                    }
-                    parts.push(value);
-                }
-                Outcome::Undefined => return Ok(None),
-                Outcome::Unknown => self.tainted = true,
-            }
-        }
-        if self.tainted {
-            *unknown = true;
-            return Ok(None);
-        }
-        Ok(parts.pop().map(|leaf| (parts, leaf)))
-    }
-
-    /// A reference below `data` that ends at no single group: everything that is there.
-    pub(super) fn data(&mut self, path: &'p [Term]) -> Result<Outcome> {
-        let mut names: Vec<std::sync::Arc<str>> = Vec::with_capacity(path.len());
-        for part in path {
-            if let Term::Const(Value::String(name)) = part {
-                names.push(name.clone());
-            }
-        }
-        if let Some(replaced) = self.replaced_data(&names) {
-            return Ok(replaced);
-        }
-        let program = self.program;
-        let outcome = match find(&program.tree, &names) {
-            None => Outcome::Undefined,
-            Some(node) => self.node(node)?,
-        };
-        self.patched(&names, outcome)
-    }
-
-    fn node(&mut self, node: &'p Tree) -> Result<Outcome> {
-        match node.group {
-            Some(group) => self.group(group),
-            None => self.children(node, Value::new_object()),
-        }
-    }
-
-    fn children(&mut self, node: &'p Tree, into: Value) -> Result<Outcome> {
-        let mut object = match into {
-            Value::Object(object) => (*object).clone(),
-            _ => Object::new(),
-        };
-        for (name, child) in &node.children {
-            match self.node(child)? {
-                Outcome::Known(value) => {
-                    let key = Value::String(name.clone());
-                    let value = match object.get(&key) {
-                        None => value,
-                        Some(known) => match self.merged(known, value)? {
-                            Some(value) => value,
-                            None => return Err(clash(self.program, child)),
-                        },
-                    };
-                    object.insert(key, value);
-                }
-                Outcome::Undefined => {}
-                Outcome::Unknown => return Ok(Outcome::Unknown),
-            }
-        }
-        Ok(Outcome::Known(object.into_value()))
-    }
-
-    /// What two rules give for one key. `None` where they contradict each other.
-    fn merged(&mut self, a: &Value, b: Value) -> Result<Option<Value>> {
-        self.weigh(&b)?;
-        let (Value::Object(one), Value::Object(two)) = (a, &b) else {
-            return Ok((*a == b).then_some(b));
-        };
-        let mut merged = (**one).clone();
-        for (key, value) in two.iter() {
-            let value = match one.get(key) {
-                None => value.clone(),
-                Some(known) => match self.merged(known, value.clone())? {
-                    None => return Ok(None),
-                    Some(value) => value,
-                },
-            };
-            merged.insert(key.clone(), value);
-        }
-        Ok(Some(merged.into_value()))
-    }
-}
-
-fn clash(program: &Program, node: &Tree) -> Box<EvalError> {
-    let mut open = vec![node];
-    while let Some(node) = open.pop() {
-        if let Some(group) = node.group.and_then(|group| program.groups.get(group as usize)) {
-            return conflict(group);
-        }
-        open.extend(node.children.values());
-    }
-    Box::new(EvalError::Internal { message: "two rules give one key two values".to_owned() })
 }
 
 /// What the bodies of one rule came to.
@@ -418,37 +241,6 @@ impl Maybe {
     }
 }
 
-pub(super) fn find<'t>(tree: &'t Tree, path: &[std::sync::Arc<str>]) -> Option<&'t Tree> {
-    path.iter().try_fold(tree, |node, part| node.children.get(part))
-}
-
-fn conflict(group: &Group) -> Box<EvalError> {
+pub(super) fn conflict(group: &Group) -> Box<EvalError> {
     Box::new(EvalError::Conflict { position: group.position.clone(), rule: group.path.join(".") })
-}
-
-/// Puts a leaf below `keys`. False where something else is there already.
-fn insert(at: &mut Value, keys: &[Value], leaf: Value, member: bool) -> bool {
-    let Some((key, rest)) = keys.split_first() else {
-        return match at {
-            Value::Undefined if member => {
-                *at = Value::from(std::collections::BTreeSet::from([leaf]));
-                true
-            }
-            Value::Undefined => {
-                *at = leaf;
-                true
-            }
-            Value::Set(set) if member => {
-                std::sync::Arc::make_mut(set).insert(leaf);
-                true
-            }
-            known => !member && *known == leaf,
-        };
-    };
-    if *at == Value::Undefined {
-        *at = Value::new_object();
-    }
-    let Value::Object(object) = at else { return false };
-    let object = std::sync::Arc::make_mut(object);
-    insert(object.get_or_insert_with(key.clone(), || Value::Undefined), rest, leaf, member)
 }
