@@ -1,14 +1,23 @@
 //! Who signed an image: signatures in a real registry, made by cosign and by throwaway parties of our
 //! own, and rules about them judged through the command line.
 
+use std::collections::BTreeMap;
 use std::process::Command;
+use std::sync::Arc;
 
+use buildgate::check::{self, Outcome, Question};
+use buildgate::input::Env;
+use buildgate::policy::{Policy, PolicyFiles};
+use buildgate::resolve::{FileFixture, Fixtures};
+use buildgate::source::{Platform, SourceOp};
+use buildgate::verify::Trust;
+use buildgate::verify::sigstore::{TrustRoot, TrustRoots};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::cli::{Folder, Ran};
-use crate::frontend;
 use crate::forge::{Forge, Leaf, Rekor, Who, about, digest, key, public_pem};
+use crate::frontend;
 use crate::peers::{self, World, need};
 
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
@@ -53,7 +62,7 @@ impl<'w> Repository<'w> {
 
     async fn put_blob(&self, data: &[u8]) -> Value {
         let base = format!("http://{}/v2/{}/blobs/uploads/", self.world.registry.host(), self.name);
-        let client = reqwest::Client::new();
+        let client = peers::client();
         let begun = client.post(base).send().await.unwrap().error_for_status().unwrap();
         let place = begun.headers()["location"].to_str().unwrap().to_owned();
         let url = format!("{place}&digest={}", digest(data));
@@ -65,7 +74,7 @@ impl<'w> Repository<'w> {
         let body = manifest.to_string();
         let host = self.world.registry.host();
         let url = format!("http://{host}/v2/{}/manifests/{name}", self.name);
-        let request = reqwest::Client::new().put(url).header("Content-Type", media_type);
+        let request = peers::client().put(url).header("Content-Type", media_type);
         let answer = request.body(body.clone()).send().await.unwrap();
         let status = answer.status();
         assert!(status.is_success(), "{status}: {}", answer.text().await.unwrap());
@@ -123,9 +132,8 @@ impl<'w> Repository<'w> {
     async fn attestation(&self, tag: &str) -> String {
         let index = self.world.registry.manifest(self.name, tag).await;
         let index: Value = serde_json::from_slice(&index).unwrap();
-        let attests = |it: &&Value| {
-            it["annotations"]["vnd.docker.reference.type"] == "attestation-manifest"
-        };
+        let attests =
+            |it: &&Value| it["annotations"]["vnd.docker.reference.type"] == "attestation-manifest";
         let found = index["manifests"].as_array().unwrap().iter().find(attests).unwrap();
         found["digest"].as_str().unwrap().to_owned()
     }
@@ -162,7 +170,8 @@ struct Cosign {
 
 impl Cosign {
     fn start() -> Result<Self, peers::NoPeer> {
-        let cosign = Self { program: peers::pinned("cosign")?, folder: tempfile::tempdir().unwrap() };
+        let cosign =
+            Self { program: peers::pinned("cosign")?, folder: tempfile::tempdir().unwrap() };
         let root = Forge::new(77).trusted_root().to_string();
         std::fs::write(cosign.folder.path().join("root.json"), root).unwrap();
         cosign.run(&["signing-config", "create", "--out", "services.json"]);
@@ -191,7 +200,8 @@ impl Cosign {
 
     /// Signs with the key `ours`, as this version does, or as older ones did.
     fn sign(&self, image: &str, format: &str) {
-        let old = ["--use-signing-config=false", "--new-bundle-format=false", "--tlog-upload=false"];
+        let old =
+            ["--use-signing-config=false", "--new-bundle-format=false", "--tlog-upload=false"];
         let new = ["--signing-config=services.json", "--trusted-root=root.json"];
         let mut args = vec!["sign", "--key=ours.key", "--allow-http-registry"];
         args.extend(if format == "old" { &old[..] } else { &new[..] });
@@ -207,10 +217,9 @@ const BY_KEY: &str = "signed := verify_image_signature(input.image, {\"key\": \"
 async fn what_cosign_signs_with_a_key() {
     let world = need!(peers::world());
     let cosign = need!(Cosign::start());
-    for (format, name, kind) in [
-        ("old", "signed/tag", "simplesigning-v1"),
-        ("new", "signed/bundle", "bundle-v0.3"),
-    ] {
+    for (format, name, kind) in
+        [("old", "signed/tag", "simplesigning-v1"), ("new", "signed/bundle", "bundle-v0.3")]
+    {
         let (repository, signed) = Repository::with_image(world, name).await;
         repository.build("unsigned", &[], "");
         let by = |tag: &str, key: &str| {
@@ -273,7 +282,8 @@ async fn what_is_signed_without_a_key() {
     let simple = |forge: &Forge, leaf: &Leaf, about: &str| layer(SIMPLE, forge.simple(leaf, about));
     let right = simple(&forge, &leaf, &image);
     let mut other_payload = right.clone();
-    other_payload.1 = String::from_utf8(right.1.clone()).unwrap().replace("app", "evil").into_bytes();
+    other_payload.1 =
+        String::from_utf8(right.1.clone()).unwrap().replace("app", "evil").into_bytes();
     let mut no_log = right.clone();
     no_log.2.as_object_mut().unwrap().remove("dev.sigstore.cosign/bundle");
     for (what, layers, code, words) in [
@@ -340,7 +350,8 @@ async fn bundles_that_refer_to_an_image() {
     }
     let no_key = repository.judged("1", BY_KEY, &[("cosign.pub", "no key")], "");
     check("no key", &no_key, 2, "cosign.pub");
-    let logged = BY_KEY.replace("\"key\": \"cosign.pub\"", "\"key\": \"cosign.pub\", \"trust_root\": \"ours\"");
+    let logged = BY_KEY
+        .replace("\"key\": \"cosign.pub\"", "\"key\": \"cosign.pub\", \"trust_root\": \"ours\"");
     let files = [("cosign.pub", public_pem(&own)), ("ours.json", root)];
     let files = files.each_ref().map(|(name, text)| (*name, text.as_str()));
     let ran = repository.judged("1", &logged, &files, "--trust-root ours=ours.json");
@@ -375,7 +386,13 @@ async fn attestations_are_signed_by() {
     for (what, kind, layers, code, words) in [
         ("bundle", BUNDLE, vec![(BUNDLE, bundle(&attestation), json!({}))], 0, ""),
         ("simple signing", cosign, vec![simple(&attestation)], 0, ""),
-        ("of the image", BUNDLE, vec![(BUNDLE, bundle(&image), json!({}))], 1, "about something else"),
+        (
+            "of the image",
+            BUNDLE,
+            vec![(BUNDLE, bundle(&image), json!({}))],
+            1,
+            "about something else",
+        ),
         ("another's payload", cosign, vec![simple(&image)], 1, "about something else"),
         ("garbage", BUNDLE, vec![(BUNDLE, b"garbage".to_vec(), json!({}))], 1, "cannot be read"),
         ("no layer", BUNDLE, vec![], 1, "is empty"),
@@ -441,4 +458,123 @@ async fn the_frontend_asks_who_signed() {
         assert_eq!(built.passed, passes, "{about}: {}", built.said);
         assert!(built.said.contains(words), "{about}: {words:?} is not in: {}", built.said);
     }
+}
+
+/// A download, its attestation in the policy's files, and what GitHub answers.
+struct Download {
+    trust: Arc<Trust>,
+    files: BTreeMap<String, bytes::Bytes>,
+    fixtures: Fixtures,
+}
+
+const ARTIFACT: &[u8] = b"a tarball";
+
+impl Download {
+    fn new(forge: &Forge, bundle: &str, github: &[(String, Option<Value>)]) -> Self {
+        let mut roots = TrustRoots::embedded().unwrap();
+        let root = forge.trusted_root().to_string();
+        roots.insert(TrustRoot::parse("sigstore", root.as_bytes()).unwrap()).unwrap();
+        let content = ARTIFACT.into();
+        let file = FileFixture { content, filename: "app.tar.gz".to_owned() };
+        let contents = github
+            .iter()
+            .map(|(url, answer)| (url.clone(), answer.as_ref().map(|it| it.to_string().into())))
+            .collect();
+        let fixtures = Fixtures { http: Some(file), contents, ..Fixtures::default() };
+        let files = BTreeMap::from([("app.sigstore.json".to_owned(), bundle.to_owned().into())]);
+        Self { trust: Arc::new(Trust::new(roots)), files, fixtures }
+    }
+
+    /// Allowed, denied with the reasons, or the error.
+    async fn judged(&self, rule: &str) -> Result<(bool, String), String> {
+        let mut files = self.files.clone();
+        files.insert("Dockerfile.rego".to_owned(), policy(rule).into());
+        let modules = ["Dockerfile.rego".to_owned()];
+        let policy = Policy::load("test", PolicyFiles::memory(files), &modules).unwrap();
+        let policies = [policy.with_trust(self.trust.clone())];
+        let url = "https://github.com/org/app/releases/download/v1/app.tar.gz";
+        let op = SourceOp::new(url);
+        let question = Question { op, platform: Platform::default(), env: Env::default() };
+        let checked = check::check(&policies, &question, &self.fixtures).await;
+        let checked = checked.map_err(|error| error.to_string())?;
+        Ok((matches!(checked.outcome, Outcome::Allowed(_)), checked.notes.join("; ")))
+    }
+}
+
+#[tokio::test]
+async fn downloads_are_attested_by_a_file_or_by_github() {
+    let forge = Forge::new(45);
+    let leaf = forge.leaf(&Who::person("jane@example.com"), 100);
+    let bundle = |predicate: &str, artifact: &[u8]| {
+        forge.attest(&leaf, &about(predicate, &digest(artifact)), Rekor::V1)
+    };
+    let signer = ".signer.subjectAlternativeName == \"jane@example.com\"";
+    let of_file = format!("artifact_attestation(input.http, \"app.sigstore.json\"){signer}");
+    let right = bundle(SLSA, ARTIFACT);
+    for (what, bundle, allowed, words) in [
+        ("right", right.to_string(), true, ""),
+        ("another file", bundle(SLSA, b"else").to_string(), false, "about something else"),
+        ("no provenance", bundle(COSIGN_SIGN, ARTIFACT).to_string(), false, "predicate type"),
+        ("garbage", "garbage".to_owned(), false, "cannot be read"),
+    ] {
+        let download = Download::new(&forge, &bundle, &[]);
+        let (came, notes) = download.judged(&of_file).await.unwrap();
+        assert_eq!(came, allowed, "{what}: {notes}");
+        assert!(notes.contains(words), "{what}: {notes}");
+    }
+    let download = Download::new(&forge, &right.to_string(), &[]);
+    for _ in 0..2 {
+        assert!(download.judged(&of_file).await.unwrap().0);
+        assert_eq!(download.trust.cache.len(), 1, "one file is verified once");
+    }
+    let missing = of_file.replace("app.sig", "none.sig");
+    assert!(download.judged(&missing).await.unwrap_err().contains("none.sigstore.json"));
+
+    let by_github = format!("github_attestation(input.http, \"org/app\"){signer}");
+    let api = format!(
+        "https://api.github.com/repos/org/app/attestations/{}\
+         ?predicate_type=https%3A%2F%2Fslsa.dev%2Fprovenance%2Fv1",
+        digest(ARTIFACT)
+    );
+    let stored = "https://storage.example.com/bundle.json?secret=1".to_owned();
+    let list = |attestations: Value| Some(json!({"attestations": attestations}));
+    let wrong = bundle(SLSA, b"else");
+    for (what, answers, allowed, words) in [
+        ("inline", vec![(api.clone(), list(json!([{"bundle": right}])))], true, ""),
+        (
+            "behind another",
+            vec![(api.clone(), list(json!([{"bundle": wrong}, {"bundle": right}])))],
+            true,
+            "",
+        ),
+        (
+            "stored elsewhere",
+            vec![
+                (api.clone(), list(json!([{"bundle": null, "bundle_url": stored}]))),
+                (stored.clone(), Some(right.clone())),
+            ],
+            true,
+            "",
+        ),
+        (
+            "of another file",
+            vec![(api.clone(), list(json!([{"bundle": wrong}])))],
+            false,
+            "about something else",
+        ),
+        ("none", vec![(api.clone(), list(json!([])))], false, "there are none"),
+        ("not found", vec![(api.clone(), None)], false, "has no attestation of"),
+    ] {
+        let download = Download::new(&forge, "", &answers);
+        let (came, notes) = download.judged(&by_github).await.unwrap();
+        assert_eq!(came, allowed, "{what}: {notes}");
+        assert!(notes.contains(words), "{what}: {notes}");
+    }
+    let silent = Download::new(&forge, "", &[]);
+    assert!(silent.judged(&by_github).await.is_err(), "nobody answers for GitHub");
+    let unreadable = Download::new(&forge, "", &[(api, Some(json!("no list")))]);
+    assert!(unreadable.judged(&by_github).await.unwrap_err().contains("cannot be read"));
+    let elsewhere = by_github.replace("org/app", "org/app/../../x");
+    let (allowed, notes) = silent.judged(&elsewhere).await.unwrap();
+    assert!(!allowed && notes.contains("no repository of GitHub"), "{notes}");
 }
