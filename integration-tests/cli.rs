@@ -11,18 +11,18 @@ mod online;
 mod policies;
 
 /// A folder with files in it, that commands run in.
-struct Folder(tempfile::TempDir);
+pub struct Folder(tempfile::TempDir);
 
 /// What a command did.
-struct Ran {
-    code: Option<i32>,
-    stdout: String,
-    stderr: String,
+pub struct Ran {
+    pub code: Option<i32>,
+    pub stdout: String,
+    pub stderr: String,
 }
 
 impl Folder {
     /// A folder with `files`, by path.
-    fn with(files: &[(&str, &str)]) -> Self {
+    pub fn with(files: &[(&str, &str)]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         for (name, text) in files {
             let path = folder.path().join(name);
@@ -36,7 +36,7 @@ impl Folder {
         self.0.path()
     }
 
-    fn run(&self, args: &str) -> Ran {
+    pub fn run(&self, args: &str) -> Ran {
         run_in(self.path(), args, "")
     }
 }

@@ -13,7 +13,7 @@ use crate::peers::{self, GitServer, HttpServer, World, need};
 const ALLOW: &str = "package docker\ndecision := {\"allow\": true}\n";
 
 /// The frontend's image in the registry, without policies of its own.
-fn image(world: &World) -> &'static str {
+pub fn image(world: &World) -> &'static str {
     static IMAGE: OnceLock<String> = OnceLock::new();
     IMAGE.get_or_init(|| push(world, "buildgate:test", &[], "/bin/buildgate"))
 }
@@ -74,12 +74,12 @@ fn succeeded(output: &Output) {
 }
 
 /// One build through buildctl: what it printed, and whether it passed.
-struct Built {
-    passed: bool,
-    said: String,
+pub struct Built {
+    pub passed: bool,
+    pub said: String,
 }
 
-fn build(world: &World, frontend: &str, context: &Path, options: &[&str]) -> Built {
+pub fn build(world: &World, frontend: &str, context: &Path, options: &[&str]) -> Built {
     let mut build = world.buildkit.buildctl();
     build
         .args(["build", "--progress=plain", "--no-cache"])
@@ -233,11 +233,12 @@ fn ways_around_end_in_a_denial() {
     }
     let git = need!(GitServer::start());
     let submodule = format!("{from}ADD {}#submodule /src\n", git.url());
+    let mine = format!("{mine}allow if endswith(input.git.remote, \"/app.git\")\n");
     denied(
         world,
-        &[("Dockerfile", &submodule), ("Dockerfile.rego", ALLOW)],
+        &[("Dockerfile", &submodule), ("Dockerfile.rego", &mine)],
         &[],
-        &["it has submodules", "2 | >>> ADD "],
+        &["its submodule `lib`, git://", "is refused: ours says no", "2 | >>> ADD "],
     );
     assert!(git.asked().iter().all(|request| !request.path.contains("unjudged")));
     assert_eq!(world.registry.accesses(&["/refused/"]).len(), 0);

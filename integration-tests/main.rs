@@ -15,6 +15,8 @@
 mod cli;
 mod conforms;
 mod docs;
+#[allow(dead_code, reason = "the unit tests use the rest of it")]
+mod forge;
 mod frontend;
 mod frontend_show;
 mod frontend_work;
@@ -23,3 +25,4 @@ mod gate_ops;
 mod peers;
 mod peers_work;
 mod resolvers;
+mod signatures;

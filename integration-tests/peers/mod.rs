@@ -54,7 +54,7 @@ macro_rules! need {
 pub(crate) use need;
 
 /// A client for plain HTTP; it has no TLS.
-fn client() -> reqwest::Client {
+pub fn client() -> reqwest::Client {
     static PROVIDER: std::sync::Once = std::sync::Once::new();
     PROVIDER.call_once(|| {
         // Another library of the test may have installed the same.

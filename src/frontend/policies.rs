@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
 use bytes::Bytes;
 use regex::Regex;
@@ -18,6 +18,9 @@ use crate::gateway::{self, Gateway, Tree, join, local};
 use crate::meta::{GitRequest, HttpRequest, MetaRequest, ResolveSourceMeta};
 use crate::policy::{Policy, PolicyError, PolicyFiles};
 use crate::source::{Source, SourceError, SourceOp, mask, parse_git_user};
+use crate::trust;
+use crate::verify::Trust;
+use crate::verify::sigstore::TrustRoots;
 
 /// Attributes that pin a source.
 const CHECKSUMS: [&str; 2] = ["git.checksum", "http.checksum"];
@@ -93,6 +96,9 @@ pub enum SetupError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// A trust root of the image cannot be used.
+    #[error("trust root: {0}")]
+    Trust(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// The daemon could not read the files.
     #[error("the policy files of {place} cannot be read: {}", status.message())]
     Files {
@@ -156,7 +162,11 @@ impl Loader<'_> {
     /// # Errors
     /// When there is none, or one cannot be had.
     pub async fn load(&self) -> Result<Policies, SetupError> {
-        let mut policies = baked(self.baked)?;
+        let trust = trusted(&self.baked.with_file_name("trust"))?;
+        let trusting = |policies: Vec<Policy>| -> Vec<Policy> {
+            policies.into_iter().map(|policy| policy.with_trust(trust.clone())).collect()
+        };
+        let mut policies = trusting(baked(self.baked)?);
         if let Some(named) = self.named(&policies).await? {
             policies.push(named);
         }
@@ -169,7 +179,7 @@ impl Loader<'_> {
         if caps.exec_proxy == Some(true) {
             return Err(SetupError::ExecProxy);
         }
-        Ok(Policies { policies, dockerfile, read })
+        Ok(Policies { policies: trusting(policies), dockerfile, read })
     }
 
     /// The policy in the named context `policy`.
@@ -370,6 +380,25 @@ fn baked(root: &Path) -> Result<Vec<Policy>, SetupError> {
         }
     }
     Ok(policies)
+}
+
+/// Whom signatures are trusted by: what is built in, and each `NAME.json` of a folder of the image.
+fn trusted(folder: &Path) -> Result<Arc<Trust>, SetupError> {
+    let path = folder.display().to_string();
+    let wrong = |source| SetupError::Baked { path: path.clone(), source };
+    let entries = match std::fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Trust::embedded()),
+        Err(error) => return Err(wrong(error)),
+    };
+    let mut roots = TrustRoots::embedded().map_err(|it| SetupError::Trust(it.into()))?;
+    for entry in entries {
+        let path = entry.map_err(wrong)?.path();
+        let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        let root = trust::read(&name, &path).map_err(|it| SetupError::Trust(it.into()))?;
+        roots.insert(root).map_err(|it| SetupError::Trust(it.into()))?;
+    }
+    Ok(Arc::new(Trust::new(roots)))
 }
 
 /// String literals, and imports.

@@ -113,7 +113,10 @@ async fn answer(request: Request<Incoming>, asked: Asked) -> Response<Body> {
                 "x-was",
                 request.headers().get("x-is").cloned().unwrap_or(HeaderValue::from_static("")),
             )
-            .body(rpc::through(request.into_body()))
+            .body(rpc::through(request.into_body().map_err(move |error| {
+                asked.lock().unwrap().push(("cancelled".to_owned(), Bytes::new()));
+                error
+            })))
             .unwrap();
     }
     let (message, _) = rpc::read_one(request.into_body()).await.unwrap();
@@ -323,10 +326,10 @@ async fn other_calls_go_through_whole() {
 #[tokio::test]
 async fn streams_pass_in_both_directions() {
     let peers = Peers::new(RULES).await;
-    let (sender, receiver) = tokio::sync::mpsc::channel::<Bytes>(1);
+    let (sender, receiver) = tokio::sync::mpsc::channel::<Result<Bytes, rpc::BoxError>>(1);
     let frames = futures_util::stream::unfold(receiver, |mut receiver| async move {
         let data = receiver.recv().await?;
-        Some((Ok::<_, rpc::BoxError>(Frame::data(data)), receiver))
+        Some((data.map(Frame::data), receiver))
     });
     let request = Request::post(format!("{SERVICE}ExecProcess"))
         .header("content-type", "application/grpc")
@@ -337,7 +340,7 @@ async fn streams_pass_in_both_directions() {
     assert_eq!(response.headers().get("x-was").unwrap(), "kept");
     let mut body = response.into_body();
     for round in 0..4_u8 {
-        sender.send(Bytes::from(vec![round; 70_000])).await.unwrap();
+        sender.send(Ok(Bytes::from(vec![round; 70_000]))).await.unwrap();
         let mut got = 0;
         while got < 70_000 {
             let frame = tokio::time::timeout(Duration::from_secs(5), body.frame());
@@ -346,12 +349,12 @@ async fn streams_pass_in_both_directions() {
             got += data.len();
         }
     }
-    // The daemon, too, hears that nobody waits any more.
-    drop(body);
-    let gone = async {
-        while sender.send(Bytes::from_static(b"more")).await.is_ok() {
+    // The daemon, too, hears that the child has given up.
+    sender.send(Err("given up".into())).await.unwrap();
+    let heard = async {
+        while peers.reached("cancelled").is_empty() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(5), gone).await.unwrap();
+    tokio::time::timeout(Duration::from_secs(5), heard).await.unwrap();
 }

@@ -1,0 +1,580 @@
+//! Who signed an image: signatures in a real registry, made by cosign and by throwaway parties of our
+//! own, and rules about them judged through the command line.
+
+use std::collections::BTreeMap;
+use std::process::Command;
+use std::sync::Arc;
+
+use buildgate::check::{self, Outcome, Question};
+use buildgate::input::Env;
+use buildgate::policy::{Policy, PolicyFiles};
+use buildgate::resolve::{FileFixture, Fixtures};
+use buildgate::source::{Platform, SourceOp};
+use buildgate::verify::Trust;
+use buildgate::verify::sigstore::{TrustRoot, TrustRoots};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::cli::{Folder, Ran};
+use crate::forge::{Forge, Leaf, Rekor, Who, about, digest, key, public_pem};
+use crate::frontend;
+use crate::peers::{self, World, need};
+
+const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+const INDEX: &str = "application/vnd.oci.image.index.v1+json";
+const BUNDLE: &str = "application/vnd.dev.sigstore.bundle.v0.3+json";
+const SIMPLE: &str = "application/vnd.dev.cosign.simplesigning.v1+json";
+const COSIGN_SIGN: &str = "https://sigstore.dev/cosign/sign/v1";
+const SLSA: &str = "https://slsa.dev/provenance/v1";
+
+/// A repository of the registry.
+struct Repository<'w> {
+    world: &'w World,
+    name: &'static str,
+}
+
+/// One layer of a manifest: media type, content, annotations.
+type Layer = (&'static str, Vec<u8>, Value);
+
+impl<'w> Repository<'w> {
+    /// One with an image `1` in it that BuildKit pushed; gives the image's digest.
+    async fn with_image(world: &'w World, name: &'static str) -> (Self, String) {
+        let repository = Self { world, name };
+        repository.build("1", &[], "");
+        let digest = repository.digest("1").await;
+        (repository, digest)
+    }
+
+    fn reference(&self, tag: &str) -> String {
+        self.world.image(&format!("{}:{tag}", self.name))
+    }
+
+    fn build(&self, tag: &str, options: &[&str], export: &str) {
+        let context = tempfile::tempdir().unwrap();
+        let dockerfile = format!("FROM scratch\nCOPY Dockerfile /{tag}\nLABEL made={tag}\n");
+        std::fs::write(context.path().join("Dockerfile"), dockerfile).unwrap();
+        self.world.buildkit.push(context.path(), &self.reference(tag), options, export);
+    }
+
+    async fn digest(&self, tag: &str) -> String {
+        digest(self.world.registry.manifest(self.name, tag).await)
+    }
+
+    async fn put_blob(&self, data: &[u8]) -> Value {
+        let base = format!("http://{}/v2/{}/blobs/uploads/", self.world.registry.host(), self.name);
+        let client = peers::client();
+        let begun = client.post(base).send().await.unwrap().error_for_status().unwrap();
+        let place = begun.headers()["location"].to_str().unwrap().to_owned();
+        let url = format!("{place}&digest={}", digest(data));
+        client.put(url).body(data.to_vec()).send().await.unwrap().error_for_status().unwrap();
+        json!({"digest": digest(data), "size": data.len()})
+    }
+
+    async fn put(&self, name: &str, media_type: &str, manifest: &Value) -> Value {
+        let body = manifest.to_string();
+        let host = self.world.registry.host();
+        let url = format!("http://{host}/v2/{}/manifests/{name}", self.name);
+        let request = peers::client().put(url).header("Content-Type", media_type);
+        let answer = request.body(body.clone()).send().await.unwrap();
+        let status = answer.status();
+        assert!(status.is_success(), "{status}: {}", answer.text().await.unwrap());
+        json!({"mediaType": media_type, "digest": digest(&body), "size": body.len()})
+    }
+
+    /// A manifest of layers, about `subject`.
+    async fn manifest(&self, layers: &[Layer], kind: &str, subject: Option<&Value>) -> Value {
+        let mut config = self.put_blob(b"{}").await;
+        config["mediaType"] = "application/vnd.oci.image.config.v1+json".into();
+        let mut described = Vec::new();
+        for (media_type, data, annotations) in layers {
+            let mut layer = self.put_blob(data).await;
+            layer["mediaType"] = (*media_type).into();
+            layer["annotations"] = annotations.clone();
+            described.push(layer);
+        }
+        let mut manifest = json!({
+            "schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": described,
+        });
+        if !kind.is_empty() {
+            manifest["artifactType"] = kind.into();
+        }
+        if let Some(subject) = subject {
+            manifest["subject"] = subject.clone();
+        }
+        manifest
+    }
+
+    /// Puts layers where cosign's older format is looked for.
+    async fn sign_by_tag(&self, image: &str, layers: &[Layer]) {
+        let manifest = self.manifest(layers, "", None).await;
+        self.put(&format!("{}.sig", image.replace(':', "-")), MANIFEST, &manifest).await;
+    }
+
+    /// Makes one manifest with these layers the only referrer of `subject`.
+    async fn refer(&self, subject: &Value, kind: &str, layers: &[Layer]) {
+        let manifest = self.manifest(layers, kind, Some(subject)).await;
+        let name = digest(manifest.to_string());
+        let mut descriptor = self.put(&name, MANIFEST, &manifest).await;
+        descriptor["artifactType"] = kind.into();
+        let index = json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": [descriptor]});
+        let tag = subject["digest"].as_str().unwrap().replace(':', "-");
+        self.put(&tag, INDEX, &index).await;
+    }
+
+    /// The descriptor of a manifest that is there.
+    async fn described(&self, reference: &str) -> Value {
+        let data = self.world.registry.manifest(self.name, reference).await;
+        let manifest: Value = serde_json::from_slice(&data).unwrap();
+        json!({"mediaType": manifest["mediaType"], "digest": digest(&data), "size": data.len()})
+    }
+
+    /// Digest of an image's attestation manifest.
+    async fn attestation(&self, tag: &str) -> String {
+        let index = self.world.registry.manifest(self.name, tag).await;
+        let index: Value = serde_json::from_slice(&index).unwrap();
+        let attests =
+            |it: &&Value| it["annotations"]["vnd.docker.reference.type"] == "attestation-manifest";
+        let found = index["manifests"].as_array().unwrap().iter().find(attests).unwrap();
+        found["digest"].as_str().unwrap().to_owned()
+    }
+
+    /// What a policy says of an image, by the command line.
+    fn judged(&self, tag: &str, rule: &str, files: &[(&str, &str)], flags: &str) -> Ran {
+        let policy = policy(rule);
+        let dockerfile = format!("FROM {}\n", self.reference(tag));
+        let mut all = vec![("Dockerfile", dockerfile.as_str()), ("Dockerfile.rego", &policy)];
+        all.extend(files);
+        Folder::with(&all).run(&format!("check . {flags}"))
+    }
+}
+
+fn policy(rule: &str) -> String {
+    format!(
+        "package docker\ndefault allow := false\nallow if input.local\nallow if {{\n{rule}\n}}\n\
+         decision := {{\"allow\": allow}}\n"
+    )
+}
+
+#[track_caller]
+fn check(about: &str, ran: &Ran, code: i32, words: &str) {
+    let said = format!("{}{}", ran.stdout, ran.stderr);
+    assert_eq!(ran.code, Some(code), "{about}: {said}");
+    assert!(said.contains(words), "{about}: {words:?} is not in: {said}");
+}
+
+/// cosign with a key pair of its own, and services of nobody.
+struct Cosign {
+    program: std::path::PathBuf,
+    folder: TempDir,
+}
+
+impl Cosign {
+    fn start() -> Result<Self, peers::NoPeer> {
+        let cosign =
+            Self { program: peers::pinned("cosign")?, folder: tempfile::tempdir().unwrap() };
+        let root = Forge::new(77).trusted_root().to_string();
+        std::fs::write(cosign.folder.path().join("root.json"), root).unwrap();
+        cosign.run(&["signing-config", "create", "--out", "services.json"]);
+        for name in ["ours", "theirs"] {
+            cosign.run(&["generate-key-pair", "--output-key-prefix", name]);
+        }
+        Ok(cosign)
+    }
+
+    fn run(&self, args: &[&str]) {
+        let out = Command::new(&self.program)
+            .args(args)
+            .current_dir(self.folder.path())
+            .env("HOME", self.folder.path())
+            .env("COSIGN_PASSWORD", "throwaway")
+            .env("COSIGN_YES", "true")
+            .stdin(std::process::Stdio::null())
+            .output()
+            .unwrap();
+        assert!(out.status.success(), "cosign {args:?}: {}", String::from_utf8_lossy(&out.stderr));
+    }
+
+    fn public(&self, name: &str) -> String {
+        std::fs::read_to_string(self.folder.path().join(format!("{name}.pub"))).unwrap()
+    }
+
+    /// Signs with the key `ours`, as this version does, or as older ones did.
+    fn sign(&self, image: &str, format: &str) {
+        let old =
+            ["--use-signing-config=false", "--new-bundle-format=false", "--tlog-upload=false"];
+        let new = ["--signing-config=services.json", "--trusted-root=root.json"];
+        let mut args = vec!["sign", "--key=ours.key", "--allow-http-registry"];
+        args.extend(if format == "old" { &old[..] } else { &new[..] });
+        args.push(image);
+        self.run(&args);
+    }
+}
+
+const BY_KEY: &str = "signed := verify_image_signature(input.image, {\"key\": \"cosign.pub\"})\n\
+                      signed.digest == input.image.checksum";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cosign_signs_with_a_key() {
+    let world = need!(peers::world());
+    let cosign = need!(Cosign::start());
+    for (format, name, kind) in
+        [("old", "signed/tag", "simplesigning-v1"), ("new", "signed/bundle", "bundle-v0.3")]
+    {
+        let (repository, signed) = Repository::with_image(world, name).await;
+        repository.build("unsigned", &[], "");
+        let by = |tag: &str, key: &str| {
+            let rule = format!("{BY_KEY}\nsigned.type == \"{kind}\"");
+            repository.judged(tag, &rule, &[("cosign.pub", &cosign.public(key))], "")
+        };
+        check("before it is signed", &by("1", "ours"), 1, "it has no signature");
+        cosign.sign(&format!("{}@{signed}", repository.reference("1")), format);
+        check("signed", &by("1", "ours"), 0, &signed);
+        check("another's key", &by("1", "theirs"), 1, "is not signed by the key in `cosign.pub`");
+        check("another image", &by("unsigned", "ours"), 1, "it has no signature");
+        // Somebody moves the tag to an image that nobody signed.
+        repository.build("1", &["label:moved=yes"], "");
+        check("re-tagged", &by("1", "ours"), 1, "it has no signature");
+        // And puts the good one's signature beside the bad one.
+        let moved = repository.digest("1").await;
+        let from = match format {
+            "old" => format!("{}.sig", signed.replace(':', "-")),
+            _ => signed.replace(':', "-"),
+        };
+        let stolen = world.registry.manifest(name, &from).await;
+        let stolen: Value = serde_json::from_slice(&stolen).unwrap();
+        let media_type = stolen["mediaType"].as_str().unwrap().to_owned();
+        repository.put(&from.replace(&signed[7..], &moved[7..]), &media_type, &stolen).await;
+        check("the signature of another", &by("1", "ours"), 1, "is not signed by the key");
+    }
+}
+
+/// Somebody's rule about an identity, with a trust root of the organisation's own.
+fn by_identity(identity: &str, issuer: &str, root: &str) -> String {
+    format!(
+        "signed := verify_image_signature(input.image, {{\"identity\": \"{identity}\", \
+         \"issuer\": \"{issuer}\", \"trust_root\": \"{root}\"}})\n\
+         signed.digest == input.image.checksum"
+    )
+}
+
+fn layer(kind: &'static str, (data, annotations): (Vec<u8>, impl serde::Serialize)) -> Layer {
+    (kind, data, json!(annotations))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_signed_without_a_key() {
+    let world = need!(peers::world());
+    let (repository, image) = Repository::with_image(world, "signed/keyless").await;
+    let forge = Forge::new(40);
+    let stranger = Forge::new(41);
+    let root = forge.trusted_root().to_string();
+    let jane = Who::person("jane@example.com");
+    let issuer = jane.issuer().to_owned();
+    let leaf = forge.leaf(&jane, 100);
+    let late = forge.leaf(&Who { begins: 120, ..jane.clone() }, 100);
+    let foreign = stranger.leaf(&jane, 100);
+    let else_where = digest(b"another image");
+    let judged = |identity: &str, issuer: &str, root_name: &str| {
+        let rule = by_identity(identity, issuer, root_name);
+        repository.judged("1", &rule, &[("ours.json", &root)], "--trust-root ours=ours.json")
+    };
+
+    let simple = |forge: &Forge, leaf: &Leaf, about: &str| layer(SIMPLE, forge.simple(leaf, about));
+    let right = simple(&forge, &leaf, &image);
+    let mut other_payload = right.clone();
+    other_payload.1 =
+        String::from_utf8(right.1.clone()).unwrap().replace("app", "evil").into_bytes();
+    let mut no_log = right.clone();
+    no_log.2.as_object_mut().unwrap().remove("dev.sigstore.cosign/bundle");
+    for (what, layers, code, words) in [
+        ("right", vec![right.clone()], 0, ""),
+        ("among others", vec![simple(&stranger, &foreign, &image), right.clone()], 0, ""),
+        ("another authority", vec![simple(&stranger, &foreign, &image)], 1, "is not signed by"),
+        ("another image", vec![simple(&forge, &leaf, &else_where)], 1, "is not signed by"),
+        ("another payload", vec![other_payload], 1, "is not signed by"),
+        ("expired certificate", vec![simple(&forge, &late, &image)], 1, "is not signed by"),
+        ("no log entry", vec![no_log], 1, "is not signed by"),
+        ("nothing", vec![(SIMPLE, Vec::new(), json!({}))], 1, "is not signed by"),
+    ] {
+        repository.sign_by_tag(&image, &layers).await;
+        check(what, &judged("jane@example.com", &issuer, "ours"), code, words);
+    }
+    repository.sign_by_tag(&image, &[right]).await;
+    let other = judged("john@example.com", &issuer, "ours");
+    check("another identity", &other, 1, "it was signed by \"jane@example.com\"");
+    let other = judged("jane@example.com", "https://issuer.example.net", "ours");
+    check("another issuer", &other, 1, "is not signed by");
+    check("no such root", &judged("jane@example.com", &issuer, "theirs"), 2, "theirs");
+    let public = judged("jane@example.com", &issuer, "sigstore");
+    check("the public root", &public, 1, "is not signed by");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bundles_that_refer_to_an_image() {
+    let world = need!(peers::world());
+    let (repository, image) = Repository::with_image(world, "signed/bundles").await;
+    let subject = repository.described("1").await;
+    let forge = Forge::new(42);
+    let root = forge.trusted_root().to_string();
+    let jane = Who::person("jane@example.com");
+    let leaf = forge.leaf(&jane, 100);
+    let sign = |predicate: &str, digest: &str| {
+        forge.attest(&leaf, &about(predicate, digest), Rekor::V1).to_string().into_bytes()
+    };
+    let right = sign(COSIGN_SIGN, &image);
+    let altered = |from: &str, to: &str| {
+        let text = String::from_utf8(right.clone()).unwrap();
+        assert!(text.contains(from), "{from}");
+        text.replacen(from, to, 1).into_bytes()
+    };
+    let rule = by_identity("jane@example.com", jane.issuer(), "ours");
+    for (what, bundle, code, words) in [
+        ("right", right.clone(), 0, ""),
+        ("another image", sign(COSIGN_SIGN, &digest(b"x")), 1, "is not signed by"),
+        ("another statement", sign(SLSA, &image), 1, "its predicate type is"),
+        ("altered", altered("\"sig\":\"ME", "\"sig\":\"MA"), 1, "is not signed by"),
+        ("truncated", right[..right.len() / 2].to_vec(), 1, "is not signed by"),
+        ("empty", b"{}".to_vec(), 1, "is not signed by"),
+    ] {
+        repository.refer(&subject, BUNDLE, &[(BUNDLE, bundle, json!({}))]).await;
+        let files = [("ours.json", root.as_str())];
+        let ran = repository.judged("1", &rule, &files, "--trust-root ours=ours.json");
+        check(what, &ran, code, words);
+    }
+    // A key needs no log, and no certificate.
+    let own = key(9);
+    let by_key = forge.attest_by_key(&own, &about(COSIGN_SIGN, &image), None).to_string();
+    repository.refer(&subject, BUNDLE, &[(BUNDLE, by_key.into_bytes(), json!({}))]).await;
+    for (what, pem, code) in [("own key", public_pem(&own), 0), ("wrong", public_pem(&key(8)), 1)] {
+        check(what, &repository.judged("1", BY_KEY, &[("cosign.pub", &pem)], ""), code, "");
+    }
+    let no_key = repository.judged("1", BY_KEY, &[("cosign.pub", "no key")], "");
+    check("no key", &no_key, 2, "cosign.pub");
+    let logged = BY_KEY
+        .replace("\"key\": \"cosign.pub\"", "\"key\": \"cosign.pub\", \"trust_root\": \"ours\"");
+    let files = [("cosign.pub", public_pem(&own)), ("ours.json", root)];
+    let files = files.each_ref().map(|(name, text)| (*name, text.as_str()));
+    let ran = repository.judged("1", &logged, &files, "--trust-root ours=ours.json");
+    check("a key whose use must be logged", &ran, 1, "is not signed by");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn attestations_are_signed_by() {
+    let world = need!(peers::world());
+    let repository = Repository { world, name: "signed/attested" };
+    let export = ",oci-mediatypes=true,oci-artifact=true";
+    repository.build("1", &["attest:provenance=mode=max,version=v1"], export);
+    let forge = Forge::new(43);
+    let root = forge.trusted_root().to_string();
+    let attestation = repository.attestation("1").await;
+    let subject = repository.described(&attestation).await;
+    let leaf = forge.leaf(&Who::person("jane@example.com"), 100);
+    let bundle = |about_digest: &str| {
+        let statement = about(COSIGN_SIGN, about_digest);
+        forge.attest(&leaf, &statement, Rekor::V1).to_string().into_bytes()
+    };
+    let rule = "some signature in input.image.signatures\n\
+                signature.signer.subjectAlternativeName == \"jane@example.com\"\n\
+                signature.type in {\"bundle-v0.3\", \"simplesigning-v1\"}\n\
+                count(signature.timestamps) > 0";
+    let judged = |flags: &str| repository.judged("1", rule, &[("root.json", &root)], flags);
+    let ours = "--trust-root sigstore=root.json";
+    check("unsigned", &judged(ours), 1, "the image's attestations are not signed");
+    let simple = |about: &str| layer(SIMPLE, forge.simple(&leaf, about));
+    let cosign = "application/vnd.dev.cosign.artifact.sig.v1+json";
+    let image = repository.digest("1").await;
+    for (what, kind, layers, code, words) in [
+        ("bundle", BUNDLE, vec![(BUNDLE, bundle(&attestation), json!({}))], 0, ""),
+        ("simple signing", cosign, vec![simple(&attestation)], 0, ""),
+        (
+            "of the image",
+            BUNDLE,
+            vec![(BUNDLE, bundle(&image), json!({}))],
+            1,
+            "about something else",
+        ),
+        ("another's payload", cosign, vec![simple(&image)], 1, "about something else"),
+        ("garbage", BUNDLE, vec![(BUNDLE, b"garbage".to_vec(), json!({}))], 1, "cannot be read"),
+        ("no layer", BUNDLE, vec![], 1, "is empty"),
+    ] {
+        repository.refer(&subject, kind, &layers).await;
+        check(what, &judged(ours), code, words);
+    }
+    repository.refer(&subject, BUNDLE, &[(BUNDLE, bundle(&attestation), json!({}))]).await;
+    check("by a root that does not know them", &judged(""), 1, "input.image.signatures");
+}
+
+/// The frontend's image with a trust root of the organisation in it.
+fn frontend_with(world: &World, root: &str) -> String {
+    let context = tempfile::tempdir().unwrap();
+    let base = frontend::image(world);
+    let dockerfile = format!("FROM {base}\nCOPY root.json /etc/buildgate/trust/sigstore.json\n");
+    std::fs::write(context.path().join("Dockerfile"), dockerfile).unwrap();
+    std::fs::write(context.path().join("root.json"), root).unwrap();
+    let image = world.image("buildgate:trusting");
+    world.buildkit.push(context.path(), &image, &[], "");
+    image
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_frontend_asks_who_signed() {
+    let world = need!(peers::world());
+    let repository = Repository { world, name: "signed/built" };
+    let export = ",oci-mediatypes=true,oci-artifact=true";
+    for tag in ["signed", "unsigned"] {
+        repository.build(tag, &["attest:provenance=mode=max,version=v1"], export);
+    }
+    let forge = Forge::new(44);
+    let leaf = forge.leaf(&Who::person("jane@example.com"), 100);
+    let attestation = repository.attestation("signed").await;
+    let subject = repository.described(&attestation).await;
+    let bundle = forge.attest(&leaf, &about(COSIGN_SIGN, &attestation), Rekor::V1).to_string();
+    repository.refer(&subject, BUNDLE, &[(BUNDLE, bundle.into_bytes(), json!({}))]).await;
+
+    let frontend = frontend_with(world, &forge.trusted_root().to_string());
+    let by = |name: &str| {
+        format!(
+            "some signature in input.image.signatures\n\
+             signature.signer.subjectAlternativeName == \"{name}\""
+        )
+    };
+    let cosigned = "verify_image_signature(input.image, {\"key\": \"cosign.pub\"})";
+    let pem = public_pem(&key(9));
+    for (about, tag, rule, passes, words) in [
+        ("signed", "signed", by("jane@example.com"), true, ""),
+        ("by another", "signed", by("john@example.com"), false, "did not hold"),
+        ("unsigned", "unsigned", by("jane@example.com"), false, "attestations are not signed"),
+        ("on the image", "signed", cosigned.to_owned(), false, "`buildgate check` verify it"),
+    ] {
+        let context = tempfile::tempdir().unwrap();
+        let dockerfile = format!("FROM {}\nCOPY Dockerfile /x\n", repository.reference(tag));
+        let rules = policy(&rule);
+        for (name, text) in
+            [("Dockerfile", &dockerfile), ("Dockerfile.rego", &rules), ("cosign.pub", &pem)]
+        {
+            std::fs::write(context.path().join(name), text).unwrap();
+        }
+        let built = frontend::build(world, &frontend, context.path(), &[]);
+        assert_eq!(built.passed, passes, "{about}: {}", built.said);
+        assert!(built.said.contains(words), "{about}: {words:?} is not in: {}", built.said);
+    }
+}
+
+/// A download, its attestation in the policy's files, and what GitHub answers.
+struct Download {
+    trust: Arc<Trust>,
+    files: BTreeMap<String, bytes::Bytes>,
+    fixtures: Fixtures,
+}
+
+const ARTIFACT: &[u8] = b"a tarball";
+
+impl Download {
+    fn new(forge: &Forge, bundle: &str, github: &[(String, Option<Value>)]) -> Self {
+        let mut roots = TrustRoots::embedded().unwrap();
+        let root = forge.trusted_root().to_string();
+        roots.insert(TrustRoot::parse("sigstore", root.as_bytes()).unwrap()).unwrap();
+        let content = ARTIFACT.into();
+        let file = FileFixture { content, filename: "app.tar.gz".to_owned() };
+        let contents = github
+            .iter()
+            .map(|(url, answer)| (url.clone(), answer.as_ref().map(|it| it.to_string().into())))
+            .collect();
+        let fixtures = Fixtures { http: Some(file), contents, ..Fixtures::default() };
+        let files = BTreeMap::from([("app.sigstore.json".to_owned(), bundle.to_owned().into())]);
+        Self { trust: Arc::new(Trust::new(roots)), files, fixtures }
+    }
+
+    /// Allowed, denied with the reasons, or the error.
+    async fn judged(&self, rule: &str) -> Result<(bool, String), String> {
+        let mut files = self.files.clone();
+        files.insert("Dockerfile.rego".to_owned(), policy(rule).into());
+        let modules = ["Dockerfile.rego".to_owned()];
+        let policy = Policy::load("test", PolicyFiles::memory(files), &modules).unwrap();
+        let policies = [policy.with_trust(self.trust.clone())];
+        let url = "https://github.com/org/app/releases/download/v1/app.tar.gz";
+        let op = SourceOp::new(url);
+        let question = Question { op, platform: Platform::default(), env: Env::default() };
+        let checked = check::check(&policies, &question, &self.fixtures).await;
+        let checked = checked.map_err(|error| error.to_string())?;
+        Ok((matches!(checked.outcome, Outcome::Allowed(_)), checked.notes.join("; ")))
+    }
+}
+
+#[tokio::test]
+async fn downloads_are_attested_by_a_file_or_by_github() {
+    let forge = Forge::new(45);
+    let leaf = forge.leaf(&Who::person("jane@example.com"), 100);
+    let bundle = |predicate: &str, artifact: &[u8]| {
+        forge.attest(&leaf, &about(predicate, &digest(artifact)), Rekor::V1)
+    };
+    let signer = ".signer.subjectAlternativeName == \"jane@example.com\"";
+    let of_file = format!("artifact_attestation(input.http, \"app.sigstore.json\"){signer}");
+    let right = bundle(SLSA, ARTIFACT);
+    for (what, bundle, allowed, words) in [
+        ("right", right.to_string(), true, ""),
+        ("another file", bundle(SLSA, b"else").to_string(), false, "about something else"),
+        ("no provenance", bundle(COSIGN_SIGN, ARTIFACT).to_string(), false, "predicate type"),
+        ("garbage", "garbage".to_owned(), false, "cannot be read"),
+    ] {
+        let download = Download::new(&forge, &bundle, &[]);
+        let (came, notes) = download.judged(&of_file).await.unwrap();
+        assert_eq!(came, allowed, "{what}: {notes}");
+        assert!(notes.contains(words), "{what}: {notes}");
+    }
+    let download = Download::new(&forge, &right.to_string(), &[]);
+    for _ in 0..2 {
+        assert!(download.judged(&of_file).await.unwrap().0);
+        assert_eq!(download.trust.cache.len(), 1, "one file is verified once");
+    }
+    let missing = of_file.replace("app.sig", "none.sig");
+    assert!(download.judged(&missing).await.unwrap_err().contains("none.sigstore.json"));
+
+    let by_github = format!("github_attestation(input.http, \"org/app\"){signer}");
+    let api = format!(
+        "https://api.github.com/repos/org/app/attestations/{}\
+         ?predicate_type=https%3A%2F%2Fslsa.dev%2Fprovenance%2Fv1",
+        digest(ARTIFACT)
+    );
+    let stored = "https://storage.example.com/bundle.json?secret=1".to_owned();
+    let list = |attestations: Value| Some(json!({"attestations": attestations}));
+    let wrong = bundle(SLSA, b"else");
+    for (what, answers, allowed, words) in [
+        ("inline", vec![(api.clone(), list(json!([{"bundle": right}])))], true, ""),
+        (
+            "behind another",
+            vec![(api.clone(), list(json!([{"bundle": wrong}, {"bundle": right}])))],
+            true,
+            "",
+        ),
+        (
+            "stored elsewhere",
+            vec![
+                (api.clone(), list(json!([{"bundle": null, "bundle_url": stored}]))),
+                (stored.clone(), Some(right.clone())),
+            ],
+            true,
+            "",
+        ),
+        (
+            "of another file",
+            vec![(api.clone(), list(json!([{"bundle": wrong}])))],
+            false,
+            "about something else",
+        ),
+        ("none", vec![(api.clone(), list(json!([])))], false, "there are none"),
+        ("not found", vec![(api.clone(), None)], false, "has no attestation of"),
+    ] {
+        let download = Download::new(&forge, "", &answers);
+        let (came, notes) = download.judged(&by_github).await.unwrap();
+        assert_eq!(came, allowed, "{what}: {notes}");
+        assert!(notes.contains(words), "{what}: {notes}");
+    }
+    let silent = Download::new(&forge, "", &[]);
+    assert!(silent.judged(&by_github).await.is_err(), "nobody answers for GitHub");
+    let unreadable = Download::new(&forge, "", &[(api, Some(json!("no list")))]);
+    assert!(unreadable.judged(&by_github).await.unwrap_err().contains("cannot be read"));
+    let elsewhere = by_github.replace("org/app", "org/app/../../x");
+    let (allowed, notes) = silent.judged(&elsewhere).await.unwrap();
+    assert!(!allowed && notes.contains("no repository of GitHub"), "{notes}");
+}
