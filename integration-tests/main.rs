@@ -15,6 +15,7 @@
 mod cli;
 mod conforms;
 mod docs;
+mod forge;
 mod frontend;
 mod peers;
 mod peers_work;
