@@ -113,23 +113,6 @@ impl Gateway {
         Ok(fixed)
     }
 
-    /// The content of a file that is no source of the build.
-    async fn read(&self, source: &SourceOp) -> Result<SourceMeta, ResolveError> {
-        let failed = |status: Status| failed(source, status);
-        let tree = Tree::load(self, source).await.map_err(failed)?;
-        let files = tree.list("").await.map_err(failed)?;
-        let [file] = files.as_slice() else {
-            return Err(ResolveError::NotFound { what: source.masked() });
-        };
-        let data = tree.read(file).await.map_err(failed)?;
-        if data.len() > MAX_CONTENT {
-            let (what, limit) = (source.masked(), MAX_CONTENT as u64);
-            return Err(ResolveError::TooLarge { what, limit });
-        }
-        let content = Content { source: source.clone(), data: Some(data) };
-        Ok(SourceMeta { content: Some(content), ..SourceMeta::default() })
-    }
-
     /// A daemon joins lookups of the same chain that run at the same time, whichever predicates
     /// each of them named: one may get the chain of another, without the provenance it asked for.
     async fn with_provenance(&self, request: &MetaRequest) -> Result<SourceMeta, ResolveError> {

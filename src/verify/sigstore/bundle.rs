@@ -90,9 +90,11 @@ fn keyless(
     artifact: Artifact<'_>,
     root: &TrustRoot,
 ) -> Result<VerifiedSignature, NotVerified> {
-    let Some(certificate) = bundle.signing_certificate() else {
+    if matches!(bundle.verification_material.content, VerificationMaterialContent::PublicKey(_)) {
         return Err(material("a key", "a certificate"));
-    };
+    }
+    let certificate =
+        bundle.signing_certificate().ok_or_else(|| malformed("it holds no certificate"))?;
     let needs = root.material();
     let mut policy = VerificationPolicy::any_identity();
     if needs.tlogs.is_empty() {
@@ -106,7 +108,7 @@ fn keyless(
         .verify(given(artifact)?, bundle, &policy)
         .map_err(|error| refused(&error, root.name()))?;
     whole(&result, root)?;
-    let info = result.certificate().ok_or_else(|| material("a key", "a certificate"))?;
+    let info = result.certificate().ok_or_else(|| malformed("it holds no certificate"))?;
     let signer = signer::signer(certificate, info).map_err(|why| {
         Invalid::Sigstore(SigstoreInvalid::Certificate { root: root.name().to_owned(), why })
     })?;
