@@ -21,8 +21,8 @@ use super::ops::{
     Reloader, SetsError, Status, Traffic, UpstreamState, Wake, trace,
 };
 use super::proxy::{
-    self, Address, Answer, Call, Counters, Gate, Handle, Health, ListenError, Listener, Socket, TlsError, Upstream,
-    Upstreams, UpstreamsError,
+    self, Address, Answer, Call, Counters, Gate, Handle, Health, ListenError, Listener, Socket,
+    TlsError, Upstream, Upstreams, UpstreamsError,
 };
 use crate::rpc;
 
@@ -244,9 +244,9 @@ async fn verifier_door(plan: &VerifierPlan) -> Result<VerifierDoor, GateError> {
             Ok(VerifierDoor::Unix(socket))
         }
         Address::Tcp { host, port } => {
-            let listener = TcpListener::bind((host.as_str(), *port)).await.map_err(|source| {
-                ListenError::Tcp { address: plan.address.clone(), source }
-            })?;
+            let listener = TcpListener::bind((host.as_str(), *port))
+                .await
+                .map_err(|source| ListenError::Tcp { address: plan.address.clone(), source })?;
             Ok(VerifierDoor::Tcp(listener))
         }
     }

@@ -15,6 +15,7 @@ mod plan;
 mod said;
 #[cfg(test)]
 mod tests;
+mod values;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -87,7 +88,7 @@ pub struct Access {
     /// The set of policies.
     pub set: String,
     /// How its builds are judged.
-    pub settings: Settings,
+    pub settings: Arc<Settings>,
 }
 
 /// Some clients of a listener.
