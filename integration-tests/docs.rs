@@ -217,7 +217,7 @@ fn has_word(text: &str, word: &str) -> bool {
 }
 
 /// What each module may name of this crate.
-const MAY_NAME: [(&str, &[&str]); 11] = [
+const MAY_NAME: [(&str, &[&str]); 12] = [
     ("source", &[]),
     ("meta", &["source"]),
     ("input", &["source", "meta"]),
@@ -227,6 +227,7 @@ const MAY_NAME: [(&str, &[&str]); 11] = [
     ("dockerfile", &["source"]),
     ("resolve", &["source", "meta"]),
     ("rpc", &[]),
+    ("session", &["rpc", "wire"]),
     ("gateway", &["source", "meta", "check", "policy", "rpc", "wire"]),
     ("report", &[]),
 ];
