@@ -228,8 +228,8 @@ const MAY_NAME: [(&str, &[&str]); 13] = [
     ("dockerfile", &["source"]),
     ("resolve", &["source", "meta"]),
     ("rpc", &[]),
-    ("gateway", &["source", "meta", "check", "policy", "rpc", "wire"]),
     ("session", &["rpc", "wire"]),
+    ("gateway", &["source", "meta", "check", "policy", "rpc", "wire"]),
     (
         "gate",
         &[

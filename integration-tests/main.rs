@@ -16,6 +16,7 @@ mod cli;
 mod conforms;
 mod docs;
 mod frontend;
+mod frontend_show;
 mod gate_enforce;
 mod gate_ops;
 mod peers;

@@ -4,6 +4,7 @@
 //! told so far; whoever can resolve by itself calls [`check`]. Both come to the same decisions.
 
 mod answer;
+pub mod reasons;
 #[cfg(test)]
 mod tests;
 

@@ -11,7 +11,8 @@ use super::{NoPeer, tools};
 
 /// A repository `/app.git` with two commits on `main` (the second the branch's head), a branch
 /// `feature`, a branch `submodule`
-/// whose submodule is `/unjudged.git` of the same server, an annotated tag `v1.0.0` on the first commit, a lightweight tag `light` on the second.
+/// whose submodule is `/unjudged.git` of the same server, a branch `named` whose Dockerfile copies from a
+/// named context `named`, an annotated tag `v1.0.0` on the first commit, a lightweight tag `light` on the second.
 pub struct GitServer {
     server: HttpServer,
     work: PathBuf,
@@ -46,6 +47,10 @@ impl GitServer {
         run(&work, &["update-index", "--add", "--cacheinfo", &link]);
         run(&work, &["add", ".gitmodules"]);
         run(&work, &["commit", "-q", "-m", "with a submodule"]);
+        run(&work, &["checkout", "-q", "main"]);
+        run(&work, &["checkout", "-q", "-b", "named"]);
+        std::fs::write(work.join("Dockerfile"), "FROM scratch\nCOPY --from=named / /\n").unwrap();
+        run(&work, &["commit", "-q", "-a", "-m", "from a named context"]);
         run(&work, &["checkout", "-q", "main"]);
         let bare = served.join("app.git");
         run(&work, &["clone", "-q", "--bare", ".", bare.to_str().unwrap()]);

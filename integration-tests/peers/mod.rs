@@ -5,14 +5,18 @@
 
 mod buildkit;
 mod daemon;
+mod frontends;
 mod git;
 mod http;
 mod registry;
 mod tools;
 mod world;
 
+pub use buildkit::Buildkit;
+pub use frontends::{folder, make_image, push_org, push_stock};
 pub use git::{GitServer, run as git};
 pub use http::{HttpServer, Request, Response};
+pub use registry::Registry;
 pub use tools::pinned;
 pub use world::{World, world};
 

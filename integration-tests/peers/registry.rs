@@ -50,6 +50,14 @@ impl Registry {
         answer.bytes().await.unwrap().to_vec()
     }
 
+    /// The digest of a manifest, as the registry has it on disk.
+    pub fn digest(&self, repository: &str, tag: &str) -> String {
+        let link = format!(
+            "images/docker/registry/v2/repositories/{repository}/_manifests/tags/{tag}/current/link"
+        );
+        std::fs::read_to_string(self.daemon.dir().join(link)).unwrap().trim().to_owned()
+    }
+
     /// The lines of its access log so far that have all of `words`, as in
     /// `["GET", "/v2/app/manifests/"]`. Tests run side by side: ask for a repository of your own.
     pub fn accesses(&self, words: &[&str]) -> Vec<String> {

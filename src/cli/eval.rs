@@ -88,7 +88,7 @@ pub(super) fn run(flags: &Flags) -> Result<u8> {
             false => None,
         };
         if flags.policy.is_empty() {
-            let document = input.as_ref().map(finding::shown).unwrap_or_default();
+            let document = input.as_ref().map(crate::check::reasons::shown).unwrap_or_default();
             output::answer(&format!("{}\n", escape::json(&format!("{document:#}"))))?;
             return Ok(0);
         }
@@ -121,7 +121,7 @@ async fn decided(
         findings: vec![finding],
         base: std::env::current_dir().ok().map(|folder| folder.display().to_string()),
     };
-    let document = input.map(finding::shown);
+    let document = input.map(crate::check::reasons::shown);
     let text = match flags.format {
         EvalFormat::Json => {
             let text = report::render(&report, FormatFlag::Json.into(), report::Style::Plain)?;

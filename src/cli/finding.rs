@@ -5,15 +5,13 @@ use serde_json::Value;
 
 use super::output::chain;
 use super::policies::{Named, Policies};
+use crate::check::reasons::{input_paths, one_line, secrets, shown, value_of};
 use crate::check::{CheckError, Checked, Outcome, Pin};
 use crate::input::{Env, Input};
 use crate::meta::{MetaRequest, ResolveError};
 use crate::policy::{Attempt, EvalError, Explanation, NearMiss, Verdict};
 use crate::report::{self, Explain, Finding, Message, Origin, Position, RuleOutcome, RuleTrace};
-use crate::source::{ImageSource, SourceOp, is_secret_name, mask_text};
-
-/// Longest value that a message shows, in characters.
-const MAX_VALUE: usize = 120;
+use crate::source::{ImageSource, SourceOp, mask_text};
 
 /// Whether the report tells how a decision came about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -280,45 +278,6 @@ pub(super) fn printed(checked: &Checked) -> impl Iterator<Item = String> {
     checked.prints.iter().map(|text| own(checked, text).text)
 }
 
-/// Values that no message shows: of build arguments and query parameters that are named like
-/// secrets.
-fn secrets(input: &Input) -> Vec<String> {
-    let args = input.env.args.iter().filter_map(|(name, value)| Some((name, value.as_ref()?)));
-    let query = input.http.iter().flat_map(|http| &http.query);
-    let query = query.flat_map(|(name, values)| values.iter().map(move |value| (name, value)));
-    args.chain(query)
-        .filter(|(name, value)| is_secret_name(name) && value.len() > 3)
-        .map(|(_, value)| value.clone())
-        .collect()
-}
-
-/// The document as it may be shown: build arguments and secrets of URLs are hidden.
-pub(super) fn shown(input: &Input) -> Value {
-    let mut value = serde_json::to_value(input).unwrap_or(Value::Null);
-    if let Some(Value::Object(args)) = value.pointer_mut("/env/args") {
-        for value in args.values_mut().filter(|value| value.is_string()) {
-            *value = Value::from("***");
-        }
-    }
-    hide(&mut value);
-    value
-}
-
-fn hide(value: &mut Value) {
-    match value {
-        Value::String(text) if text.contains("://") => *text = mask_text(text),
-        Value::Array(values) => values.iter_mut().for_each(hide),
-        Value::Object(fields) => {
-            if let Some(Value::Object(query)) = fields.get_mut("query") {
-                let secret = query.iter_mut().filter(|(name, _)| is_secret_name(name));
-                secret.for_each(|(_, value)| *value = Value::from("***"));
-            }
-            fields.values_mut().for_each(hide);
-        }
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
-    }
-}
-
 /// Whether a policy's `text` is what a message shows of it.
 pub(super) fn says(text: &str, shown: &str) -> bool {
     text == shown || mask_text(text) == shown
@@ -335,42 +294,4 @@ fn fetched(request: &MetaRequest) -> String {
     let http = request.http.as_ref().map(|_| "checksum");
     let what = image.or(git).or(http).unwrap_or("metadata");
     format!("{what} of {}", request.source)
-}
-
-/// The paths below `input` that an expression reads by name.
-fn input_paths(expression: &str) -> Vec<Vec<String>> {
-    let mut paths: Vec<Vec<String>> = Vec::new();
-    let word = |char: char| char.is_ascii_alphanumeric() || char == '_';
-    for (start, _) in expression.match_indices("input.") {
-        let before = expression[..start].chars().next_back();
-        if before.is_some_and(|char| word(char) || char == '.' || char == '"') {
-            continue;
-        }
-        let rest = &expression[start + "input.".len()..];
-        let end = rest.find(|char| !word(char) && char != '.').unwrap_or(rest.len());
-        let path: Vec<String> =
-            rest[..end].split('.').filter(|it| !it.is_empty()).map(str::to_owned).collect();
-        if !path.is_empty() && !paths.contains(&path) {
-            paths.push(path);
-        }
-    }
-    paths
-}
-
-fn value_of(input: &Input, path: &[String]) -> String {
-    let name = format!("input.{}", path.join("."));
-    let document = shown(input);
-    match document.pointer(&format!("/{}", path.join("/"))) {
-        None => format!("{name} is not there"),
-        Some(value) => {
-            let text = value.to_string();
-            let cut: String = text.chars().take(MAX_VALUE).collect();
-            let more = if cut.len() < text.len() { "…" } else { "" };
-            format!("{name} is {cut}{more}")
-        }
-    }
-}
-
-fn one_line(text: &str) -> String {
-    text.split_whitespace().collect::<Vec<_>>().join(" ")
 }

@@ -6,15 +6,15 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::{Request, Response, header};
-use http_body_util::BodyExt;
+use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use prost::Message;
 use std::sync::{Mutex, PoisonError};
 use tonic::Status;
 
 use super::solve;
-use super::verdict::{Gatekeeper, Purpose, Refusal};
-use crate::gateway::SERVICE;
+use super::verdict::{Asked, Gatekeeper, Purpose, Refusal};
+use crate::gateway::{Precision, SERVICE, names, only, with_digest};
 use crate::meta::MetaRequest;
 use crate::rpc::{self, Body, BoxError, Channel, unavailable};
 use crate::source::{ImageSource, Platform, Source, SourceOp};
@@ -101,79 +101,155 @@ impl Bridge {
 
     async fn answer(&self, request: Request<Incoming>) -> Result<Response<Body>, Status> {
         let method = request.uri().path().strip_prefix(SERVICE).map(str::to_owned);
-        let request = match method.as_deref() {
+        match method.as_deref() {
             Some("Solve") => {
                 let (request, message) = unary(request).await?;
-                changed(request, &solve::admit(&self.keeper, message).await?)
+                let message = solve::admit(&self.keeper, message).await?;
+                self.forward(changed(request, &message)).await
             }
             Some("ResolveSourceMeta") => {
                 let (request, message) = unary(request).await?;
-                changed(request, &self.resolve(message).await?)
+                let resolved = self.resolve(message).await?;
+                self.resolve_with(request, resolved).await
             }
             Some("ResolveImageConfig") => {
                 let (request, message) = unary(request).await?;
-                changed(request, &self.resolve_config(message).await?)
+                let resolved = self.resolve_config(message).await?;
+                self.resolve_with(request, resolved).await
             }
-            _ => request.map(rpc::through),
-        };
-        let response = self.daemon.forward(request).await.map_err(unavailable)?;
-        if method.as_deref() == Some("Return") {
-            self.returned.store(true, Ordering::SeqCst);
+            Some("Inputs") => {
+                let response = self.forward(request.map(rpc::through)).await?;
+                let (response, message) = read(response).await?;
+                solve::inputs(&self.keeper, message).await?;
+                Ok(response)
+            }
+            Some("Return") => {
+                // The build ends with it, and with it whatever is still to be shown.
+                self.keeper.finish().await;
+                let response = self.forward(request.map(rpc::through)).await?;
+                self.returned.store(true, Ordering::SeqCst);
+                Ok(response)
+            }
+            _ => self.forward(request.map(rpc::through)).await,
         }
+    }
+
+    async fn forward(&self, request: Request<Body>) -> Result<Response<Body>, Status> {
+        let response = self.daemon.forward(request).await.map_err(unavailable)?;
         Ok(response.map(rpc::through))
     }
 
-    async fn resolve(&self, message: Bytes) -> Result<Bytes, Status> {
+    /// Passes a question about a source on. The digest that the daemon finds is the image that was
+    /// judged: the child asks for it by that next.
+    async fn resolve_with(
+        &self,
+        request: http::request::Parts,
+        resolved: Resolved,
+    ) -> Result<Response<Body>, Status> {
+        let Resolved { message, op, platform, answer } = resolved;
+        let response = self.forward(changed(request, &message)).await?;
+        let (response, message) = read(response).await?;
+        let (name, digest) = match answer {
+            Answer::Meta => {
+                let meta = gateway::ResolveSourceMetaResponse::decode(message).map_err(invalid)?;
+                let name = meta.source.map(|source| source.identifier);
+                (name, meta.image.map(|image| image.digest))
+            }
+            Answer::Config => {
+                let config =
+                    gateway::ResolveImageConfigResponse::decode(message).map_err(invalid)?;
+                (Some(format!("docker-image://{}", config.r#ref)), Some(config.digest))
+            }
+        };
+        // Of another source than was judged, the child's next question is judged anew.
+        if name.is_some_and(|name| names(&op, &name))
+            && let Some(image) = with_digest(&op, &digest.unwrap_or_default())
+        {
+            let platform = platform.unwrap_or_else(|| self.keeper.platform().clone());
+            self.keeper.admit(&image, platform, Purpose::Source);
+        }
+        Ok(response)
+    }
+
+    async fn resolve(&self, message: Bytes) -> Result<Resolved, Status> {
         let wire = gateway::ResolveSourceMetaRequest::decode(message.clone()).map_err(invalid)?;
         if !wire.source_policies.is_empty() {
             return Err(own_rules("ResolveSourceMeta"));
         }
         let asked = MetaRequest::try_from(wire).map_err(invalid)?;
-        let admitted = self.judge(&asked.source, asked.platform).await?;
-        if admitted == asked.source {
-            return Ok(message);
-        }
+        let op = self.judge(&asked.source, asked.platform.clone()).await?;
         let mut raw = RawMessage::parse(message).map_err(invalid)?;
-        let source = crate::wire::proto::pb::SourceOp::from(admitted).encode_to_vec();
-        raw.replace_bytes_field(Field::GATEWAY_RESOLVE_SOURCE, &source).map_err(invalid)?;
-        Ok(raw.into_bytes())
+        if op != asked.source {
+            let source = crate::wire::proto::pb::SourceOp::from(op.clone()).encode_to_vec();
+            raw.replace_bytes_field(Field::GATEWAY_RESOLVE_SOURCE, &source).map_err(invalid)?;
+        }
+        let rules = only([&op], Precision::MayBePinned).encode_to_vec();
+        raw.append_bytes_field(Field::GATEWAY_RESOLVE_SOURCE_POLICIES, &rules);
+        let message = raw.into_bytes();
+        Ok(Resolved { message, op, platform: asked.platform, answer: Answer::Meta })
     }
 
     /// The same question as older frontends put it.
-    async fn resolve_config(&self, message: Bytes) -> Result<Bytes, Status> {
+    async fn resolve_config(&self, message: Bytes) -> Result<Resolved, Status> {
         let wire = gateway::ResolveImageConfigRequest::decode(message.clone()).map_err(invalid)?;
         if !wire.source_policies.is_empty() {
             return Err(own_rules("ResolveImageConfig"));
         }
         let platform = wire.platform.map(Platform::try_from).transpose().map_err(invalid)?;
-        if wire.resolver_type != 0 {
+        let mut raw = RawMessage::parse(message).map_err(invalid)?;
+        let op = if wire.resolver_type == 0 {
+            let refused = |error: &dyn std::fmt::Display| {
+                Refusal::new(&wire.r#ref, error.to_string()).status(&[])
+            };
+            let image = ImageSource::parse(&wire.r#ref).map_err(|error| refused(&error))?;
+            let op = SourceOp::new(image.or_latest().identifier());
+            let op = self.judge(&op, platform.clone()).await?;
+            let Ok(Source::Image(image)) = Source::parse(&op) else {
+                return Err(refused(&"a policy puts something in its place that is no image"));
+            };
+            raw.replace_bytes_field(Field::GATEWAY_RESOLVE_REF, image.reference().as_bytes())
+                .map_err(invalid)?;
+            op
+        } else {
             let op = SourceOp::new(format!("oci-layout://{}", wire.r#ref));
-            self.judge(&op, platform).await?;
-            return Ok(message);
-        }
-        let refused = |error: &dyn std::fmt::Display| {
-            Refusal::new(&wire.r#ref, error.to_string()).status(&[])
+            let admitted = self.judge(&op, platform.clone()).await?;
+            if admitted != op {
+                let why = "a policy puts something else in its place, which it cannot have here";
+                return Err(Refusal::new(&op.identifier, why).status(&[]));
+            }
+            op
         };
-        let image = ImageSource::parse(&wire.r#ref).map_err(|error| refused(&error))?;
-        let op = SourceOp::new(image.or_latest().identifier());
-        let admitted = self.judge(&op, platform).await?;
-        let Ok(Source::Image(image)) = Source::parse(&admitted) else {
-            return Err(refused(&"a policy puts something in its place that is no image"));
-        };
-        let mut raw = RawMessage::parse(message.clone()).map_err(invalid)?;
-        raw.replace_bytes_field(Field::GATEWAY_RESOLVE_REF, image.reference().as_bytes())
-            .map_err(invalid)?;
-        Ok(raw.into_bytes())
+        let rules = only([&op], Precision::MayBePinned).encode_to_vec();
+        raw.append_bytes_field(Field::GATEWAY_CONFIG_SOURCE_POLICIES, &rules);
+        Ok(Resolved { message: raw.into_bytes(), op, platform, answer: Answer::Config })
     }
 
     async fn judge(&self, op: &SourceOp, platform: Option<Platform>) -> Result<SourceOp, Status> {
-        match self.keeper.judge(op, platform, Purpose::Source).await {
+        let asked = Asked { op, platform, purpose: Purpose::Source, lines: &[] };
+        match self.keeper.judge(asked).await {
             Ok(admitted) => Ok(admitted),
             Err(refusal) => {
                 Err(refusal.status(&self.keeper.mount_lines(&refusal.identifier).await))
             }
         }
     }
+}
+
+/// A question about a source that may be passed on.
+struct Resolved {
+    message: Bytes,
+    /// What it asks about.
+    op: SourceOp,
+    platform: Option<Platform>,
+    answer: Answer,
+}
+
+/// What answers it.
+enum Answer {
+    /// `ResolveSourceMetaResponse`.
+    Meta,
+    /// `ResolveImageConfigResponse`.
+    Config,
 }
 
 /// Static rules apply after us, and could undo what we decide.
@@ -192,6 +268,21 @@ async fn unary(request: Request<Incoming>) -> Result<(http::request::Parts, Byte
     let (parts, body) = request.into_parts();
     let (message, _) = rpc::read_one(body).await?;
     Ok((parts, message.unwrap_or_default()))
+}
+
+/// The message of an answer, and the answer as it came. It is empty where the daemon refuses.
+async fn read(response: Response<Body>) -> Result<(Response<Body>, Bytes), Status> {
+    let (parts, body) = response.into_parts();
+    let collected = body.collect().await.map_err(unavailable)?;
+    let trailers = collected.trailers().cloned();
+    let whole = collected.to_bytes();
+    let copy = Full::new(whole.clone()).map_err(|never| match never {});
+    let (message, _) = rpc::read_one(copy).await?;
+    let body = Full::new(whole)
+        .with_trailers(async move { trailers.map(Ok) })
+        .map_err(|never: std::convert::Infallible| match never {})
+        .boxed_unsync();
+    Ok((Response::from_parts(parts, body), message.unwrap_or_default()))
 }
 
 /// The same call with this message.

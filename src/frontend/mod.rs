@@ -15,6 +15,7 @@ mod bridge;
 mod child;
 mod options;
 mod policies;
+mod progress;
 mod solve;
 mod stdio;
 mod verdict;

@@ -89,6 +89,11 @@ impl BuildOptions {
         vec![(format!("{OPTION}{}", self.count).into(), format!("cmdline={image}").into())]
     }
 
+    /// The session that has this directory of the client: bake shares one among its builds.
+    pub fn session_of(&self, directory: &str) -> &str {
+        self.get(&format!("local-sessionid:{directory}")).unwrap_or(&self.session)
+    }
+
     /// The name of the Dockerfile.
     pub fn filename(&self) -> &str {
         self.get("filename").filter(|name| !name.is_empty()).unwrap_or("Dockerfile")
@@ -165,12 +170,14 @@ mod tests {
             ("BUILDKIT_FRONTEND_OPT_0", "build-arg:A=b=c"),
             ("BUILDKIT_FRONTEND_OPT_1", "label:x.y=z"),
             ("BUILDKIT_FRONTEND_OPT_2", "target=app"),
+            ("BUILDKIT_FRONTEND_OPT_3", "local-sessionid:d=s2"),
             ("BUILDKIT_SESSION_ID", "s1"),
             ("BUILDKIT_WORKERS", r#"[{"Platforms":[{"architecture":"arm64","os":"linux"}]}]"#),
             ("PATH", "/bin"),
         ]);
         assert_eq!(build.session, "s1");
         assert_eq!(build.platform.to_string(), "linux/arm64");
+        assert_eq!((build.session_of("context"), build.session_of("d")), ("s1", "s2"));
         let env = build.env();
         assert_eq!(env.args.get("A"), Some(&Some("b=c".to_owned())));
         assert_eq!(env.labels.get("x.y").map(String::as_str), Some("z"));

@@ -13,11 +13,14 @@ use regex::Regex;
 use tonic::Status;
 
 use super::options::{BuildOptions, Place};
-use crate::check::{self, CheckError, Outcome, Question};
+use crate::check::{self, CheckError, Outcome, Pin, Question, reasons};
 use crate::gateway::{self, Gateway, Tree, join, local};
+use crate::meta::{GitRequest, HttpRequest, MetaRequest, ResolveSourceMeta};
 use crate::policy::{Policy, PolicyError, PolicyFiles};
-use crate::source::{SourceError, SourceOp, mask, parse_git_user};
+use crate::source::{Source, SourceError, SourceOp, mask, parse_git_user};
 
+/// Attributes that pin a source.
+const CHECKSUMS: [&str; 2] = ["git.checksum", "http.checksum"];
 /// Rounds of reading what the files read so far name.
 const ROUNDS: usize = 8;
 
@@ -26,8 +29,45 @@ const ROUNDS: usize = 8;
 pub struct Policies {
     /// All of them; never none.
     pub policies: Vec<Policy>,
-    /// The Dockerfile, where it is with the client.
+    /// The Dockerfile, where it is known.
     pub dockerfile: Option<String>,
+    /// The remote context as it was read: the build gets this and no later one.
+    read: Option<SourceOp>,
+}
+
+impl Policies {
+    /// The source, pinned to the content that the policy in it was read from, where it is the
+    /// remote context.
+    pub fn as_read(&self, op: &SourceOp) -> SourceOp {
+        let mut op = op.clone();
+        let Some(read) = self.read.as_ref().filter(|it| same_place(it, &op)) else { return op };
+        for name in CHECKSUMS {
+            if let Some(checksum) = read.attrs.get(name) {
+                op.attrs.entry(name.to_owned()).or_insert_with(|| checksum.clone());
+            }
+        }
+        op
+    }
+}
+
+/// Whether two sources are one repository at one reference, or one URL.
+fn same_place(one: &SourceOp, other: &SourceOp) -> bool {
+    match (Source::parse(one), Source::parse(other)) {
+        (Ok(Source::Git(one)), Ok(Source::Git(other))) => {
+            one.remote == other.remote && one.reference == other.reference
+        }
+        (Ok(Source::Http(one)), Ok(Source::Http(other))) => one.url == other.url,
+        (Ok(_) | Err(_), Ok(_) | Err(_)) => false,
+    }
+}
+
+/// What lies beside a Dockerfile.
+#[derive(Default)]
+struct Beside {
+    files: BTreeMap<String, Bytes>,
+    dockerfile: Option<String>,
+    /// The remote context that they were read from.
+    read: Option<SourceOp>,
 }
 
 /// Policies that cannot be had. The build is refused.
@@ -76,15 +116,6 @@ pub enum SetupError {
         /// As given.
         context: String,
     },
-    /// A remote context in which a policy cannot be looked for.
-    #[error(
-        "the context {context} is fetched as a file, and a policy in it cannot be read: pass \
-         --build-context policy=DIR"
-    )]
-    Archive {
-        /// As given.
-        context: String,
-    },
     /// A remote context that is none.
     #[error(transparent)]
     Source(#[from] SourceError),
@@ -129,7 +160,7 @@ impl Loader<'_> {
         if let Some(named) = self.named(&policies).await? {
             policies.push(named);
         }
-        let (own, dockerfile) = self.own(&policies).await?;
+        let (own, dockerfile, read) = self.own(&policies).await?;
         policies.extend(own);
         if policies.is_empty() {
             return Err(SetupError::None { file: self.options.filename().to_owned() });
@@ -138,7 +169,7 @@ impl Loader<'_> {
         if caps.exec_proxy == Some(true) {
             return Err(SetupError::ExecProxy);
         }
-        Ok(Policies { policies, dockerfile })
+        Ok(Policies { policies, dockerfile, read })
     }
 
     /// The policy in the named context `policy`.
@@ -148,7 +179,7 @@ impl Loader<'_> {
             return Err(SetupError::Context { value: mask(value) });
         };
         let place = || "the build context `policy`".to_owned();
-        let op = self.judged(before, local(name, &self.options.session, &[])).await?;
+        let op = self.judged(before, local(name, self.options.session_of(name), &[])).await?;
         let tree = Tree::load(self.gateway, &op).await.map_err(|it| files(place(), it))?;
         let files = tree.read_all("").await.map_err(|it| files(place(), it))?;
         let modules: Vec<String> = files
@@ -160,21 +191,21 @@ impl Loader<'_> {
         Ok(Some(Policy::load("policy (build context)", PolicyFiles::memory(files), &modules)?))
     }
 
-    /// The policy beside the Dockerfile, and the Dockerfile.
-    async fn own(&self, before: &[Policy]) -> Result<(Option<Policy>, Option<String>), SetupError> {
+    /// The policy beside the Dockerfile, the Dockerfile, and the remote context they are in.
+    async fn own(&self, before: &[Policy]) -> Result<Own, SetupError> {
         let filename = self.options.filename();
         let (dir, file) = filename.rsplit_once('/').unwrap_or(("", filename));
         let module = format!("{file}.rego");
-        let (files, text) = match self.options.dockerfile() {
+        let Beside { files, dockerfile, read } = match self.options.dockerfile() {
             Place::Local(name) => self.beside_local(before, &name, dir, &module).await?,
-            Place::Remote(context) => (self.beside_remote(before, &context, dir).await?, None),
+            Place::Remote(context) => self.beside_remote(before, &context, dir, &module).await?,
         };
         if !files.contains_key(&module) {
-            return Ok((None, text));
+            return Ok((None, dockerfile, read));
         }
         let policy =
             Policy::load(&module, PolicyFiles::memory(files), std::slice::from_ref(&module))?;
-        Ok((Some(policy), text))
+        Ok((Some(policy), dockerfile, read))
     }
 
     async fn beside_local(
@@ -183,45 +214,30 @@ impl Loader<'_> {
         name: &str,
         dir: &str,
         module: &str,
-    ) -> Result<(BTreeMap<String, Bytes>, Option<String>), SetupError> {
+    ) -> Result<Beside, SetupError> {
         let place = || format!("`{name}`");
         let filename = self.options.filename();
         let mut wanted = BTreeSet::from([module.to_owned()]);
-        let mut files_below = BTreeMap::new();
-        let mut text = None;
+        let mut beside = Beside::default();
         for _ in 0..ROUNDS {
             let patterns: Vec<String> =
                 wanted.iter().map(|path| join(dir, path)).chain([filename.to_owned()]).collect();
-            let op = local(name, &self.options.session, &patterns);
+            let op = local(name, self.options.session_of(name), &patterns);
             let op = self.judged(before, op).await?;
             let tree = Tree::load(self.gateway, &op).await.map_err(|it| files(place(), it))?;
-            if !dir.is_empty()
-                && !tree
-                    .list("")
-                    .await
-                    .map_err(|it| files(place(), it))?
-                    .iter()
-                    .any(|path| path.starts_with(dir))
-            {
-                break;
-            }
-            files_below = tree.read_all(dir).await.map_err(|it| files(place(), it))?;
-            let file = filename.rsplit('/').next().unwrap_or(filename);
-            if let Some(content) = files_below.remove(file) {
-                text = Some(String::from_utf8_lossy(&content).into_owned());
-            }
+            let below = tree.read_named(dir, &wanted).await.map_err(|it| files(place(), it))?;
+            let file = filename.rsplit('/').next().unwrap_or(filename).to_owned();
+            let text = tree.read_named(dir, &[file.clone()].into()).await;
+            let text = text.map_err(|it| files(place(), it))?.remove(&file);
+            beside.dockerfile = text.map(|text| String::from_utf8_lossy(&text).into_owned());
+            beside.files = below;
             let known = wanted.len();
-            wanted.extend(
-                files_below
-                    .iter()
-                    .filter(|(path, _)| path.ends_with(".rego"))
-                    .flat_map(|(_, content)| names_in(&String::from_utf8_lossy(content))),
-            );
+            wanted.extend(named_by(&beside.files));
             if wanted.len() == known {
                 break;
             }
         }
-        Ok((files_below, text))
+        Ok(beside)
     }
 
     /// Files of a remote context, which the policies before judge first.
@@ -230,22 +246,60 @@ impl Loader<'_> {
         before: &[Policy],
         context: &str,
         dir: &str,
-    ) -> Result<BTreeMap<String, Bytes>, SetupError> {
+        module: &str,
+    ) -> Result<Beside, SetupError> {
         if before.is_empty() {
             return Err(SetupError::Unjudged { context: mask(context) });
         }
-        let Some(git) = parse_git_user(context)? else {
-            // An archive is unpacked by the child, out of our sight: a policy in it would be passed
-            // over. Whoever names one in its place has said what judges the build.
-            return match self.options.get("context:policy") {
-                Some(_) => Ok(BTreeMap::new()),
-                None => Err(SetupError::Archive { context: mask(context) }),
-            };
-        };
         let place = || mask(context);
-        let op = self.judged(before, git.to_op()).await?;
-        let tree = Tree::load(self.gateway, &op).await.map_err(|it| files(place(), it))?;
-        tree.read_all(dir).await.map_err(|it| files(place(), it))
+        let git = parse_git_user(context)?;
+        let op = match &git {
+            Some(git) => git.to_op(),
+            None => SourceOp::new(context),
+        };
+        let op = self.judged(before, op).await?;
+        let op = self.fixed(op).await.map_err(|it| files(place(), it))?;
+        let tree = match git {
+            Some(_) => {
+                let mut whole = op.clone();
+                // Policies are the repository's own files; its submodules are judged by them.
+                whole.attrs.insert("git.skipsubmodules".into(), "true".into());
+                Tree::load(self.gateway, &whole).await
+            }
+            None => Tree::unpacked(self.gateway, &op).await,
+        };
+        let tree = tree.map_err(|it| files(place(), it))?;
+        let mut wanted = BTreeSet::from([module.to_owned()]);
+        let mut found = BTreeMap::new();
+        for _ in 0..ROUNDS {
+            found = tree.read_named(dir, &wanted).await.map_err(|it| files(place(), it))?;
+            let known = wanted.len();
+            wanted.extend(named_by(&found));
+            if wanted.len() == known {
+                break;
+            }
+        }
+        Ok(Beside { files: found, dockerfile: None, read: Some(op) })
+    }
+
+    /// The source at the content that it has now: what is read of it, the build gets.
+    async fn fixed(&self, op: SourceOp) -> Result<SourceOp, Status> {
+        if CHECKSUMS.iter().any(|name| op.attrs.contains_key(*name)) {
+            return Ok(op);
+        }
+        let mut request = MetaRequest { source: op.clone(), ..MetaRequest::default() };
+        match Source::parse(&op) {
+            Ok(Source::Git(_)) => request.git = Some(GitRequest::default()),
+            _ => request.http = Some(HttpRequest::default()),
+        }
+        let meta = self.gateway.resolve(&request).await;
+        let meta = meta.map_err(|error| Status::unknown(error.to_string()))?;
+        let pin = match (meta.git, meta.http) {
+            (Some(git), _) => Pin::Git(git.checksum),
+            (None, Some(http)) => Pin::Http(http.checksum),
+            (None, None) => return Err(Status::unknown("the daemon does not tell its digest")),
+        };
+        Ok(gateway::pinned(&op, Some(&pin)))
     }
 
     /// What holds a policy, judged by the policies before it, as it is to be fetched.
@@ -256,16 +310,27 @@ impl Loader<'_> {
         let question =
             Question { op, platform: self.options.platform.clone(), env: self.options.env() };
         let checked = check::check(before, &question, self.gateway).await.map_err(Box::new)?;
+        let messages = reasons::refusal(before, &checked);
         match checked.outcome {
             Outcome::Allowed(allowed) => Ok(gateway::pinned(&checked.op, allowed.pin.as_ref())),
-            Outcome::Denied(denied) => Err(SetupError::Denied {
-                op: checked.op,
-                policy: denied.policy,
-                messages: denied.messages,
-            }),
+            Outcome::Denied(denied) => {
+                Err(SetupError::Denied { op: checked.op, policy: denied.policy, messages })
+            }
             Outcome::Converted(op) => Ok(op),
         }
     }
+}
+
+/// The policy beside the Dockerfile, the Dockerfile, and the remote context they are in.
+type Own = (Option<Policy>, Option<String>, Option<SourceOp>);
+
+/// Files that the Rego files among these read.
+fn named_by(files: &BTreeMap<String, Bytes>) -> BTreeSet<String> {
+    files
+        .iter()
+        .filter(|(path, _)| path.ends_with(".rego"))
+        .flat_map(|(_, content)| names_in(&String::from_utf8_lossy(content)))
+        .collect()
 }
 
 fn files(place: String, status: Status) -> SetupError {

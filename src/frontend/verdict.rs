@@ -2,17 +2,22 @@
 //! refusal as the daemon itself would give it.
 
 use std::collections::HashMap;
+use std::future::Future;
 use std::path::PathBuf;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::OnceCell;
 
 use super::options::BuildOptions;
 use super::policies::{Loader, Policies, SetupError};
-use crate::check::{self, CheckError, Checked, Outcome, Question};
-use crate::dockerfile::{self, Via};
-use crate::gateway::{self, Gateway};
+use super::progress::Progress;
+use crate::check::{self, CheckError, Checked, Outcome, Question, reasons};
+use crate::dockerfile::{self, Lines};
+use crate::gateway::{self, Gateway, JudgeSubmodule};
 use crate::input::Env;
+use crate::meta::{ImageRequest, MetaRequest};
+use crate::policy::Policy;
 use crate::source::{Platform, Source, SourceOp, mask_text};
 use crate::wire::proto::{errdefs, pb};
 use crate::wire::status;
@@ -50,11 +55,25 @@ impl Refusal {
 type Verdict = Result<SourceOp, Refusal>;
 type Key = (SourceOp, Platform, Purpose);
 
+/// What of a source is asked about, beside where it is.
+#[derive(Clone, Debug)]
+pub struct Asked<'a> {
+    /// The source.
+    pub op: &'a SourceOp,
+    /// The platform it is loaded for; `None` means the daemon's default.
+    pub platform: Option<Platform>,
+    /// What it is loaded as.
+    pub purpose: Purpose,
+    /// Its lines, where they are known.
+    pub lines: &'a [errdefs::Source],
+}
+
 /// Decides for one build.
 pub struct Gatekeeper {
     gateway: Gateway,
     options: BuildOptions,
     baked: PathBuf,
+    progress: Progress,
     policies: OnceCell<Result<Policies, SetupError>>,
     decided: Mutex<HashMap<Key, Arc<OnceCell<Verdict>>>>,
 }
@@ -62,66 +81,168 @@ pub struct Gatekeeper {
 impl Gatekeeper {
     /// A gatekeeper that has decided nothing yet; policies are read when they are first needed.
     pub fn new(gateway: Gateway, options: BuildOptions, baked: PathBuf) -> Self {
-        Self { gateway, options, baked, policies: OnceCell::new(), decided: Mutex::default() }
+        let progress = Progress::new(gateway.clone());
+        let (policies, decided) = (OnceCell::new(), Mutex::default());
+        Self { gateway, options, baked, progress, policies, decided }
     }
 
     /// Judges a source; what it gives is what the daemon may be asked for, pinned to the content
     /// that was judged.
     ///
+    /// A source is judged once, for each platform. What it was admitted as is admitted.
+    ///
     /// # Errors
     /// When it is refused.
-    pub async fn judge(
-        &self,
-        op: &SourceOp,
-        platform: Option<Platform>,
-        purpose: Purpose,
-    ) -> Verdict {
-        let platform = platform.unwrap_or_else(|| self.options.platform.clone());
-        let key = (op.clone(), platform.clone(), purpose);
-        let cell = {
-            let mut decided = self.decided.lock().unwrap_or_else(PoisonError::into_inner);
-            Arc::clone(decided.entry(key).or_default())
-        };
-        cell.get_or_init(|| self.decide(op, platform, purpose)).await.clone()
+    pub async fn judge(&self, asked: Asked<'_>) -> Verdict {
+        let platform = asked.platform.clone().unwrap_or_else(|| self.options.platform.clone());
+        let told = essence(asked.op);
+        let cell = self.cell((told.clone(), platform.clone(), asked.purpose));
+        let admitted = cell.get_or_init(|| self.decide(&told, &platform, &asked)).await.clone()?;
+        if admitted != told {
+            self.admit(&admitted, platform, asked.purpose);
+        }
+        Ok(with_essence(asked.op, &told, admitted))
     }
 
-    async fn decide(&self, op: &SourceOp, platform: Platform, purpose: Purpose) -> Verdict {
+    /// Notes that a source needs no judging: it is one that was admitted, by its digest.
+    pub fn admit(&self, op: &SourceOp, platform: Platform, purpose: Purpose) {
+        let told = essence(op);
+        let cell = self.cell((told.clone(), platform, purpose));
+        // What was decided about it before, stands.
+        drop(cell.set(Ok(told)));
+    }
+
+    /// The platform of sources that name none.
+    pub fn platform(&self) -> &Platform {
+        &self.options.platform
+    }
+
+    /// Waits until people have been told of all that was decided.
+    pub async fn finish(&self) {
+        self.progress.finish().await;
+    }
+
+    fn cell(&self, key: Key) -> Arc<OnceCell<Verdict>> {
+        let mut decided = self.decided.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(decided.entry(key).or_default())
+    }
+
+    async fn decide(&self, op: &SourceOp, platform: &Platform, asked: &Asked<'_>) -> Verdict {
         let policies = match self.policies().await {
             Ok(policies) => policies,
             Err(error) => return Err(Refusal::new(&op.masked(), error.to_string())),
         };
-        let env = Env { cache_import: purpose == Purpose::Cache, ..self.options.env() };
-        let question = Question { op: op.clone(), platform, env };
+        let env = Env { cache_import: asked.purpose == Purpose::Cache, ..self.options.env() };
+        let op = policies.as_read(op);
+        let question = Question { op: op.clone(), platform: platform.clone(), env };
         let checked = check::check(&policies.policies, &question, &self.gateway).await;
-        let verdict = match conclude(op, checked) {
-            Ok(admitted) => gateway::without(&self.gateway, admitted)
-                .await
-                .map_err(|why| Refusal::new(&op.masked(), why)),
+        let told = checked.as_ref().ok().map(|checked| self.account(policies, checked, &question));
+        let verdict = match conclude(&policies.policies, &op, checked) {
+            Ok(admitted) => {
+                let judge = Submodules { keeper: self, policies };
+                gateway::judged(&self.gateway, admitted, &judge)
+                    .await
+                    .map_err(|why| Refusal::new(&op.masked(), why))
+            }
             Err(refusal) => Err(refusal),
         };
+        let (why, warnings) = told.unwrap_or_default();
+        let place = match platform == self.platform() {
+            true => String::new(),
+            false => format!(" ({platform})"),
+        };
+        let cache = if asked.purpose == Purpose::Cache { " as a cache" } else { "" };
         match &verdict {
-            Ok(_) => tracing::info!(source = %op, "allowed"),
-            Err(refusal) => tracing::info!(source = %op, messages = ?refusal.messages, "refused"),
+            Ok(admitted) => {
+                let pinned = match *admitted == op {
+                    true => String::new(),
+                    false => format!(" as {}", shown(&op, admitted)),
+                };
+                tracing::info!(source = %op, "allowed");
+                let lines = match (warnings.is_empty(), asked.lines) {
+                    (true, _) => Vec::new(),
+                    (false, []) => self.lines(&op.identifier).await,
+                    (false, lines) => lines.to_vec(),
+                };
+                let text = format!("[policy] allowed{cache}: {op}{place}{pinned}{why}");
+                self.progress.tell(&text, warnings, lines);
+            }
+            Err(refusal) => {
+                tracing::info!(source = %op, messages = ?refusal.messages, "refused");
+                let reasons = refusal.messages.join("; ");
+                let text = format!("[policy] refused{cache}: {op}{place}: {reasons}");
+                self.progress.tell(&text, Vec::new(), Vec::new());
+            }
         }
         verdict
     }
 
+    /// Why a source is allowed, and what is said aloud of it.
+    fn account(
+        &self,
+        policies: &Policies,
+        checked: &Checked,
+        question: &Question,
+    ) -> (String, Vec<String>) {
+        let fetched: Vec<String> = checked
+            .fetched
+            .rounds()
+            .iter()
+            .flatten()
+            .map(|request| fetched(request, &question.op))
+            .collect();
+        let mut why = String::new();
+        if !fetched.is_empty() {
+            why.push_str(&format!("; fetched {}", fetched.join(", ")));
+        }
+        let held = reasons::held(&policies.policies, &checked.input);
+        if !held.is_empty() {
+            why.push_str(&format!("; held: {}", held.join(", ")));
+        }
+        (why, reasons::warnings(checked))
+    }
+
     async fn policies(&self) -> Result<&Policies, &SetupError> {
-        let loader = Loader { gateway: &self.gateway, options: &self.options, baked: &self.baked };
-        self.policies.get_or_init(|| loader.load()).await.as_ref()
+        let load = async {
+            let loader =
+                Loader { gateway: &self.gateway, options: &self.options, baked: &self.baked };
+            let loaded = loader.load().await;
+            if let Ok(Policies { policies, .. }) = &loaded {
+                let names: Vec<&str> = policies.iter().map(Policy::name).collect();
+                let text = format!("[policy] sources are judged by {}", names.join(", "));
+                self.progress.tell(&text, Vec::new(), Vec::new());
+            }
+            loaded
+        };
+        self.policies.get_or_init(|| load).await.as_ref()
     }
 
     /// Lines of the Dockerfile that name a source where the child adds none: `RUN --mount=from=`.
     pub async fn mount_lines(&self, identifier: &str) -> Vec<errdefs::Source> {
+        // Where a mount names a build context, the plan tells the context and no mount.
+        let is_run = |text: &str, at: &Lines| {
+            let line = text.lines().nth(at.start.saturating_sub(1)).unwrap_or_default();
+            line.split_whitespace().next().is_some_and(|word| word.eq_ignore_ascii_case("run"))
+        };
+        self.lines_where(identifier, |text, lines| lines.iter().all(|at| is_run(text, at))).await
+    }
+
+    /// Lines of the Dockerfile that name a source, whoever else tells them.
+    pub async fn lines(&self, identifier: &str) -> Vec<errdefs::Source> {
+        self.lines_where(identifier, |_, _| true).await
+    }
+
+    async fn lines_where(
+        &self,
+        identifier: &str,
+        wanted: impl Fn(&str, &[Lines]) -> bool,
+    ) -> Vec<errdefs::Source> {
         let Ok(Policies { dockerfile: Some(text), .. }) = self.policies().await else {
             return Vec::new();
         };
         let Ok(plan) = dockerfile::plan(text, &self.options.plan()) else { return Vec::new() };
         let lines = plan.lines_of(identifier);
-        let elsewhere = plan.sources.iter().any(|used| {
-            used.via != Via::MountFrom && used.lines.is_some_and(|at| lines.contains(&at))
-        });
-        if elsewhere || lines.is_empty() {
+        if lines.is_empty() || !wanted(text, &lines) {
             return Vec::new();
         }
         let position = |line: usize| {
@@ -141,21 +262,95 @@ impl Gatekeeper {
     }
 }
 
-fn conclude(op: &SourceOp, checked: Result<Checked, CheckError>) -> Verdict {
+/// Judges the submodules of a repository as the build's sources are.
+struct Submodules<'a> {
+    keeper: &'a Gatekeeper,
+    policies: &'a Policies,
+}
+
+impl JudgeSubmodule for Submodules<'_> {
+    fn judge<'a>(
+        &'a self,
+        op: &'a SourceOp,
+    ) -> Pin<Box<dyn Future<Output = Result<(), String>> + Send + 'a>> {
+        Box::pin(async move {
+            let Self { keeper, policies } = self;
+            let platform = keeper.platform().clone();
+            let question = Question { op: op.clone(), platform, env: keeper.options.env() };
+            let policies = &policies.policies;
+            let checked = check::check(policies, &question, &keeper.gateway).await;
+            let admitted =
+                conclude(policies, op, checked).map_err(|refusal| refusal.messages.join("; "))?;
+            // BuildKit fetches what the repository says, whatever we would put in its place.
+            if admitted == *op {
+                keeper.progress.tell(
+                    &format!("[policy] allowed as a submodule: {op}"),
+                    Vec::new(),
+                    Vec::new(),
+                );
+                Ok(())
+            } else {
+                Err("a policy puts another source in its place, which a submodule cannot have"
+                    .to_owned())
+            }
+        })
+    }
+}
+
+/// What a decision about a source hangs on. The Dockerfile frontend asks about an image first, and
+/// says how to load it later: that is no other image.
+fn essence(op: &SourceOp) -> SourceOp {
+    let Ok(Source::Image(image)) = Source::parse(op) else { return op.clone() };
+    let mut told = SourceOp::new(image.identifier());
+    let checksum = op.attrs.get_key_value("image.checksum");
+    told.attrs.extend(checksum.map(|(name, value)| (name.clone(), value.clone())));
+    told
+}
+
+/// The source with what was admitted of it, and how it is loaded as it was.
+fn with_essence(op: &SourceOp, told: &SourceOp, admitted: SourceOp) -> SourceOp {
+    if admitted == *told {
+        return op.clone();
+    }
+    let SourceOp { identifier, attrs } = admitted;
+    let mut op = SourceOp { identifier, attrs: op.attrs.clone() };
+    op.attrs.extend(attrs);
+    op
+}
+
+/// What was admitted, in few words: where it is, or only what it is pinned to.
+fn shown(op: &SourceOp, admitted: &SourceOp) -> String {
+    if op.identifier != admitted.identifier {
+        return admitted.masked();
+    }
+    let new = admitted.attrs.iter().filter(|(name, value)| op.attrs.get(*name) != Some(value));
+    let new: Vec<String> = new.map(|(name, value)| format!("{name}={value}")).collect();
+    new.join(", ")
+}
+
+/// What was asked for, in few words.
+fn fetched(request: &MetaRequest, of: &SourceOp) -> String {
+    let what = match request {
+        MetaRequest { image: Some(ImageRequest { attestations: true, .. }), .. } => "attestations",
+        MetaRequest { image: Some(_), .. } => "config",
+        MetaRequest { git: Some(_), .. } => "commit",
+        MetaRequest { http: Some(_), .. } => "checksum",
+        _ => "metadata",
+    };
+    if request.source == *of { what.to_owned() } else { format!("{what} of {}", request.source) }
+}
+
+fn conclude(policies: &[Policy], op: &SourceOp, checked: Result<Checked, CheckError>) -> Verdict {
     let checked = checked.map_err(|error| Refusal::new(&op.masked(), could_not(&error)))?;
-    match checked.outcome {
+    match &checked.outcome {
         Outcome::Allowed(allowed) => {
             let admitted = gateway::pinned(&checked.op, allowed.pin.as_ref());
             Source::parse(&admitted)
                 .map_err(|error| Refusal::new(&op.masked(), error.to_string()))?;
             Ok(admitted)
         }
-        Outcome::Denied(denied) => {
-            let mut messages: Vec<String> =
-                denied.messages.iter().map(|message| mask_text(message)).collect();
-            if messages.is_empty() {
-                messages.push(format!("denied by {}, which gives no reason", denied.policy));
-            }
+        Outcome::Denied(_) => {
+            let messages = reasons::refusal(policies, &checked);
             Err(Refusal { identifier: op.masked(), messages })
         }
         Outcome::Converted(_) => {
@@ -166,5 +361,43 @@ fn conclude(op: &SourceOp, checked: Result<Checked, CheckError>) -> Verdict {
 
 /// A source that could not be judged, in words.
 fn could_not(error: &CheckError) -> String {
-    format!("it could not be judged, and so is refused: {error}")
+    let mut text = format!("it could not be judged, and so is refused: {error}");
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        let more = error.to_string();
+        if !text.contains(&more) {
+            text.push_str(&format!(": {more}"));
+        }
+        cause = error.source();
+    }
+    mask_text(&text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn op(identifier: &str, attrs: &[(&str, &str)]) -> SourceOp {
+        let mut op = SourceOp::new(identifier);
+        op.attrs.extend(attrs.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())));
+        op
+    }
+
+    #[test]
+    fn an_image_is_the_same_however_it_is_loaded() {
+        let mode = ("image.resolvemode", "local");
+        let digest = format!("sha256:{}", "a".repeat(64));
+        let name = "docker-image://docker.io/library/alpine:3";
+        let pinned = op(&format!("{name}@{digest}"), &[("image.checksum", &digest)]);
+        let asked = op("docker-image://alpine:3", &[mode]);
+        let told = essence(&asked);
+        assert_eq!(told, op(name, &[]));
+        assert_eq!(with_essence(&asked, &told, told.clone()), asked);
+        let wanted = op(&pinned.identifier, &[mode, ("image.checksum", &digest)]);
+        assert_eq!(with_essence(&asked, &told, pinned.clone()), wanted);
+        assert_eq!(essence(&wanted), pinned);
+        // What is no image is itself.
+        let git = op("git://h.example/a.git", &[("git.fullurl", "https://h.example/a.git")]);
+        assert_eq!(essence(&git), git);
+    }
 }

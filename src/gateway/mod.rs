@@ -3,13 +3,16 @@
 //! The frontend reaches it over its stdio, the gate over the control socket with the id of a build
 //! that it keeps open. What is asked for here has been judged by whoever asks.
 
+mod gitmodules;
+mod guard;
 mod pin;
 mod resolver;
 mod submodules;
 mod tree;
 
+pub use guard::{Precision, names, only, with_digest};
 pub use pin::pinned;
-pub use submodules::without;
+pub use submodules::{JudgeSubmodule, judged, without};
 pub use tree::{Tree, join, local};
 
 use http::{HeaderMap, HeaderName, HeaderValue};

@@ -3,13 +3,17 @@
 use tonic::{Code, Status};
 
 use super::Gateway;
+use super::guard::{self, Precision};
 use crate::meta::{
     AttestationChain, ImageRequest, MetaRequest, ResolveError, ResolveSourceMeta, Resolving,
     SourceMeta,
 };
 use crate::source::{Digest, Platform, Source};
-use crate::wire::Resolved;
 use crate::wire::proto::gateway;
+use crate::wire::{PROVENANCE_PREDICATES, Resolved};
+
+/// How often a chain without its provenance is asked for again.
+const CHAIN_ATTEMPTS: usize = 3;
 
 impl ResolveSourceMeta for Gateway {
     fn resolve<'a>(&'a self, request: &'a MetaRequest) -> Resolving<'a> {
@@ -25,7 +29,7 @@ impl Gateway {
         // By digest from here on: what is looked at first is what is asked about then.
         let request = &self.fixed(request).await?;
         if self.has_attestations(request).await? {
-            return self.once(request).await;
+            return self.with_provenance(request).await;
         }
         let image = request.image.map(|image| ImageRequest { attestations: false, ..image });
         // Without config and without chain a daemon returns no digest.
@@ -97,6 +101,24 @@ impl Gateway {
         Ok(fixed)
     }
 
+    /// A daemon joins lookups of the same chain that run at the same time, whichever predicates
+    /// each of them named: one may get the chain of another, without the provenance it asked for.
+    async fn with_provenance(&self, request: &MetaRequest) -> Result<SourceMeta, ResolveError> {
+        for _ in 0..CHAIN_ATTEMPTS {
+            let meta = self.once(request).await?;
+            let chain = meta.image.as_ref().and_then(|image| image.attestations.as_ref());
+            if chain.is_none_or(|chain| !lacks_provenance(chain)) {
+                return Ok(meta);
+            }
+        }
+        Err(ResolveError::Failed {
+            what: request.source.masked(),
+            source: "its attestations list provenance that the daemon does not return: it could \
+                     not be verified"
+                .into(),
+        })
+    }
+
     async fn once(&self, request: &MetaRequest) -> Result<SourceMeta, ResolveError> {
         let answered = self.answer(request).await.map_err(|status| failed(request, status))?;
         let resolved = Resolved::try_from(answered).map_err(|error| ResolveError::Failed {
@@ -104,7 +126,7 @@ impl Gateway {
             source: Box::new(error),
         })?;
         // Static rules of the client may have put another source in its place.
-        if resolved.source.identifier != request.source.identifier {
+        if !guard::names(&request.source, &resolved.source.identifier) {
             return Err(ResolveError::Unsupported {
                 what: request.source.masked(),
                 why: format!(
@@ -120,7 +142,9 @@ impl Gateway {
         &self,
         request: &MetaRequest,
     ) -> Result<gateway::ResolveSourceMetaResponse, Status> {
-        let wire = gateway::ResolveSourceMetaRequest::from(request.clone());
+        let mut wire = gateway::ResolveSourceMetaRequest::from(request.clone());
+        wire.log_name = log_name(request);
+        wire.source_policies = vec![guard::only([&request.source], Precision::Exact)];
         self.call("ResolveSourceMeta", &wire).await
     }
 
@@ -142,13 +166,47 @@ impl Gateway {
                 Ok(is_unknown(&config))
             }
             Err(status) if status.code() == Code::NotFound => Ok(false),
-            // The platform is there, and what it holds is no config.
+            // The platform is there, and what it holds is no config; or the registry cannot be
+            // asked, which the image's own config tells.
             Err(status) if matches!(status.code(), Code::Unknown | Code::InvalidArgument) => {
-                Ok(true)
+                let image = Some(ImageRequest { config: true, attestations: false });
+                self.once(&MetaRequest { image, ..request.clone() }).await.map(|_| true)
             }
             Err(status) => Err(failed(request, status)),
         }
     }
+}
+
+/// Whether a chain's attestation manifest lists provenance that is not in it.
+fn lacks_provenance(chain: &AttestationChain) -> bool {
+    if chain.attestation_manifest.is_empty() {
+        return false;
+    }
+    let Some(manifest) = chain.blobs.get(&chain.attestation_manifest) else { return true };
+    let manifest: Result<serde_json::Value, _> = serde_json::from_slice(&manifest.data);
+    let Ok(manifest) = manifest else { return true };
+    let layers = manifest.get("layers").and_then(serde_json::Value::as_array);
+    layers.into_iter().flatten().any(|layer| {
+        let predicate = layer
+            .pointer("/annotations/in-toto.io~1predicate-type")
+            .and_then(serde_json::Value::as_str);
+        let digest = layer.get("digest").and_then(serde_json::Value::as_str);
+        predicate.is_some_and(|it| PROVENANCE_PREDICATES.contains(&it))
+            && digest.is_none_or(|digest| !chain.blobs.contains_key(digest))
+    })
+}
+
+/// What people see while the daemon resolves it.
+fn log_name(request: &MetaRequest) -> String {
+    let what = match request {
+        MetaRequest { image: Some(ImageRequest { attestations: true, .. }), .. } => "attestations",
+        MetaRequest { image: Some(_), .. } => "config",
+        MetaRequest { git: Some(_), .. } => "commit",
+        MetaRequest { http: Some(_), .. } => "checksum",
+        _ => "metadata",
+    };
+    let platform = request.platform.as_ref().map(|it| format!(" ({it})")).unwrap_or_default();
+    format!("[policy] fetch {what} of {}{platform}", request.source)
 }
 
 /// Whether an image config is of no operating system, as that of an attestation manifest.
@@ -163,4 +221,39 @@ fn failed(request: &MetaRequest, status: Status) -> ResolveError {
         return ResolveError::NotFound { what };
     }
     ResolveError::Failed { what, source: status.message().to_owned().into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::meta::AttestationBlob;
+
+    #[test]
+    fn provenance_that_is_listed_must_be_there() {
+        let layer = |predicate: &str, digest: &str| {
+            format!(
+                r#"{{"digest":"{digest}","annotations":{{"in-toto.io/predicate-type":"{predicate}"}}}}"#
+            )
+        };
+        let [v02, v1] = PROVENANCE_PREDICATES;
+        for (layers, blobs, lacks) in [
+            (vec![], vec![], false),
+            (vec![layer(v1, "d1")], vec!["d1"], false),
+            (vec![layer(v1, "d1")], vec![], true),
+            (vec![layer(v02, "d1"), layer("https://spdx.dev/Document", "d2")], vec!["d1"], false),
+            (vec![layer(v02, "d1"), layer(v1, "d2")], vec!["d1"], true),
+        ] {
+            let blob = |data: String| AttestationBlob { data: data.into(), ..Default::default() };
+            let mut chain =
+                AttestationChain { attestation_manifest: "m".into(), ..Default::default() };
+            assert!(lacks_provenance(&chain), "without the manifest nothing can be told");
+            let manifest = format!(r#"{{"layers":[{}]}}"#, layers.join(","));
+            chain.blobs.insert("m".into(), blob(manifest));
+            for digest in blobs {
+                chain.blobs.insert(digest.into(), blob(String::new()));
+            }
+            assert_eq!(lacks_provenance(&chain), lacks, "{layers:?}");
+        }
+        assert!(!lacks_provenance(&AttestationChain::default()));
+    }
 }

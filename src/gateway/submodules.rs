@@ -1,48 +1,196 @@
 //! Submodules: the daemon fetches them from wherever an allowed repository says, and asks nobody.
 //!
 //! So an allowed repository is looked into before the build gets it, at the commit that the build
-//! will get, and refused where it has any; whoever wants it says `?submodules=false`.
+//! will get. Whoever judges submodules judges each as a git source at the commit that the
+//! repository links to, and so do theirs; whoever does not refuses what has any.
+//!
+//! What the daemon's git fetches is fixed by that: `.gitmodules` and the links are content of a
+//! commit that is pinned, and what git takes from a submodule's URL is the commit of the link.
 
+use std::collections::{BTreeMap, VecDeque};
+use std::future::Future;
+use std::pin::Pin as Boxed;
+
+use super::gitmodules::{links, modules, relative};
 use super::{Gateway, Tree, pinned};
 use crate::check::Pin;
 use crate::meta::{GitRequest, MetaRequest, ResolveSourceMeta};
-use crate::source::{Source, SourceOp};
+use crate::source::{GitSource, Source, SourceOp};
 
 /// Attribute of a repository that is fetched without its submodules.
 const SKIP: &str = "git.skipsubmodules";
+/// Attribute of a repository that comes with its `.git`, where the links are.
+const KEEP: &str = "git.keepgitdir";
 /// Attribute of the object that the reference must lead to.
 const CHECKSUM: &str = "git.checksum";
+/// Attribute of the URL that git is given.
+const FULL_URL: &str = "git.fullurl";
+/// Attributes of the credentials that a repository is fetched with. Its submodules get them too.
+const CREDENTIALS: [&str; 4] =
+    ["git.authtokensecret", "git.authheadersecret", "git.knownsshhosts", "git.mountsshsock"];
+/// Digits of an object's name. The index of a repository with longer ones has another form.
+const SHA1: usize = 40;
+/// Most submodules of one repository, theirs included.
+const MAX_SUBMODULES: usize = 64;
+
+/// Who judges submodules.
+pub trait JudgeSubmodule: Send + Sync {
+    /// Judges one, as a git source of its own.
+    ///
+    /// An `Err` says why it is refused.
+    fn judge<'a>(
+        &'a self,
+        op: &'a SourceOp,
+    ) -> Boxed<Box<dyn Future<Output = Result<(), String>> + Send + 'a>>;
+}
 
 /// The same source, pinned, where it brings no submodules along.
 ///
 /// # Errors
 /// Why it is refused.
 pub async fn without(gateway: &Gateway, op: SourceOp) -> Result<SourceOp, String> {
-    let skips = op.attrs.get(SKIP).is_some_and(|value| value == "true");
-    if skips || !matches!(Source::parse(&op), Ok(Source::Git(_))) {
-        return Ok(op);
-    }
-    let mut op = op;
-    if op.attrs.get(CHECKSUM).is_none_or(String::is_empty) {
-        let request = MetaRequest {
-            source: op.clone(),
-            git: Some(GitRequest::default()),
-            ..MetaRequest::default()
-        };
-        let meta = gateway.resolve(&request).await.map_err(|error| error.to_string())?;
-        let checksum = meta.git.map(|git| git.checksum).unwrap_or_default();
-        if checksum.is_empty() {
-            return Err("the daemon does not tell its commit".to_owned());
-        }
-        op = pinned(&op, Some(&Pin::Git(checksum)));
-    }
-    let tree = Tree::load(gateway, &bare(&op)).await.map_err(|it| it.message().to_owned())?;
-    if tree.has(".gitmodules").await.map_err(|it| it.message().to_owned())? {
+    let Some(op) = looked_into(gateway, op).await? else {
         return Err("it has submodules (.gitmodules), which BuildKit would fetch without asking \
                     anyone; leave them out with `?submodules=false`"
             .to_owned());
+    };
+    Ok(op)
+}
+
+/// The same source, pinned, where every submodule that it brings along is allowed.
+///
+/// # Errors
+/// Why it is refused: one of them is, or cannot be told.
+pub async fn judged(
+    gateway: &Gateway,
+    op: SourceOp,
+    judge: &dyn JudgeSubmodule,
+) -> Result<SourceOp, String> {
+    if !has_submodules_to_fetch(&op) {
+        return Ok(op);
+    }
+    let op = at_commit(gateway, op).await?;
+    let mut open = VecDeque::from([op.clone()]);
+    let mut seen = 0;
+    while let Some(repository) = open.pop_front() {
+        for (path, submodule) in of(gateway, &repository).await? {
+            seen += 1;
+            if seen > MAX_SUBMODULES {
+                return Err(format!("it has more than {MAX_SUBMODULES} submodules"));
+            }
+            judge.judge(&submodule).await.map_err(|why| {
+                format!("its submodule `{path}`, {}, is refused: {why}", submodule.masked())
+            })?;
+            open.push_back(submodule);
+        }
     }
     Ok(op)
+}
+
+/// The source at its commit, where it has no submodules; nothing where it has.
+async fn looked_into(gateway: &Gateway, op: SourceOp) -> Result<Option<SourceOp>, String> {
+    if !has_submodules_to_fetch(&op) {
+        return Ok(Some(op));
+    }
+    let op = at_commit(gateway, op).await?;
+    let tree = load(gateway, &bare(&op)).await?;
+    let has = tree.has(".gitmodules").await.map_err(|it| it.message().to_owned())?;
+    Ok((!has).then_some(op))
+}
+
+fn has_submodules_to_fetch(op: &SourceOp) -> bool {
+    let skips = op.attrs.get(SKIP).is_some_and(|value| value == "true");
+    !skips && matches!(Source::parse(op), Ok(Source::Git(_)))
+}
+
+/// The source with the object that its reference leads to now.
+async fn at_commit(gateway: &Gateway, op: SourceOp) -> Result<SourceOp, String> {
+    if op.attrs.get(CHECKSUM).is_some_and(|checksum| !checksum.is_empty()) {
+        return Ok(op);
+    }
+    let request = MetaRequest {
+        source: op.clone(),
+        git: Some(GitRequest::default()),
+        ..MetaRequest::default()
+    };
+    let meta = gateway.resolve(&request).await.map_err(|error| error.to_string())?;
+    let checksum = meta.git.map(|git| git.checksum).unwrap_or_default();
+    if checksum.is_empty() {
+        return Err("the daemon does not tell its commit".to_owned());
+    }
+    Ok(pinned(&op, Some(&Pin::Git(checksum))))
+}
+
+/// The submodules of a repository, by their paths in it.
+async fn of(gateway: &Gateway, op: &SourceOp) -> Result<Vec<(String, SourceOp)>, String> {
+    let status = |it: tonic::Status| it.message().to_owned();
+    let bare = bare(op);
+    let tree = load(gateway, &bare).await?;
+    if !tree.has(".gitmodules").await.map_err(status)? {
+        return Ok(Vec::new());
+    }
+    let Ok(Source::Git(GitSource { remote, .. })) = Source::parse(op) else {
+        return Err("it is no git repository".to_owned());
+    };
+    if op.attrs.get(CHECKSUM).is_none_or(|checksum| checksum.len() != SHA1) {
+        return Err("it has submodules, and its objects are not of SHA-1".to_owned());
+    }
+    let text = tree.read(".gitmodules").await.map_err(status)?;
+    let urls = modules(&text).map_err(|error| format!(".gitmodules: {error}"))?;
+    let mut whole = bare;
+    whole.attrs.insert(KEEP.into(), "true".into());
+    let tree = load(gateway, &whole).await?;
+    let index = tree.read(".git/index").await.map_err(status)?;
+    let links = links(&index).map_err(|error| format!("the index of its submodules: {error}"))?;
+    submodules(&remote, &urls, &links, op)
+}
+
+/// Each link with the URL that git would fetch it from. What only one of the two names is fetched by
+/// nobody, or fails the build.
+fn submodules(
+    remote: &str,
+    urls: &BTreeMap<String, String>,
+    links: &BTreeMap<String, String>,
+    of: &SourceOp,
+) -> Result<Vec<(String, SourceOp)>, String> {
+    let named = links.iter().filter_map(|(path, commit)| Some((path, commit, urls.get(path)?)));
+    named
+        .map(|(path, commit, url)| {
+            let url = relative(remote, url)
+                .map_err(|error| format!("the URL of its submodule `{path}`: {error}"))?;
+            let op = submodule(&url, commit, of)
+                .ok_or_else(|| format!("its submodule `{path}` has a URL that git alone reads"))?;
+            Ok((path.clone(), op))
+        })
+        .collect()
+}
+
+/// A submodule as the source that it is.
+fn submodule(url: &str, commit: &str, of: &SourceOp) -> Option<SourceOp> {
+    if url.contains(['#', '?']) {
+        return None;
+    }
+    let mut op = SourceOp::new(format!("git://{url}#{commit}"));
+    let Ok(Source::Git(GitSource { remote, .. })) = Source::parse(&op) else { return None };
+    // What stands before the host is for git alone.
+    let place = match remote.split_once("://") {
+        Some((_, place)) => place.rsplit_once('@').map_or(place, |(_, place)| place).to_owned(),
+        None => remote.rsplit_once('@').map_or(remote.as_str(), |(_, it)| it).replacen(':', "/", 1),
+    };
+    op.identifier = format!("git://{place}#{commit}");
+    op.attrs.insert(FULL_URL.into(), url.to_owned());
+    for name in CREDENTIALS {
+        if let Some(value) = of.attrs.get(name) {
+            op.attrs.insert(name.into(), value.clone());
+        }
+    }
+    op.attrs.insert(CHECKSUM.into(), commit.to_owned());
+    Source::parse(&op).ok()?;
+    Some(op)
+}
+
+async fn load<'g>(gateway: &'g Gateway, op: &SourceOp) -> Result<Tree<'g>, String> {
+    Tree::load(gateway, op).await.map_err(|status| status.message().to_owned())
 }
 
 /// The whole repository, without its submodules.
@@ -74,6 +222,36 @@ mod tests {
             let got = bare(&SourceOp::new(given));
             assert_eq!(got.identifier, wanted);
             assert_eq!(got.attrs.get(SKIP).map(String::as_str), Some("true"));
+        }
+    }
+
+    #[test]
+    fn submodules_are_sources_at_the_commit_of_their_link() {
+        let commit = "c".repeat(40);
+        for (remote, url, wanted) in [
+            ("https://h.example/a.git", "../b.git", Some("git://h.example/b.git")),
+            (
+                "https://h.example/a.git",
+                "https://o.example:8443/x/b",
+                Some("git://o.example:8443/x/b"),
+            ),
+            ("https://h.example/a.git", "git@o.example:x/b.git", Some("git://o.example/x/b.git")),
+            ("https://h.example/a.git", "ssh://git@o.example/b.git", Some("git://o.example/b.git")),
+            ("https://h.example/a.git", "/srv/b.git", None),
+            ("https://h.example/a.git", "file:///srv/b.git", None),
+            ("https://h.example/a.git", "ext::sh -c x", None),
+            ("https://h.example/a.git", "https://o.example/b.git#main", None),
+            ("https://h.example/a.git", "https://o.example/a/../b.git", None),
+        ] {
+            let urls = [("lib".to_owned(), url.to_owned())].into();
+            let links = [("lib".to_owned(), commit.clone())].into();
+            let got = submodules(remote, &urls, &links, &SourceOp::default());
+            let got = got.ok().map(|found| found[0].1.clone());
+            let wanted = wanted.map(|it| format!("{it}#{commit}"));
+            assert_eq!(got.as_ref().map(|op| op.identifier.clone()), wanted, "{url}");
+            if let Some(op) = got {
+                assert_eq!(op.attrs.get(CHECKSUM), Some(&commit));
+            }
         }
     }
 }

@@ -1,9 +1,9 @@
 //! Files of the build, read through the gateway: directories of the client and remote contexts.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use prost::Message;
 use sha2::{Digest, Sha256};
 use tonic::Status;
@@ -12,6 +12,7 @@ use super::Gateway;
 use crate::policy::MAX_DATA;
 use crate::source::SourceOp;
 use crate::wire::proto::{gateway, pb};
+use crate::wire::raw;
 
 /// Most files that are listed of one directory tree.
 const MAX_FILES: usize = 2_000;
@@ -30,8 +31,12 @@ impl<'g> Tree<'g> {
     /// # Errors
     /// What the daemon says.
     pub async fn load(gateway: &'g Gateway, op: &SourceOp) -> Result<Self, Status> {
+        Self::solve(gateway, definition(op)).await
+    }
+
+    async fn solve(gateway: &'g Gateway, definition: pb::Definition) -> Result<Self, Status> {
         let request = gateway::SolveRequest {
-            definition: Some(definition(op)),
+            definition: Some(definition),
             allow_result_return: true,
             allow_result_array_ref: true,
             ..Default::default()
@@ -44,6 +49,17 @@ impl<'g> Tree<'g> {
             | None => answer.r#ref,
         };
         Ok(Self { gateway, reference })
+    }
+
+    /// Has the daemon download an archive and unpack it; any other file stands in it as it is. Whoever
+    /// calls this has judged it.
+    ///
+    /// # Errors
+    /// What the daemon says.
+    pub async fn unpacked(gateway: &'g Gateway, op: &SourceOp) -> Result<Self, Status> {
+        let mut file = op.clone();
+        file.attrs.insert("http.filename".into(), "context".into());
+        Self::solve(gateway, unpacking(&file)).await
     }
 
     /// Paths of all regular files below `dir` (`""` is the root), relative to it.
@@ -69,9 +85,7 @@ impl<'g> Tree<'g> {
                     files.push(path)
                 }
                 if open.len() + files.len() > MAX_FILES {
-                    return Err(Status::resource_exhausted(format!(
-                        "more than {MAX_FILES} files beside a policy"
-                    )));
+                    return Err(too_many());
                 }
             }
         }
@@ -107,6 +121,55 @@ impl<'g> Tree<'g> {
         };
         let answer: gateway::ReadFileResponse = self.gateway.call("ReadFile", &request).await?;
         Ok(answer.data)
+    }
+
+    /// The files of these names below `dir`, by their path below it. `*` in a name is anything in one
+    /// part of a path. A name that nothing has is no error.
+    ///
+    /// # Errors
+    /// What the daemon says, and where there are too many.
+    pub async fn read_named(
+        &self,
+        dir: &str,
+        names: &BTreeSet<String>,
+    ) -> Result<BTreeMap<String, Bytes>, Status> {
+        let mut files = BTreeMap::new();
+        let parts = dir.split('/').filter(|part| !matches!(*part, "" | "."));
+        let above: Vec<&str> = parts.collect();
+        for name in names {
+            let mut found = vec![String::new()];
+            let path: Vec<&str> = above.iter().copied().chain(name.split('/')).collect();
+            for (at, part) in path.iter().enumerate() {
+                let mut below = Vec::new();
+                for dir in found {
+                    below.extend(self.entries(&dir, part, at + 1 < path.len()).await?);
+                }
+                found = below;
+            }
+            if files.len() + found.len() > MAX_FILES {
+                return Err(too_many());
+            }
+            for path in found {
+                let content = self.read(&path).await?;
+                let name = path.strip_prefix(&above.join("/")).unwrap_or(&path);
+                files.insert(name.trim_start_matches('/').to_owned(), content);
+            }
+        }
+        Ok(files)
+    }
+
+    /// Entries of a directory that have this name: directories, or files.
+    async fn entries(&self, dir: &str, name: &str, dirs: bool) -> Result<Vec<String>, Status> {
+        let request = gateway::ReadDirRequest {
+            r#ref: self.reference.clone(),
+            dir_path: dir.to_owned(),
+            include_pattern: name.to_owned(),
+            ..Default::default()
+        };
+        let answer: gateway::ReadDirResponse = self.gateway.call("ReadDir", &request).await?;
+        let of_kind = answer.entries.iter().filter(|it| (it.mode & DIRECTORY != 0) == dirs);
+        let names = of_kind.filter_map(|it| Path::new(&it.path).file_name());
+        Ok(names.map(|name| join(dir, &name.to_string_lossy())).collect())
     }
 
     /// All files below `dir`, by their path below it.
@@ -146,11 +209,53 @@ pub fn join(dir: &str, name: &str) -> String {
     }
 }
 
+fn too_many() -> Status {
+    Status::resource_exhausted(format!("more than {MAX_FILES} files beside a policy"))
+}
+
+/// The definition that unpacks a file into an empty tree (`FileOp` with one `copy`).
+fn unpacking(op: &SourceOp) -> pb::Definition {
+    let pb::Definition { mut def, metadata, source } = definition(op);
+    let file = def.first().cloned().unwrap_or_default();
+    let last = def.pop();
+    drop(last);
+    let input = pb::Input { digest: digest(&file), index: 0 };
+    let mut copy = BytesMut::new();
+    for (number, path) in [(1, "/context"), (2, "/")] {
+        raw::put(&mut copy, number, path.as_bytes());
+    }
+    // Mode as it is; attemptUnpackDockerCompatibility, createDestPath.
+    copy.extend_from_slice(&[0x20, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01]);
+    copy.extend_from_slice(&[0x38, 1, 0x40, 1]);
+    let mut action = BytesMut::new();
+    // An input of -1 is an empty tree; the other is the file.
+    action.extend_from_slice(&[0x08, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01]);
+    action.extend_from_slice(&[0x10, 0, 0x18, 0]);
+    raw::put(&mut action, 4, &copy);
+    let mut actions = BytesMut::new();
+    raw::put(&mut actions, 2, &action);
+    let mut unpack = BytesMut::from(
+        pb::Op { inputs: vec![input], ..Default::default() }.encode_to_vec().as_slice(),
+    );
+    raw::put(&mut unpack, 4, &actions);
+    let unpack = unpack.freeze();
+    let result = pb::Op {
+        inputs: vec![pb::Input { digest: digest(&unpack), index: 0 }],
+        ..Default::default()
+    };
+    def.extend([unpack, result.encode_to_vec().into()]);
+    pb::Definition { def, metadata, source }
+}
+
+fn digest(op: &[u8]) -> String {
+    format!("sha256:{}", hex::encode(Sha256::digest(op)))
+}
+
 /// The definition that loads one source and nothing else.
 fn definition(op: &SourceOp) -> pb::Definition {
     let source = pb::Op { op: Some(pb::op::Op::Source(op.clone().into())), ..Default::default() }
         .encode_to_vec();
-    let digest = format!("sha256:{}", hex::encode(Sha256::digest(&source)));
+    let digest = digest(&source);
     let result = pb::Op {
         inputs: vec![pb::Input { digest: digest.clone(), index: 0 }],
         ..Default::default()

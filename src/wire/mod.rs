@@ -14,6 +14,7 @@
 //! | [`status`]    | a denial as clients print it: message, reasons, Dockerfile lines    |
 //! | [`llb`]       | which sources an LLB definition loads, and at which line            |
 //! | [`raw`]       | changing a message without losing what we do not know of it         |
+//! | [`rewrite`]   | a definition with other sources in it                               |
 
 mod attestation;
 pub mod llb;
@@ -21,6 +22,7 @@ mod meta;
 pub mod policy;
 pub mod proto;
 pub mod raw;
+pub mod rewrite;
 mod source;
 pub mod status;
 

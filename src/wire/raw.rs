@@ -9,7 +9,9 @@
 //! bytes would count as that field's content, and the peer would see a valid message without them.
 
 use bytes::{BufMut, Bytes, BytesMut};
-use prost::encoding::{DecodeContext, WireType, decode_key, decode_varint, encode_key, encode_varint, skip_field};
+use prost::encoding::{
+    DecodeContext, WireType, decode_key, decode_varint, encode_key, encode_varint, skip_field,
+};
 
 /// Number of a field that we set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +38,10 @@ impl Field {
     pub const GATEWAY_RESOLVE_SOURCE: Self = Self(1);
     /// `moby.buildkit.v1.frontend.ResolveImageConfigRequest.Ref`, a string.
     pub const GATEWAY_RESOLVE_REF: Self = Self(1);
+    /// `moby.buildkit.v1.frontend.ResolveSourceMetaRequest.SourcePolicies`, repeated.
+    pub const GATEWAY_RESOLVE_SOURCE_POLICIES: Self = Self(8);
+    /// `moby.buildkit.v1.frontend.ResolveImageConfigRequest.SourcePolicies`, repeated.
+    pub const GATEWAY_CONFIG_SOURCE_POLICIES: Self = Self(8);
     /// `moby.buildkit.v1.frontend.SolveRequest.SourcePolicies`, repeated.
     pub const GATEWAY_SOLVE_SOURCE_POLICIES: Self = Self(15);
 }
@@ -47,6 +53,55 @@ pub struct RawError {
     /// Where the field starts that cannot be read.
     pub offset: usize,
     source: prost::DecodeError,
+}
+
+/// One field of a message as its peer encoded it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RawField {
+    /// Its number.
+    pub number: u32,
+    /// All of it, key included.
+    pub whole: Bytes,
+    /// What it holds, where it is of a type with a length: text, bytes, or a message.
+    pub content: Option<Bytes>,
+}
+
+/// Takes a message apart into its fields, in the order they stand in.
+///
+/// # Errors
+/// When it is cut off or no message at all.
+pub fn fields(message: &Bytes) -> Result<Vec<RawField>, RawError> {
+    let mut rest = message.clone();
+    let mut found = Vec::new();
+    while !rest.is_empty() {
+        let offset = message.len() - rest.len();
+        let wrong = |source| RawError { offset, source };
+        let (number, wire_type) = decode_key(&mut rest).map_err(wrong)?;
+        let before = rest.clone();
+        skip_field(wire_type, number, &mut rest, DecodeContext::default()).map_err(wrong)?;
+        let content = match wire_type {
+            WireType::LengthDelimited => {
+                let mut value = before.slice(..before.len() - rest.len());
+                decode_varint(&mut value).map_err(wrong)?;
+                Some(value)
+            }
+            WireType::Varint
+            | WireType::SixtyFourBit
+            | WireType::ThirtyTwoBit
+            | WireType::StartGroup
+            | WireType::EndGroup => None,
+        };
+        let whole = message.slice(offset..message.len() - rest.len());
+        found.push(RawField { number, whole, content });
+    }
+    Ok(found)
+}
+
+/// Appends a field that has a length: text, bytes, or a message.
+pub fn put(into: &mut BytesMut, number: u32, content: &[u8]) {
+    encode_key(number, WireType::LengthDelimited, into);
+    encode_varint(content.len() as u64, into);
+    into.put_slice(content);
 }
 
 /// A message as its peer encoded it, known to be whole.

@@ -37,6 +37,8 @@ pub enum Purpose {
     Source,
     /// A cache that steps are taken from.
     Cache,
+    /// A submodule, which the daemon fetches from where its repository says.
+    Submodule,
 }
 
 /// What is answered about a source.

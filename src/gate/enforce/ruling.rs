@@ -1,12 +1,15 @@
 //! What is to be answered about one source: by the policies, by the client's own verifier, and by
 //! what no policy may undo.
 
+use std::pin::Pin;
+use std::sync::{Mutex, PoisonError};
+
 use super::build::{Begun, Build, Purpose, Verdict};
-use super::internal::Internal;
+use super::internal::{Asked, Internal};
 use super::peer::Says;
 use crate::check::{self, Outcome, Question};
 use crate::gate::ops::Submodules;
-use crate::gateway;
+use crate::gateway::{self, JudgeSubmodule};
 use crate::input::Env;
 use crate::meta::{MetaRequest, ResolveError, ResolveSourceMeta, Resolving};
 use crate::source::{Platform, Source, SourceOp, mask_text};
@@ -14,7 +17,7 @@ use crate::source::{Platform, Source, SourceOp, mask_text};
 /// Attributes that name a session.
 const SESSIONS: [&str; 2] = ["local.session", "oci.session"];
 /// Attribute of a repository that is fetched without its submodules.
-const SKIP_SUBMODULES: &str = "git.skipsubmodules";
+pub(super) const SKIP_SUBMODULES: &str = "git.skipsubmodules";
 
 /// What is to be answered, and what it rests on.
 #[derive(Debug)]
@@ -63,7 +66,8 @@ pub async fn rule(build: &Build, key: &(SourceOp, Platform, Purpose)) -> Ruling 
         (Verdict::Allow | Verdict::Convert(_), Purpose::Source) => {
             by_client(build, op, platform, ruling).await
         }
-        (Verdict::Deny(_) | Verdict::Redirect(_), Purpose::Source) | (_, Purpose::Cache) => ruling,
+        (Verdict::Deny(_) | Verdict::Redirect(_), Purpose::Source)
+        | (_, Purpose::Cache | Purpose::Submodule) => ruling,
     }
 }
 
@@ -82,7 +86,7 @@ async fn foreign_session(build: &Build, op: &SourceOp) -> Option<String> {
 /// Whether an identifier is written as the daemon reads it. What it reads another way than we do
 /// (`docker-image://evil/app`, which is no image of Docker Hub there) only comes past its own
 /// normalising by a client's static rules.
-fn is_canonical(op: &SourceOp, source: &Source) -> bool {
+pub(super) fn is_canonical(op: &SourceOp, source: &Source) -> bool {
     match source {
         Source::Image(image) => image.identifier() == op.identifier,
         Source::Blob(blob) => op.identifier.starts_with(&format!("{}://", blob.scheme)),
@@ -116,7 +120,7 @@ async fn by_policy(build: &Build, op: &SourceOp, platform: &Platform, purpose: P
     let verdict = match checked.outcome {
         Outcome::Allowed(allowed) => {
             let admitted = gateway::pinned(&checked.op, allowed.pin.as_ref());
-            match without_surprises(build, admitted, &source).await {
+            match without_surprises(build, admitted, platform, purpose).await {
                 Ok(admitted) if admitted == *op => Verdict::Allow,
                 Ok(admitted) => Verdict::Convert(admitted),
                 Err(why) => Verdict::Deny(vec![why]),
@@ -141,23 +145,65 @@ async fn by_policy(build: &Build, op: &SourceOp, platform: &Platform, purpose: P
 async fn without_surprises(
     build: &Build,
     mut op: SourceOp,
-    asked: &Source,
+    platform: &Platform,
+    purpose: Purpose,
 ) -> Result<SourceOp, String> {
     let skips = op.attrs.get(SKIP_SUBMODULES).is_some_and(|value| value == "true");
-    let is_git = matches!(Source::parse(&op), Ok(Source::Git(_))) || matches!(asked, Source::Git(_));
-    if !is_git || skips {
+    let is_git = matches!(Source::parse(&op), Ok(Source::Git(_)));
+    if !is_git || skips || purpose == Purpose::Submodule {
         return Ok(op);
     }
-    match build.begun().settings.submodules {
-        Submodules::Skip => {
-            op.attrs.insert(SKIP_SUBMODULES.to_owned(), "true".to_owned());
-            Ok(op)
+    let mode = build.begun().settings.submodules;
+    if mode == Submodules::Skip {
+        op.attrs.insert(SKIP_SUBMODULES.to_owned(), "true".to_owned());
+        return Ok(op);
+    }
+    let internal = build.internal().await.map_err(|error| error.to_string())?;
+    let asked = internal.ask_for(&op).map_err(|error| error.to_string())?;
+    match mode {
+        Submodules::Skip => Ok(op),
+        Submodules::Deny => gateway::without(internal.gateway(), op).await,
+        Submodules::Judge => {
+            let asked = Mutex::new(vec![asked]);
+            let judge = Each { build, internal: &internal, platform, asked };
+            gateway::judged(internal.gateway(), op, &judge).await
         }
-        Submodules::Judge | Submodules::Deny => {
-            let internal = build.internal().await.map_err(|error| error.to_string())?;
-            let _asked = internal.ask_for(&op).map_err(|error| error.to_string())?;
-            gateway::without(internal.gateway(), op).await
-        }
+    }
+}
+
+/// Judges the submodules of one repository.
+struct Each<'b> {
+    build: &'b Build,
+    internal: &'b Internal,
+    platform: &'b Platform,
+    /// What may be looked into, for submodules of theirs.
+    asked: Mutex<Vec<Asked>>,
+}
+
+impl JudgeSubmodule for Each<'_> {
+    fn judge<'a>(
+        &'a self,
+        op: &'a SourceOp,
+    ) -> Pin<Box<dyn Future<Output = Result<(), String>> + Send + 'a>> {
+        Box::pin(async move {
+            let platform = Some(self.platform.clone());
+            // Boxed: a build that judges a source that judges its submodules by the build.
+            let judged: Pin<Box<dyn Future<Output = Verdict> + Send>> =
+                Box::pin(self.build.judge(op, platform, Purpose::Submodule));
+            match judged.await {
+                Verdict::Allow => {
+                    let asked = self.internal.ask_for(op).map_err(|error| error.to_string())?;
+                    self.asked.lock().unwrap_or_else(PoisonError::into_inner).push(asked);
+                    Ok(())
+                }
+                Verdict::Deny(messages) => Err(messages.join("; ")),
+                // BuildKit fetches what the repository says, whatever we would put in its place.
+                Verdict::Convert(_) | Verdict::Redirect(_) => Err(
+                    "a policy puts another source in its place, which a submodule cannot have"
+                        .to_owned(),
+                ),
+            }
+        })
     }
 }
 

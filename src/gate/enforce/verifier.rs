@@ -4,31 +4,38 @@
 //! Here nobody resolves metadata but the daemon that asks: what rules need is asked of it in return, and
 //! its next question brings it. That question carries no id, so that it is taken only while the same
 //! source was asked about on the same connection, and as often. What no daemon can be asked through its
-//! question (materials, and the attestation chain, which may end it) could not be verified, and is refused.
+//! question (materials, and the attestation chain, which may end it) could not be verified, and is
+//! refused; submodules are left out.
 //!
 //! A client's static rules could still put one source in place of another behind a follow-up: whoever
 //! uses this passes no `SourcePolicy` of a client on. The gate itself does not ask this way.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::task::JoinSet;
 use tonic::Status;
 
+use super::ruling;
 use crate::check::{self, Outcome, Question as Asked, Step};
 use crate::gate::ops::{self, Action, Decision, Mode, PolicySet, Recorder};
+use crate::gate::proxy::Listener;
 use crate::gateway;
 use crate::input::Env;
 use crate::meta::{Known, MetaRequest, SourceMeta};
 use crate::session::{self, Verifier, Verifying};
-use crate::source::{Platform, SourceOp, mask_text};
+use crate::source::{Platform, Source, SourceOp, mask_text};
 use crate::wire::policy::{Answer, Question};
 use crate::wire::proto::policysession::{CheckPolicyRequest, CheckPolicyResponse};
 
 /// Sources with questions open at once, on one connection.
 const MAX_OPEN: usize = 10_000;
+
+/// How long to wait where the system cannot take another connection.
+const BREATH: Duration = Duration::from_millis(100);
 
 /// What is asked about: a source and its platform.
 type Key = (SourceOp, Option<Platform>);
@@ -45,6 +52,35 @@ impl Standalone {
     /// A verifier of these policies.
     pub fn new(policies: PolicySet, mode: Mode, recorder: Arc<Recorder>) -> Self {
         Self { policies, mode, recorder }
+    }
+
+    /// Serves everyone at a listener until `stop` comes; who is connected then is cut off.
+    pub async fn listen(self, listener: Listener, stop: impl Future<Output = ()>) {
+        let mut stop = std::pin::pin!(stop);
+        let mut connections = JoinSet::new();
+        loop {
+            let arrival = tokio::select! {
+                () = &mut stop => break,
+                Some(_) = connections.join_next(), if !connections.is_empty() => continue,
+                arrival = listener.accept() => arrival,
+            };
+            match arrival {
+                Ok(arrival) => {
+                    let standalone = self.clone();
+                    connections.spawn(async move {
+                        match arrival.greet().await {
+                            Ok((io, _client)) => standalone.serve(io).await,
+                            Err(error) => tracing::warn!("a client was turned away: {error}"),
+                        }
+                    });
+                }
+                Err(error) => {
+                    tracing::error!("a connection could not be taken: {error}");
+                    tokio::time::sleep(BREATH).await;
+                }
+            }
+        }
+        connections.shutdown().await;
     }
 
     /// Serves one connection until it ends.
@@ -117,8 +153,12 @@ impl Connection {
         };
         let revision = self.standalone.policies.current();
         let judged = match check::step(&revision.policies, &asked, &round.known) {
+            _ if !is_written_as_read(&asked.op) => {
+                Err("it is not how BuildKit writes this source".to_owned())
+            }
             Ok(stepped) => match stepped.step {
-                Step::Decided(outcome) => Ok((answer_of(&asked.op, *outcome), stepped.warnings)),
+                Step::Decided(outcome) => bundle(&revision, &asked)
+                    .map(|()| (answer_of(&asked.op, *outcome), stepped.warnings)),
                 Step::Needs(requests) => match self.ask(&question, &key, round.clone(), requests) {
                     Ok(response) => return Ok(response),
                     Err(why) => Err(why),
@@ -219,11 +259,29 @@ impl Connection {
     }
 }
 
+fn is_written_as_read(op: &SourceOp) -> bool {
+    Source::parse(op).is_ok_and(|source| ruling::is_canonical(op, &source))
+}
+
+/// Judges the blob that a repository is read from. Daemons before 0.34 do not ask about it.
+fn bundle(revision: &ops::Revision, asked: &Asked) -> Result<(), String> {
+    let Some(op) = asked.op.bundle() else { return Ok(()) };
+    let stepped = check::step(&revision.policies, &Asked { op, ..asked.clone() }, &Known::default());
+    match stepped.map_err(|error| mask_text(&error.to_string()))?.step {
+        Step::Decided(outcome) if matches!(*outcome, Outcome::Allowed(_)) => Ok(()),
+        Step::Decided(_) | Step::Needs(_) => Err("its bundle is refused".to_owned()),
+    }
+}
+
 /// An outcome as it is answered: what rests on content goes out as a pin, which is asked about again.
 fn answer_of(op: &SourceOp, outcome: Outcome) -> Answer {
     match outcome {
         Outcome::Allowed(allowed) => {
-            let admitted = gateway::pinned(op, allowed.pin.as_ref());
+            let mut admitted = gateway::pinned(op, allowed.pin.as_ref());
+            if matches!(Source::parse(op), Ok(Source::Git(_))) {
+                // Nobody could be asked about them.
+                admitted.attrs.insert(ruling::SKIP_SUBMODULES.to_owned(), "true".to_owned());
+            }
             if admitted == *op { Answer::Allow } else { Answer::Convert(admitted) }
         }
         Outcome::Denied(denied) if denied.messages.is_empty() => Answer::Deny {
