@@ -122,6 +122,8 @@ pub struct VerifierPlan {
     pub set: String,
     /// What becomes of its decisions.
     pub mode: Mode,
+    /// Whether TCP may be spoken beyond this machine.
+    pub plaintext: Plaintext,
 }
 
 impl Plan {
@@ -137,6 +139,18 @@ impl Plan {
                 plan::plan(flags, file::File::parse(&path.display().to_string(), &text)?)
             }
             None => plan::plan(flags, file::File::default()),
+        }
+    }
+}
+
+impl VerifierPlan {
+    /// The listener as the proxy opens it.
+    pub fn options(&self) -> ListenOptions {
+        ListenOptions {
+            mode: self.socket.mode,
+            group: self.socket.group.clone(),
+            plaintext: self.plaintext,
+            ..ListenOptions::at(self.address.clone())
         }
     }
 }

@@ -273,7 +273,8 @@ impl Scope<'_> {
             };
         };
         let address: Address = parsed(at)?;
-        guarded(at, &address, self.plaintext(&Top::default()), OPEN_VERIFIER)?;
+        let plaintext = self.plaintext(&Top::default());
+        guarded(at, &address, plaintext, OPEN_VERIFIER)?;
         let set = match (&top.verifier_policy_set, &self.default) {
             (Some(said), _) => known(said, self.sets)?,
             (None, Some(default)) => default.clone(),
@@ -283,9 +284,12 @@ impl Scope<'_> {
                 ));
             }
         };
-        let socket = socket(top.listen_mode.as_ref(), top.listen_group.as_ref())?;
+        let socket = match &address {
+            Address::Unix(_) => socket(top.listen_mode.as_ref(), top.listen_group.as_ref())?,
+            Address::Tcp { .. } => SocketPlan::default(),
+        };
         let mode = settings(&[top])?.mode;
-        Ok(Some(VerifierPlan { address, socket, set, mode }))
+        Ok(Some(VerifierPlan { address, socket, set, mode, plaintext }))
     }
 }
 
