@@ -229,8 +229,8 @@ const MAY_NAME: [(&str, &[&str]); 14] = [
     ("resolve", &["source", "meta"]),
     ("trust", &["resolve", "verify"]),
     ("rpc", &[]),
-    ("gateway", &["source", "meta", "check", "policy", "rpc", "wire"]),
     ("session", &["rpc", "wire"]),
+    ("gateway", &["source", "meta", "check", "policy", "rpc", "wire"]),
     (
         "gate",
         &[

@@ -697,3 +697,49 @@ fn buildx_is_enforced_whatever_it_is_told() {
     }
     assert_eq!(files.asked().len(), 0);
 }
+
+#[test]
+fn what_run_fetches_is_judged_where_a_policy_asks_for_it() {
+    let world = need!(peers::world());
+    let files = HttpServer::files([("/good", b"good".to_vec()), ("/bad", b"bad".to_vec())]);
+    let rego = only("input.image\nallow if endswith(input.http.path, \"/good\")")
+        .replace("\"deny_msg\": deny_msg", "\"deny_msg\": deny_msg, \"caps\": {\"exec.proxy\": true}");
+    let gate = Gate::start(world, &rego);
+    for (path, passes) in [("/good", true), ("/bad", false)] {
+        let dockerfile = format!(
+            "FROM {}\nUSER 0\nRUN [\"/bin/busybox\", \"wget\", \"-O\", \"/data/f\", \"{}\"]\n",
+            world.image("base:1"),
+            files.url(path)
+        );
+        let context = folder(&[("Dockerfile", &dockerfile)]);
+        let (passed, said) = gate.build(context.path(), &[]);
+        assert_eq!(passed, passes, "{path}: {said}\n{}", world.buildkit.log());
+    }
+    assert!(files.asked().iter().all(|request| request.path == "/good"));
+}
+
+#[test]
+fn a_gate_that_ends_takes_its_builds_along() {
+    let world = need!(peers::world());
+    let gate = Gate::start(world, &only("input.image"));
+    let dockerfile = format!(
+        "FROM {}\nUSER 0\nRUN [\"/bin/busybox\", \"sleep\", \"100\"]\n",
+        world.image("base:1")
+    );
+    let context = folder(&[("Dockerfile", &dockerfile)]);
+    let mut build = gate.buildctl();
+    build
+        .args(["build", "--progress=plain", "--no-cache", "--frontend", "dockerfile.v0"])
+        .arg(format!("--local=context={}", context.path().display()))
+        .arg(format!("--local=dockerfile={}", context.path().display()))
+        .stderr(std::process::Stdio::piped());
+    let mut running = build.spawn().unwrap();
+    while gate.decisions().len() < 3 {
+        assert!(running.try_wait().unwrap().is_none(), "it ended early");
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    let started = std::time::Instant::now();
+    drop(gate);
+    assert!(!running.wait().unwrap().success());
+    assert!(started.elapsed().as_secs() < 20, "{:?}", started.elapsed());
+}

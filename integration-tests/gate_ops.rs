@@ -208,7 +208,10 @@ fn a_build_is_written_down_and_policies_are_exchanged_under_the_gate() {
     gate.write("policy/p.rego", "package docker\nx {");
     until("the error", || gate.log().contains("POLICIES NOT LOADED").then_some(()));
     let ready = gate.http("/readyz");
-    assert!(ready.starts_with("HTTP/1.1 200 ") && ready.contains("[-] policies not loaded"), "{ready}");
+    assert!(
+        ready.starts_with("HTTP/1.1 200 ") && ready.contains("[-] policies not loaded"),
+        "{ready}"
+    );
     let still = gate.build(&dockerfile);
     assert!(still.passed, "{}", still.said);
 
@@ -247,8 +250,10 @@ fn nothing_is_allowed_that_cannot_be_written_down() {
 fn a_build_that_has_begun_ends_before_the_gate_does() {
     let world = need!(peers::world());
     let mut gate = Gate::before(world, ALLOW, &["--decision-log", "-", "--drain", "25"]);
-    let dockerfile =
-        format!("FROM {}\nUSER 0\nRUN [\"/bin/busybox\", \"sleep\", \"3\"]\n", world.image("base:1"));
+    let dockerfile = format!(
+        "FROM {}\nUSER 0\nRUN [\"/bin/busybox\", \"sleep\", \"3\"]\n",
+        world.image("base:1")
+    );
     let building = gate.building(&dockerfile, "gate.sock");
     until("the build", || gate.read("stdout").contains("\"kind\":\"image\"").then_some(()));
     gate.signal("-TERM");
@@ -392,7 +397,8 @@ fn the_kubernetes_manifest_and_its_configuration_are_good() {
         let it = documents.iter().find(|it| it["kind"] == kind && it["metadata"]["name"] == name);
         it.unwrap_or_else(|| panic!("there is no {kind} {name}"))
     };
-    let data = |map: &str, key: &str| of("ConfigMap", map)["data"][key].as_str().unwrap().to_owned();
+    let data =
+        |map: &str, key: &str| of("ConfigMap", map)["data"][key].as_str().unwrap().to_owned();
     let pod = &of("Deployment", "buildkit")["spec"]["template"]["spec"];
     let container = |name: &str| {
         let all = pod["containers"].as_sequence().unwrap();
@@ -454,9 +460,8 @@ async fn collector() -> (String, Arc<Mutex<Vec<u8>>>) {
                     Ok::<_, std::convert::Infallible>(buildgate::rpc::answered(b""))
                 }
             });
-            let http = hyper::server::conn::http2::Builder::new(
-                hyper_util::rt::TokioExecutor::new(),
-            );
+            let http =
+                hyper::server::conn::http2::Builder::new(hyper_util::rt::TokioExecutor::new());
             tokio::spawn(http.serve_connection(hyper_util::rt::TokioIo::new(io), service));
         }
     });

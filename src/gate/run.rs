@@ -4,7 +4,6 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures_util::future::{BoxFuture, join_all};
 use tokio::net::TcpListener;
@@ -14,20 +13,17 @@ use tonic::Status as GrpcStatus;
 use tracing::Instrument as _;
 
 use super::enforce::{Assigned, DaemonError, Enforcer, Standalone};
-use super::ops::config::{Plan, SocketPlan, VerifierPlan};
+use super::ops::config::Plan;
 use super::ops::systemd::{self, State};
 use super::ops::{
     DecisionLog, ErrorKind, Judge, Judges, LogError, Metrics, Observed, POLL, PolicySets, Recorder,
     Reloader, SetsError, Status, Traffic, UpstreamState, Wake, trace,
 };
 use super::proxy::{
-    self, Address, Answer, Call, Counters, Gate, Handle, Health, ListenError, Listener, Socket, TlsError, Upstream,
+    self, Answer, Call, Counters, Gate, Handle, Health, ListenError, Listener, TlsError, Upstream,
     Upstreams, UpstreamsError,
 };
 use crate::rpc;
-
-/// How long to wait where the system cannot take another connection.
-const BREATH: Duration = Duration::from_millis(100);
 
 /// A gate that cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -108,6 +104,8 @@ pub async fn check(plan: &Plan) -> Result<String, GateError> {
 /// # Errors
 /// When it cannot be opened. Nothing was let in then.
 pub async fn run(plan: Plan) -> Result<(), GateError> {
+    // Before anything else: a SIGHUP that nobody waits for would end us.
+    let signals = Signals::new().map_err(GateError::Signals)?;
     let sets = PolicySets::load(plan.sets.clone())?;
     let log = plan.decision_log.clone().map(DecisionLog::open).transpose()?;
     let metrics = Arc::new(Metrics::new());
@@ -137,11 +135,11 @@ pub async fn run(plan: Plan) -> Result<(), GateError> {
         && let Some(set) = sets.set(&verifier.set)
     {
         let standalone = Standalone::new(set, verifier.mode, Arc::clone(&recorder));
-        tokio::spawn(alone(verifier_door(verifier).await?, standalone));
+        let listener = proxy::bind(verifier.options()).await?;
+        tokio::spawn(standalone.listen(listener, std::future::pending()));
         tracing::info!("PolicyVerifier alone at {}", verifier.address);
     }
     let reloader = Reloader::new(Arc::clone(&sets), metrics, POLL);
-    let signals = Signals::new().map_err(GateError::Signals)?;
     let hearing = signals.hang_ups(reloader.wake(), Arc::clone(&recorder));
     tokio::spawn(reloader.run());
     for revision in sets.revisions() {
@@ -228,47 +226,6 @@ async fn serve(
         cut => tracing::warn!("{cut} connections were cut in mid-call"),
     }
     Ok(())
-}
-
-/// Where `PolicyVerifier` is served alone.
-enum VerifierDoor {
-    Unix(Socket),
-    Tcp(TcpListener),
-}
-
-async fn verifier_door(plan: &VerifierPlan) -> Result<VerifierDoor, GateError> {
-    match &plan.address {
-        Address::Unix(path) => {
-            let SocketPlan { mode, group } = &plan.socket;
-            let socket = Socket::bind(path, *mode, group.as_ref()).map_err(ListenError::Socket)?;
-            Ok(VerifierDoor::Unix(socket))
-        }
-        Address::Tcp { host, port } => {
-            let listener = TcpListener::bind((host.as_str(), *port)).await.map_err(|source| {
-                ListenError::Tcp { address: plan.address.clone(), source }
-            })?;
-            Ok(VerifierDoor::Tcp(listener))
-        }
-    }
-}
-
-/// Answers whoever asks, until it is dropped.
-async fn alone(door: VerifierDoor, standalone: Standalone) {
-    loop {
-        let verifier = standalone.clone();
-        let taken = match &door {
-            VerifierDoor::Unix(socket) => socket.accept().await.map(|io| {
-                tokio::spawn(async move { verifier.serve(io).await });
-            }),
-            VerifierDoor::Tcp(listener) => listener.accept().await.map(|(io, _)| {
-                tokio::spawn(async move { verifier.serve(io).await });
-            }),
-        };
-        if let Err(error) = taken {
-            tracing::error!("the verifier takes no connection: {error}");
-            tokio::time::sleep(BREATH).await;
-        }
-    }
 }
 
 fn status(

@@ -105,3 +105,65 @@ fn accepted(response: Response<Incoming>) -> Result<Incoming, OpenError> {
         None => Ok(response.into_body()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::rpc::{Body, through};
+    use crate::session::Verifying;
+    use crate::wire::policy::Answer;
+    use crate::wire::proto::health::{HealthCheckRequest, HealthCheckResponse};
+    use crate::wire::proto::policysession::{
+        CheckPolicyRequest, CheckPolicyResponse, check_policy_response::Result as Answered,
+    };
+
+    struct Denies;
+
+    impl Verifier for Denies {
+        fn verify(self: Arc<Self>, _: CheckPolicyRequest) -> Verifying {
+            let answer = Answer::Deny { messages: vec!["no".to_owned()] };
+            Box::pin(std::future::ready(Ok(answer.into())))
+        }
+    }
+
+    /// What a daemon does with a session: it asks after health, puts one question, and leaves.
+    async fn daemon(request: Request<Incoming>) -> Response<Body> {
+        assert_eq!(request.uri().path(), SESSION);
+        assert_eq!(request.headers()[METHOD], CHECK_POLICY);
+        let (near, download, pump) = tunnel::tunnel().run();
+        let pumping = tokio::spawn(pump.drive(through(request.into_body()), Role::Server));
+        tokio::spawn(async move {
+            let (channel, connection) = Channel::over(near).await.unwrap();
+            tokio::spawn(connection);
+            let metadata = HeaderMap::new();
+            let health: Result<HealthCheckResponse, Status> = channel
+                .call("/grpc.health.v1.Health/Check", &metadata, &HealthCheckRequest::default())
+                .await;
+            assert_eq!(health.unwrap().status, 1);
+            let answer: Result<CheckPolicyResponse, Status> =
+                channel.call(CHECK_POLICY, &metadata, &CheckPolicyRequest::default()).await;
+            let Some(Answered::Decision(decision)) = answer.unwrap().result else { panic!() };
+            assert_eq!((decision.action, decision.deny_messages[0].message.as_str()), (1, "no"));
+            let other: Result<CheckPolicyResponse, Status> =
+                channel.call("/x.Y/Z", &metadata, &CheckPolicyRequest::default()).await;
+            assert_eq!(other.unwrap_err().code(), tonic::Code::Unimplemented);
+            pumping.abort();
+        });
+        Response::new(download)
+    }
+
+    #[tokio::test]
+    async fn a_session_answers_and_tells_when_it_is_gone() {
+        let (ours, theirs) = tokio::io::duplex(1 << 16);
+        tokio::spawn(tunnel::serve(theirs, daemon));
+        let (channel, connection) = Channel::over(ours).await.unwrap();
+        tokio::spawn(connection);
+        let id = SessionId::random().unwrap();
+        let session = PolicySession::open(&channel, id, Arc::new(Denies)).await.unwrap();
+        assert!(!session.is_gone());
+        tokio::time::timeout(Duration::from_secs(10), session.gone()).await.unwrap();
+        assert!(session.is_gone());
+    }
+}

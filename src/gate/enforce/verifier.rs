@@ -12,15 +12,17 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::task::JoinSet;
 use tonic::Status;
 
 use super::ruling;
 use crate::check::{self, Outcome, Question as Asked, Step};
 use crate::gate::ops::{self, Action, Decision, Mode, PolicySet, Recorder};
+use crate::gate::proxy::Listener;
 use crate::gateway;
 use crate::input::Env;
 use crate::meta::{Known, MetaRequest, SourceMeta};
@@ -31,6 +33,9 @@ use crate::wire::proto::policysession::{CheckPolicyRequest, CheckPolicyResponse}
 
 /// Sources with questions open at once, on one connection.
 const MAX_OPEN: usize = 10_000;
+
+/// How long to wait where the system cannot take another connection.
+const BREATH: Duration = Duration::from_millis(100);
 
 /// What is asked about: a source and its platform.
 type Key = (SourceOp, Option<Platform>);
@@ -47,6 +52,35 @@ impl Standalone {
     /// A verifier of these policies.
     pub fn new(policies: PolicySet, mode: Mode, recorder: Arc<Recorder>) -> Self {
         Self { policies, mode, recorder }
+    }
+
+    /// Serves everyone at a listener until `stop` comes; who is connected then is cut off.
+    pub async fn listen(self, listener: Listener, stop: impl Future<Output = ()>) {
+        let mut stop = std::pin::pin!(stop);
+        let mut connections = JoinSet::new();
+        loop {
+            let arrival = tokio::select! {
+                () = &mut stop => break,
+                Some(_) = connections.join_next(), if !connections.is_empty() => continue,
+                arrival = listener.accept() => arrival,
+            };
+            match arrival {
+                Ok(arrival) => {
+                    let standalone = self.clone();
+                    connections.spawn(async move {
+                        match arrival.greet().await {
+                            Ok((io, _client)) => standalone.serve(io).await,
+                            Err(error) => tracing::warn!("a client was turned away: {error}"),
+                        }
+                    });
+                }
+                Err(error) => {
+                    tracing::error!("a connection could not be taken: {error}");
+                    tokio::time::sleep(BREATH).await;
+                }
+            }
+        }
+        connections.shutdown().await;
     }
 
     /// Serves one connection until it ends.

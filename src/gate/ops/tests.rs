@@ -14,8 +14,7 @@ use crate::source::{Platform, SourceOp};
 const ALLOW: &str = "package docker\ndecision := {\"allow\": true}\n";
 const DENY: &str = "package docker\ndecision := {\"allow\": false, \"deny_msg\": \"no\"}\n";
 /// Allows what its data file says.
-const DATA: &str =
-    "package docker\ndecision := {\"allow\": load_json(\"data.json\").allow}\n";
+const DATA: &str = "package docker\ndecision := {\"allow\": load_json(\"data.json\").allow}\n";
 
 fn write(dir: &Path, files: &[(&str, &str)]) {
     for (name, text) in files {

@@ -177,7 +177,7 @@ pub enum Stranger {
 }
 
 /// A connection that was taken, and is yet to be known.
-pub(super) struct Arrival {
+pub(in crate::gate) struct Arrival {
     way: Way,
     listener: Arc<str>,
 }
@@ -215,7 +215,7 @@ impl Listener {
     }
 
     /// Takes the next connection, without a word to it yet.
-    pub(super) async fn accept(&self) -> io::Result<Arrival> {
+    pub(in crate::gate) async fn accept(&self) -> io::Result<Arrival> {
         let way = match &self.door {
             Door::Unix(socket) => Way::Unix(socket.accept().await?),
             Door::Plain(tcp) => {
@@ -240,7 +240,7 @@ impl Arrival {
     }
 
     /// Learns who it is.
-    pub(super) async fn greet(self) -> Result<(Io, Client), Stranger> {
+    pub(in crate::gate) async fn greet(self) -> Result<(Io, Client), Stranger> {
         let (io, identity) = match self.way {
             Way::Unix(unix) => {
                 let peer = unix.peer_cred().map_err(Stranger::Credentials)?;

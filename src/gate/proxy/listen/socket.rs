@@ -110,11 +110,7 @@ impl Socket {
         &self.path
     }
 
-    /// Takes the next connection.
-    ///
-    /// # Errors
-    /// When the system will not.
-    pub async fn accept(&self) -> io::Result<UnixStream> {
+    pub(super) async fn accept(&self) -> io::Result<UnixStream> {
         Ok(self.listener.accept().await?.0)
     }
 }
