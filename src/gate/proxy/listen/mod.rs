@@ -177,7 +177,7 @@ pub enum Stranger {
 }
 
 /// A connection that was taken, and is yet to be known.
-pub(super) struct Arrival {
+pub(in crate::gate) struct Arrival {
     way: Way,
     listener: Arc<str>,
 }
