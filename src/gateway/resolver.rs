@@ -1,5 +1,6 @@
 //! Metadata from the daemon, and so with the build's own credentials.
 
+use bytes::Bytes;
 use tonic::{Code, Status};
 
 use super::guard::{self, Precision};
@@ -148,8 +149,6 @@ impl Gateway {
         Ok(SourceMeta { content: Some(content), ..SourceMeta::default() })
     }
 
-    }
-
     async fn once(&self, request: &MetaRequest) -> Result<SourceMeta, ResolveError> {
         let answered =
             self.answer(request).await.map_err(|status| failed(&request.source, status))?;
@@ -181,28 +180,39 @@ impl Gateway {
     }
 
     /// Whether the chain may be asked for. A daemon ends (dereferencing nil, 0.32 to 0.34) where
-    /// the image is no OCI index; the platform under which indexes keep attestations tells them
-    /// apart: a plain manifest answers with its ordinary config, and an index without that
-    /// platform says that there is none.
+    /// the image is no OCI index. So the image is looked up for the platform under which indexes keep
+    /// attestations, and for one that nobody has: a plain manifest answers both alike, and so does an
+    /// index or a list that has neither. Only where attestations are do the two differ.
     async fn has_attestations(&self, request: &MetaRequest) -> Result<bool, ResolveError> {
-        let unknown = Platform::from_parts("unknown", "unknown", "");
+        let (kept, control) = futures_util::future::join(
+            self.seen(request, Platform::from_parts("unknown", "unknown", "")),
+            self.seen(request, Platform::from_parts("buildgate", "none", "")),
+        )
+        .await;
+        Ok(kept? != control?)
+    }
+
+    /// What a daemon says of an image for one platform: its config, or that it has none.
+    async fn seen(
+        &self,
+        request: &MetaRequest,
+        platform: Platform,
+    ) -> Result<Result<Bytes, String>, ResolveError> {
         let probe = MetaRequest {
             source: request.source.clone(),
-            platform: Some(unknown),
+            platform: Some(platform),
             image: Some(ImageRequest { config: true, attestations: false }),
             ..MetaRequest::default()
         };
         match self.answer(&probe).await {
-            Ok(answer) => {
-                let config = answer.image.map(|image| image.config).unwrap_or_default();
-                Ok(is_unknown(&config))
-            }
-            Err(status) if status.code() == Code::NotFound => Ok(false),
-            // The platform is there, and what it holds is no config; or the registry cannot be
-            // asked, which the image's own config tells.
-            Err(status) if matches!(status.code(), Code::Unknown | Code::InvalidArgument) => {
-                let image = Some(ImageRequest { config: true, attestations: false });
-                self.once(&MetaRequest { image, ..request.clone() }).await.map(|_| true)
+            Ok(answer) => Ok(Ok(answer.image.map(|image| image.config).unwrap_or_default())),
+            Err(status)
+                if matches!(
+                    status.code(),
+                    Code::NotFound | Code::Unknown | Code::InvalidArgument
+                ) =>
+            {
+                Ok(Err(status.message().to_owned()))
             }
             Err(status) => Err(failed(&request.source, status)),
         }
@@ -239,12 +249,6 @@ fn log_name(request: &MetaRequest) -> String {
     };
     let platform = request.platform.as_ref().map(|it| format!(" ({it})")).unwrap_or_default();
     format!("[policy] fetch {what} of {}{platform}", request.source)
-}
-
-/// Whether an image config is of no operating system, as that of an attestation manifest.
-fn is_unknown(config: &[u8]) -> bool {
-    let config: serde_json::Value = serde_json::from_slice(config).unwrap_or_default();
-    config.get("os").and_then(serde_json::Value::as_str).is_none_or(|os| os == "unknown")
 }
 
 fn failed(source: &SourceOp, status: Status) -> ResolveError {
