@@ -168,7 +168,11 @@ fn submodules(
 
 /// A submodule as the source that it is.
 fn submodule(url: &str, commit: &str, of: &SourceOp) -> Option<SourceOp> {
-    if url.contains(['#', '?']) {
+    // What has no transport that is named is a path or another host to git.
+    let named = ["https://", "http://", "ssh://", "git://"].iter().any(|it| url.starts_with(it));
+    let scp =
+        !url.contains("://") && url.split_once(':').is_some_and(|(host, _)| host.contains('@'));
+    if url.contains(['#', '?']) || !(named || scp) {
         return None;
     }
     let mut op = SourceOp::new(format!("git://{url}#{commit}"));
@@ -265,6 +269,9 @@ mod tests {
             ("https://h.example/a.git", "/srv/b.git", None),
             ("https://h.example/a.git", "file:///srv/b.git", None),
             ("https://h.example/a.git", "ext::sh -c x", None),
+            ("https://h.example/a.git", "o.example:x/b.git", None),
+            ("https://h.example/a.git", "o.example/x/b.git", None),
+            ("https://h.example/a.git", "HTTPS://o.example/b.git", None),
             ("https://h.example/a.git", "https://o.example/b.git#main", None),
             ("https://h.example/a.git", "https://o.example/a/../b.git", None),
         ] {
