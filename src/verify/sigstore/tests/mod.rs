@@ -45,6 +45,7 @@ fn outcome<T>(result: &Result<T, NotVerified>) -> &'static str {
         Err(NotVerified::CouldNot(CouldNot::TrustRoot(_))) => "could not: trust root",
         Err(NotVerified::CouldNot(CouldNot::Unsupported { .. })) => "could not: unsupported",
         Err(NotVerified::CouldNot(CouldNot::Keys(_))) => "could not: keys",
+        Err(NotVerified::CouldNot(CouldNot::Missing { .. })) => "could not: missing",
         Err(NotVerified::Invalid(invalid)) => match invalid {
             Invalid::Malformed { .. } => "malformed",
             Invalid::Sigstore(SigstoreInvalid::Signature { .. }) => "signature",
