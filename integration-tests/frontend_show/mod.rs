@@ -61,8 +61,8 @@ fn gate(world: &World) -> Frontend {
     let made = GATE.get_or_init(|| {
         let made = peers::make_image(world, "gate:made", binary(), "");
         assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-        let from = peers::push_runnable(world, "gate:made", "gate:runs", binary());
-        Frontend::of(world, peers::push_org(world, &from, "gate:1", ORG))
+        let from = world.image("gate:made");
+        Frontend::of(world, peers::push_org(world, &from, "gate:1", binary(), ORG))
     });
     made.clone()
 }

@@ -51,20 +51,27 @@ pub fn make_image_with(
         .unwrap()
 }
 
-/// The image of an org: three lines over the one that `make image` makes.
-pub fn push_org(world: &World, from: &str, name: &str, rego: &str) -> String {
-    let dockerfile = format!("FROM {from}\nCOPY policies/ /etc/buildgate/policy/\n");
-    let context = folder(&[("Dockerfile", &dockerfile), ("policies/org.rego", rego)]);
-    let reference = world.image(name);
-    world.buildkit.push(context.path(), &reference, &[], "");
-    reference
+/// The image of an org: over the one that `make image` makes, with this policy.
+pub fn push_org(world: &World, from: &str, name: &str, binary: &Path, rego: &str) -> String {
+    push_over(world, from, name, binary, &[("policies/org.rego", rego)])
 }
 
-/// An image of the registry with the libraries of this machine in it, since the binary of a test is
-/// linked with them.
+/// An image of the registry as it is, but able to run here.
 pub fn push_runnable(world: &World, from: &str, name: &str, binary: &Path) -> String {
-    let dockerfile = format!("FROM {}\nCOPY libraries/ /\n", world.image(from));
-    let context = folder(&[("Dockerfile", &dockerfile)]);
+    push_over(world, &world.image(from), name, binary, &[("policies/none", "")])
+}
+
+/// The three lines of an org, and the libraries of this machine: the binary of a test is linked with them.
+fn push_over(
+    world: &World,
+    from: &str,
+    name: &str,
+    binary: &Path,
+    policies: &[(&str, &str)],
+) -> String {
+    let dockerfile =
+        format!("FROM {from}\nCOPY policies/ /etc/buildgate/policy/\nCOPY libraries/ /\n");
+    let context = folder(&[policies, &[("Dockerfile", &dockerfile)]].concat());
     copy_libraries(binary, &context.path().join("libraries"));
     let reference = world.image(name);
     world.buildkit.push(context.path(), &reference, &[], "");
