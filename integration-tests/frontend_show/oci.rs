@@ -152,7 +152,7 @@ impl Reader<'_> {
                 }
                 Value::Object(same)
             }
-            other => other,
+            other @ (Value::Null | Value::Bool(_) | Value::Number(_)) => other,
         }
     }
 
