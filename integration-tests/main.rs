@@ -16,6 +16,7 @@ mod cli;
 mod conforms;
 mod docs;
 mod frontend;
+mod gate_proxy;
 mod peers;
 mod peers_work;
 mod resolvers;

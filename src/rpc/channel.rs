@@ -23,9 +23,6 @@ pub const WINDOW: u32 = 4 << 20;
 /// never holds up another.
 pub const CONNECTION_WINDOW: u32 = (1 << 31) - 1;
 
-/// Largest frame that we take. What a peer sends is its own choice.
-pub const FRAME: u32 = 1 << 20;
-
 /// Streams that a caller may reset in quick succession: a build that is cancelled resets them all.
 const RESETS: usize = 4096;
 
@@ -73,7 +70,6 @@ impl Channel {
     ) -> Result<(Self, impl Future<Output = Result<(), hyper::Error>> + Send), ConnectError> {
         let (sender, connection) = http2::Builder::new(TokioExecutor::new())
             .max_header_list_size(MAX_HEADERS)
-            .max_frame_size(FRAME)
             .initial_stream_window_size(WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
             .max_send_buf_size(WINDOW as usize)

@@ -116,7 +116,7 @@ async fn keys(request: Request<Body>) -> Result<(Request<Body>, Vec<Key>), Statu
     let of_headers = keys_of(request.headers());
     let fields: &[(u32, fn(String) -> Key)] = match request.uri().path() {
         "/moby.buildkit.v1.Control/Solve" => {
-            &[(1, Key::Build), (5, Key::Session), (15, Key::Session)]
+            &[(5, Key::Session), (15, Key::Session), (1, Key::Build)]
         }
         "/moby.buildkit.v1.Control/Status" | "/moby.buildkit.v1.Control/UpdateBuildHistory" => {
             &[(1, Key::Build)]
