@@ -167,6 +167,7 @@ fn buildx_notices_nothing() {
     let run = |args: &[&str]| {
         let mut command = Command::new(&buildx);
         command.env("BUILDX_CONFIG", dir.path()).env("DOCKER_CONFIG", dir.path()).args(args);
+        command.env("BUILDX_BAKE_ENTITLEMENTS_FS", "0");
         passed(&command.output().unwrap())
     };
     run(&["create", "--name=gate", "--driver=remote", &gate.address]);

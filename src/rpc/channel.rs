@@ -6,9 +6,10 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, Response, Uri, header};
 use hyper::body::Incoming;
 use hyper::client::conn::http2;
-use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::rt::TokioIo;
 use prost::Message;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::watch;
 use tonic::Status;
 
 use super::body::{self, Body, BoxError};
@@ -43,6 +44,49 @@ pub enum ConnectError {
     Handshake(#[source] hyper::Error),
 }
 
+/// What connections may be bound to. An upload that waits for its reader notices nothing else: not even
+/// that whoever uploads is gone.
+#[derive(Debug)]
+pub struct Scope(watch::Sender<bool>);
+
+impl Default for Scope {
+    fn default() -> Self {
+        Self(watch::channel(true).0)
+    }
+}
+
+impl Scope {
+    /// Cuts every connection in it, with the calls under way.
+    pub fn close(&self) {
+        self.0.send_replace(false);
+    }
+}
+
+/// Runs the tasks of a connection until its scope closes. One that is dropped unclosed stays open.
+#[derive(Clone)]
+struct Tasks(watch::Receiver<bool>);
+
+impl<F> hyper::rt::Executor<F> for Tasks
+where
+    F: Future + Send + 'static,
+    F::Output: Send,
+{
+    fn execute(&self, task: F) {
+        let mut scope = self.0.clone();
+        tokio::spawn(async move {
+            let closed = async {
+                if scope.wait_for(|open| !open).await.is_err() {
+                    std::future::pending::<()>().await;
+                }
+            };
+            tokio::select! {
+                _ = task => {}
+                () = closed => {}
+            }
+        });
+    }
+}
+
 /// A connection. Cheap to clone.
 #[derive(Clone)]
 pub struct Channel {
@@ -68,7 +112,21 @@ impl Channel {
     pub async fn over(
         io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     ) -> Result<(Self, impl Future<Output = Result<(), hyper::Error>> + Send), ConnectError> {
-        let (sender, connection) = http2::Builder::new(TokioExecutor::new())
+        Self::within(io, &Scope::default()).await
+    }
+
+    /// The same for as long as the scope is open: when it closes, the connection is cut.
+    ///
+    /// # Errors
+    /// When the other side speaks something else.
+    pub async fn within<I>(
+        io: I,
+        scope: &Scope,
+    ) -> Result<(Self, impl Future<Output = Result<(), hyper::Error>> + Send + use<I>), ConnectError>
+    where
+        I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let (sender, connection) = http2::Builder::new(Tasks(scope.0.subscribe()))
             .max_header_list_size(MAX_HEADERS)
             .initial_stream_window_size(WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)

@@ -163,6 +163,7 @@ impl Connection {
                 served.await
             }
         };
+        self.routes.close();
         if let Err(error) = ended {
             tracing::debug!(client = %self.client.identity, "a connection broke: {error}");
         }

@@ -7,7 +7,7 @@ async fn a_call_passes_untouched() {
     let peer = Peer::start("one");
     let gate = Proxied::start(vec![peer.options()]).await;
     let channel = gate.connect().await;
-    let long = "x".repeat(2 << 20);
+    let long = "x".repeat(40_000);
     let sent = [
         ("x-repeated", "1"),
         ("x-repeated", "2"),
@@ -108,9 +108,10 @@ async fn a_call_that_is_given_up_ends_at_the_daemon() {
 async fn who_does_not_read_is_not_fed_and_holds_up_nobody() {
     let peer = Peer::start("one");
     let gate = Proxied::start(vec![peer.options()]).await;
-    let (channel, connection) =
-        Channel::over(UnixStream::connect(&gate.socket).await.unwrap()).await.unwrap();
-    let connection = tokio::spawn(connection);
+    // A client that can be gone at once, whatever it has under way.
+    let client = tokio::runtime::Runtime::new().unwrap();
+    let socket = gate.socket.clone();
+    let channel = client.spawn(async move { connect(&socket).await }).await.unwrap();
     let mut unread = Vec::new();
     for _ in 0..8 {
         unread.push(channel.forward(request("/t.S/Flood", empty())).await.unwrap());
@@ -119,7 +120,7 @@ async fn who_does_not_read_is_not_fed_and_holds_up_nobody() {
     for _ in 0..8 {
         let (sender, body) = body();
         unheard.push(channel.forward(request("/t.S/Sink", body)).await.unwrap());
-        tokio::spawn(async move { while sender.send(data(vec![0; 16 << 10])).await.is_ok() {} });
+        client.spawn(async move { while sender.send(data(vec![0; 16 << 10])).await.is_ok() {} });
     }
     // It comes to a stop: two windows on the way and what lies in between, for each stream.
     let flooded = || peer.seen.flooded.load(Ordering::SeqCst);
@@ -134,7 +135,7 @@ async fn who_does_not_read_is_not_fed_and_holds_up_nobody() {
         let (got, _) = rpc::read_one(answer.unwrap().into_body()).await.unwrap();
         assert_eq!(got.unwrap().len(), 1 << 20);
     }
-    connection.abort();
+    client.shutdown_background();
     drop((unread, unheard));
     peer.until_idle().await;
 }
