@@ -6,9 +6,10 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, Response, Uri, header};
 use hyper::body::Incoming;
 use hyper::client::conn::http2;
-use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::rt::TokioIo;
 use prost::Message;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::watch;
 use tonic::Status;
 
 use super::body::{self, Body, BoxError};
@@ -22,9 +23,6 @@ pub const WINDOW: u32 = 4 << 20;
 /// Bytes under way on all streams of a connection: so many that a stream whose reader has stopped
 /// never holds up another.
 pub const CONNECTION_WINDOW: u32 = (1 << 31) - 1;
-
-/// Largest frame that we take. What a peer sends is its own choice.
-pub const FRAME: u32 = 1 << 20;
 
 /// Streams that a caller may reset in quick succession: a build that is cancelled resets them all.
 const RESETS: usize = 4096;
@@ -44,6 +42,49 @@ pub enum ConnectError {
     /// HTTP/2 did not come up.
     #[error("the other side does not speak HTTP/2: {0}")]
     Handshake(#[source] hyper::Error),
+}
+
+/// What connections may be bound to. An upload that waits for its reader notices nothing else: not even
+/// that whoever uploads is gone.
+#[derive(Debug)]
+pub struct Scope(watch::Sender<bool>);
+
+impl Default for Scope {
+    fn default() -> Self {
+        Self(watch::channel(true).0)
+    }
+}
+
+impl Scope {
+    /// Cuts every connection in it, with the calls under way.
+    pub fn close(&self) {
+        self.0.send_replace(false);
+    }
+}
+
+/// Runs the tasks of a connection until its scope closes. One that is dropped unclosed stays open.
+#[derive(Clone)]
+struct Tasks(watch::Receiver<bool>);
+
+impl<F> hyper::rt::Executor<F> for Tasks
+where
+    F: Future + Send + 'static,
+    F::Output: Send,
+{
+    fn execute(&self, task: F) {
+        let mut scope = self.0.clone();
+        tokio::spawn(async move {
+            let closed = async {
+                if scope.wait_for(|open| !open).await.is_err() {
+                    std::future::pending::<()>().await;
+                }
+            };
+            tokio::select! {
+                _ = task => {}
+                () = closed => {}
+            }
+        });
+    }
 }
 
 /// A connection. Cheap to clone.
@@ -71,9 +112,22 @@ impl Channel {
     pub async fn over(
         io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     ) -> Result<(Self, impl Future<Output = Result<(), hyper::Error>> + Send), ConnectError> {
-        let (sender, connection) = http2::Builder::new(TokioExecutor::new())
+        Self::within(io, &Scope::default()).await
+    }
+
+    /// The same for as long as the scope is open: when it closes, the connection is cut.
+    ///
+    /// # Errors
+    /// When the other side speaks something else.
+    pub async fn within<I>(
+        io: I,
+        scope: &Scope,
+    ) -> Result<(Self, impl Future<Output = Result<(), hyper::Error>> + Send + use<I>), ConnectError>
+    where
+        I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let (sender, connection) = http2::Builder::new(Tasks(scope.0.subscribe()))
             .max_header_list_size(MAX_HEADERS)
-            .max_frame_size(FRAME)
             .initial_stream_window_size(WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
             .max_send_buf_size(WINDOW as usize)

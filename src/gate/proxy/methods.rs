@@ -181,3 +181,73 @@ impl Access {
         )))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(rule: &str, allowed: &[&str], refused: &[&str]) {
+        let methods: Methods = toml::from_str(rule).unwrap();
+        for (paths, wanted) in [(allowed, true), (refused, false)] {
+            for path in paths {
+                assert_eq!(methods.permit(path), wanted, "{rule}: {path}");
+            }
+        }
+    }
+
+    const SOLVE: &str = "/moby.buildkit.v1.Control/Solve";
+    const PRUNE: &str = "/moby.buildkit.v1.Control/Prune";
+    const USAGE: &str = "/moby.buildkit.v1.Control/DiskUsage";
+    const UPDATE: &str = "/moby.buildkit.v1.Control/UpdateBuildHistory";
+    const GATEWAY: &str = "/moby.buildkit.v1.frontend.LLBBridge/Solve";
+    const WRITE: &str = "/containerd.services.content.v1.Content/Write";
+    const READ: &str = "/containerd.services.content.v1.Content/Read";
+    const NEW: &str = "/some.New/Thing";
+
+    #[test]
+    fn lists_allow_what_they_say() {
+        check("", &[SOLVE, PRUNE, GATEWAY, NEW, "/odd", "odd"], &[]);
+        check("allow = []", &[], &[SOLVE, PRUNE, NEW, "/odd", "odd", ""]);
+        check(
+            "allow = ['read-only']",
+            &[USAGE, READ, "/grpc.health.v1.Health/Check"],
+            &[SOLVE, PRUNE, UPDATE, GATEWAY, WRITE, NEW, "/x.Control/DiskUsage"],
+        );
+        check(
+            "allow = ['build']",
+            &[SOLVE, USAGE, READ, GATEWAY, "/moby.buildkit.v1.Control/Session"],
+            &[PRUNE, UPDATE, WRITE, NEW, "/moby.buildkit.v1.Control/Else"],
+        );
+        check("deny = ['Control/Prune', 'Content/*']", &[SOLVE, NEW], &[PRUNE, READ, WRITE]);
+        check("deny = ['*']", &[], &[SOLVE, "/odd", "odd"]);
+        check(
+            "allow = ['Control/*']\ndeny = ['/moby.buildkit.v1.Control/Solve']",
+            &[PRUNE],
+            &[SOLVE, GATEWAY],
+        );
+        check(
+            "allow = ['moby.buildkit.v1.Control/Solve']",
+            &[SOLVE],
+            &[
+                "/moby.buildkit.v1.Control/solve",
+                "/moby.buildkit.v1.Control/Solve/",
+                "//moby.buildkit.v1.Control/Solve",
+                "/x.moby.buildkit.v1.Control/Solve",
+                "moby.buildkit.v1.Control/Solve",
+            ],
+        );
+    }
+
+    #[test]
+    fn what_names_no_method_is_an_error() {
+        for text in
+            ["", "Prune", "Control/", "/Prune", "Control/Pr*", "Con trol/X", "readonly", "a/b/c"]
+        {
+            let error = text.parse::<MethodPattern>().unwrap_err().to_string();
+            assert!(error.contains("methods are *, read-only, build"), "{error}");
+        }
+        for rule in ["alow = []", "allow = ['Prune']", "allow = '*'"] {
+            assert!(toml::from_str::<Methods>(rule).is_err(), "{rule}");
+        }
+    }
+}

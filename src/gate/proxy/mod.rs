@@ -109,3 +109,6 @@ impl Handle for Forward {
         Box::pin(call.forward())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -15,7 +15,7 @@ use tokio::sync::Mutex;
 use tonic::Status;
 
 use super::upstream::{Key, Upstream, UpstreamError, Upstreams};
-use crate::rpc::{Body, Channel};
+use crate::rpc::{Body, Channel, Scope};
 
 /// Metadata of a session's stream: its id.
 const SESSION: &str = "x-docker-expose-session-uuid";
@@ -26,6 +26,7 @@ const BUILD: &str = "buildkit-controlapi-buildid";
 pub struct Routes {
     upstreams: Arc<Upstreams>,
     lines: Vec<Mutex<Option<Channel>>>,
+    scope: Scope,
     /// Index of the daemon where the connection is at home; `usize::MAX` before the first call.
     home: AtomicUsize,
 }
@@ -42,7 +43,12 @@ pub struct Way {
 impl Routes {
     pub fn new(upstreams: Arc<Upstreams>) -> Self {
         let lines = upstreams.all().iter().map(|_| Mutex::new(None)).collect();
-        Self { upstreams, lines, home: AtomicUsize::new(usize::MAX) }
+        Self { upstreams, lines, scope: Scope::default(), home: AtomicUsize::new(usize::MAX) }
+    }
+
+    /// Cuts the connections to the daemons: the client is gone.
+    pub fn close(&self) {
+        self.scope.close();
     }
 
     /// Finds the way of a call. The call comes back as it was.
@@ -94,13 +100,13 @@ impl Routes {
     async fn to(&self, upstream: &Arc<Upstream>) -> Result<Way, UpstreamError> {
         let way = |channel| Way { upstream: Arc::clone(upstream), channel };
         let Some(line) = self.lines.get(upstream.index()) else {
-            return Ok(way(upstream.connect().await?));
+            return Ok(way(upstream.connect_within(&self.scope).await?));
         };
         let mut line = line.lock().await;
         if let Some(channel) = line.as_ref().filter(|channel| !channel.is_closed()) {
             return Ok(way(channel.clone()));
         }
-        let channel = upstream.connect().await?;
+        let channel = upstream.connect_within(&self.scope).await?;
         *line = Some(channel.clone());
         Ok(way(channel))
     }
@@ -116,7 +122,7 @@ async fn keys(request: Request<Body>) -> Result<(Request<Body>, Vec<Key>), Statu
     let of_headers = keys_of(request.headers());
     let fields: &[(u32, fn(String) -> Key)] = match request.uri().path() {
         "/moby.buildkit.v1.Control/Solve" => {
-            &[(1, Key::Build), (5, Key::Session), (15, Key::Session)]
+            &[(5, Key::Session), (15, Key::Session), (1, Key::Build)]
         }
         "/moby.buildkit.v1.Control/Status" | "/moby.buildkit.v1.Control/UpdateBuildHistory" => {
             &[(1, Key::Build)]

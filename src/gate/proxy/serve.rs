@@ -22,7 +22,7 @@ use super::methods::Access;
 use super::pass::{self, Guarded, Open};
 use super::route::Routes;
 use super::{Answer, Call, Handle, Upstreams};
-use crate::rpc::{self, Body, CONNECTION_WINDOW, FRAME, MAX_HEADERS, Reset, WINDOW};
+use crate::rpc::{self, Body, CONNECTION_WINDOW, MAX_HEADERS, Reset, WINDOW};
 
 /// How long to wait where the system cannot take another connection (no descriptors left).
 const BREATH: Duration = Duration::from_millis(100);
@@ -140,7 +140,6 @@ impl Connection {
             .timer(TokioTimer::new())
             .auto_date_header(false)
             .max_header_list_size(MAX_HEADERS)
-            .max_frame_size(FRAME)
             .initial_stream_window_size(WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
             .max_send_buf_size(WINDOW as usize)
@@ -164,6 +163,7 @@ impl Connection {
                 served.await
             }
         };
+        self.routes.close();
         if let Err(error) = ended {
             tracing::debug!(client = %self.client.identity, "a connection broke: {error}");
         }

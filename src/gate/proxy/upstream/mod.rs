@@ -21,7 +21,7 @@ use super::address::Address;
 use super::counters::Counters;
 use super::io::{Io, tune};
 use super::tls::{ALPN, ClientTls, Reloaded, TlsError};
-use crate::rpc::{Channel, ConnectError};
+use crate::rpc::{Channel, ConnectError, Scope};
 use crate::wire::proto::{control, health};
 
 pub use sticky::Key;
@@ -249,7 +249,15 @@ impl Upstream {
     /// # Errors
     /// When the daemon cannot be reached; it counts as ailing until it can.
     pub async fn connect(self: &Arc<Self>) -> Result<Channel, UpstreamError> {
-        let reached = timeout(CONNECT, self.reach()).await;
+        self.connect_within(&Scope::default()).await
+    }
+
+    /// The same, cut when the scope closes.
+    ///
+    /// # Errors
+    /// As [`Upstream::connect`].
+    pub async fn connect_within(self: &Arc<Self>, scope: &Scope) -> Result<Channel, UpstreamError> {
+        let reached = timeout(CONNECT, self.reach(scope)).await;
         let reached = reached
             .unwrap_or_else(|_| Err(UpstreamError::Slow { upstream: Arc::clone(&self.name) }));
         if let Err(error) = &reached {
@@ -258,7 +266,7 @@ impl Upstream {
         reached
     }
 
-    async fn reach(self: &Arc<Self>) -> Result<Channel, UpstreamError> {
+    async fn reach(self: &Arc<Self>, scope: &Scope) -> Result<Channel, UpstreamError> {
         let upstream = || Arc::clone(&self.name);
         let refused = |source| UpstreamError::Connect { upstream: upstream(), source };
         let io = match &self.address {
@@ -269,7 +277,7 @@ impl Upstream {
                 self.secure(tcp).await?
             }
         };
-        let (channel, connection) = Channel::over(io)
+        let (channel, connection) = Channel::within(io, scope)
             .await
             .map_err(|source| UpstreamError::Http { upstream: upstream(), source })?;
         let held = self.counters.hold(|counters| &counters.open_upstreams);
