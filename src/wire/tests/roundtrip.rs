@@ -76,7 +76,7 @@ fn any_meta() -> impl Strategy<Value = SourceMeta> {
         },
     );
     (prop::option::of(image), prop::option::of(git), prop::option::of(http))
-        .prop_map(|(image, git, http)| SourceMeta { image, git, http })
+        .prop_map(|(image, git, http)| SourceMeta { image, git, http, ..SourceMeta::default() })
 }
 
 proptest! {
