@@ -1,23 +1,14 @@
 //! Who signed an image: signatures in a real registry, made by cosign and by throwaway parties of our
 //! own, and rules about them judged through the command line.
 
-use std::collections::BTreeMap;
-use std::process::Command;
-use std::sync::Arc;
+mod cosign;
+mod downloads;
+mod frontend;
 
-use buildgate::check::{self, Outcome, Question};
-use buildgate::input::Env;
-use buildgate::policy::{Policy, PolicyFiles};
-use buildgate::resolve::{FileFixture, Fixtures};
-use buildgate::source::{Platform, SourceOp};
-use buildgate::verify::Trust;
-use buildgate::verify::sigstore::{TrustRoot, TrustRoots};
 use serde_json::{Value, json};
-use tempfile::TempDir;
 
 use crate::cli::{Folder, Ran};
 use crate::forge::{Forge, Leaf, Rekor, Who, about, digest, key, public_pem};
-use crate::frontend;
 use crate::peers::{self, World, need};
 
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
@@ -26,6 +17,10 @@ const BUNDLE: &str = "application/vnd.dev.sigstore.bundle.v0.3+json";
 const SIMPLE: &str = "application/vnd.dev.cosign.simplesigning.v1+json";
 const COSIGN_SIGN: &str = "https://sigstore.dev/cosign/sign/v1";
 const SLSA: &str = "https://slsa.dev/provenance/v1";
+
+/// Signed by a key of the policy.
+const BY_KEY: &str = "signed := verify_image_signature(input.image, {\"key\": \"cosign.pub\"})\n\
+                      signed.digest == input.image.checksum";
 
 /// A repository of the registry.
 struct Repository<'w> {
@@ -160,92 +155,6 @@ fn check(about: &str, ran: &Ran, code: i32, words: &str) {
     let said = format!("{}{}", ran.stdout, ran.stderr);
     assert_eq!(ran.code, Some(code), "{about}: {said}");
     assert!(said.contains(words), "{about}: {words:?} is not in: {said}");
-}
-
-/// cosign with a key pair of its own, and services of nobody.
-struct Cosign {
-    program: std::path::PathBuf,
-    folder: TempDir,
-}
-
-impl Cosign {
-    fn start() -> Result<Self, peers::NoPeer> {
-        let cosign =
-            Self { program: peers::pinned("cosign")?, folder: tempfile::tempdir().unwrap() };
-        let root = Forge::new(77).trusted_root().to_string();
-        std::fs::write(cosign.folder.path().join("root.json"), root).unwrap();
-        cosign.run(&["signing-config", "create", "--out", "services.json"]);
-        for name in ["ours", "theirs"] {
-            cosign.run(&["generate-key-pair", "--output-key-prefix", name]);
-        }
-        Ok(cosign)
-    }
-
-    fn run(&self, args: &[&str]) {
-        let out = Command::new(&self.program)
-            .args(args)
-            .current_dir(self.folder.path())
-            .env("HOME", self.folder.path())
-            .env("COSIGN_PASSWORD", "throwaway")
-            .env("COSIGN_YES", "true")
-            .stdin(std::process::Stdio::null())
-            .output()
-            .unwrap();
-        assert!(out.status.success(), "cosign {args:?}: {}", String::from_utf8_lossy(&out.stderr));
-    }
-
-    fn public(&self, name: &str) -> String {
-        std::fs::read_to_string(self.folder.path().join(format!("{name}.pub"))).unwrap()
-    }
-
-    /// Signs with the key `ours`, as this version does, or as older ones did.
-    fn sign(&self, image: &str, format: &str) {
-        let old =
-            ["--use-signing-config=false", "--new-bundle-format=false", "--tlog-upload=false"];
-        let new = ["--signing-config=services.json", "--trusted-root=root.json"];
-        let mut args = vec!["sign", "--key=ours.key", "--allow-http-registry"];
-        args.extend(if format == "old" { &old[..] } else { &new[..] });
-        args.push(image);
-        self.run(&args);
-    }
-}
-
-const BY_KEY: &str = "signed := verify_image_signature(input.image, {\"key\": \"cosign.pub\"})\n\
-                      signed.digest == input.image.checksum";
-
-#[tokio::test(flavor = "multi_thread")]
-async fn what_cosign_signs_with_a_key() {
-    let world = need!(peers::world());
-    let cosign = need!(Cosign::start());
-    for (format, name, kind) in
-        [("old", "signed/tag", "simplesigning-v1"), ("new", "signed/bundle", "bundle-v0.3")]
-    {
-        let (repository, signed) = Repository::with_image(world, name).await;
-        repository.build("unsigned", &[], "");
-        let by = |tag: &str, key: &str| {
-            let rule = format!("{BY_KEY}\nsigned.type == \"{kind}\"");
-            repository.judged(tag, &rule, &[("cosign.pub", &cosign.public(key))], "")
-        };
-        check("before it is signed", &by("1", "ours"), 1, "it has no signature");
-        cosign.sign(&format!("{}@{signed}", repository.reference("1")), format);
-        check("signed", &by("1", "ours"), 0, &signed);
-        check("another's key", &by("1", "theirs"), 1, "is not signed by the key in `cosign.pub`");
-        check("another image", &by("unsigned", "ours"), 1, "it has no signature");
-        // Somebody moves the tag to an image that nobody signed.
-        repository.build("1", &["label:moved=yes"], "");
-        check("re-tagged", &by("1", "ours"), 1, "it has no signature");
-        // And puts the good one's signature beside the bad one.
-        let moved = repository.digest("1").await;
-        let from = match format {
-            "old" => format!("{}.sig", signed.replace(':', "-")),
-            _ => signed.replace(':', "-"),
-        };
-        let stolen = world.registry.manifest(name, &from).await;
-        let stolen: Value = serde_json::from_slice(&stolen).unwrap();
-        let media_type = stolen["mediaType"].as_str().unwrap().to_owned();
-        repository.put(&from.replace(&signed[7..], &moved[7..]), &media_type, &stolen).await;
-        check("the signature of another", &by("1", "ours"), 1, "is not signed by the key");
-    }
 }
 
 /// Somebody's rule about an identity, with a trust root of the organisation's own.
@@ -402,179 +311,4 @@ async fn attestations_are_signed_by() {
     }
     repository.refer(&subject, BUNDLE, &[(BUNDLE, bundle(&attestation), json!({}))]).await;
     check("by a root that does not know them", &judged(""), 1, "input.image.signatures");
-}
-
-/// The frontend's image with a trust root of the organisation in it.
-fn frontend_with(world: &World, root: &str) -> String {
-    let context = tempfile::tempdir().unwrap();
-    let base = frontend::image(world);
-    let dockerfile = format!("FROM {base}\nCOPY root.json /etc/buildgate/trust/sigstore.json\n");
-    std::fs::write(context.path().join("Dockerfile"), dockerfile).unwrap();
-    std::fs::write(context.path().join("root.json"), root).unwrap();
-    let image = world.image("buildgate:trusting");
-    world.buildkit.push(context.path(), &image, &[], "");
-    image
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn the_frontend_asks_who_signed() {
-    let world = need!(peers::world());
-    let repository = Repository { world, name: "signed/built" };
-    let export = ",oci-mediatypes=true,oci-artifact=true";
-    for tag in ["signed", "unsigned"] {
-        repository.build(tag, &["attest:provenance=mode=max,version=v1"], export);
-    }
-    let forge = Forge::new(44);
-    let leaf = forge.leaf(&Who::person("jane@example.com"), 100);
-    let attestation = repository.attestation("signed").await;
-    let subject = repository.described(&attestation).await;
-    let bundle = forge.attest(&leaf, &about(COSIGN_SIGN, &attestation), Rekor::V1).to_string();
-    repository.refer(&subject, BUNDLE, &[(BUNDLE, bundle.into_bytes(), json!({}))]).await;
-
-    let frontend = frontend_with(world, &forge.trusted_root().to_string());
-    let by = |name: &str| {
-        format!(
-            "some signature in input.image.signatures\n\
-             signature.signer.subjectAlternativeName == \"{name}\""
-        )
-    };
-    let cosigned = "verify_image_signature(input.image, {\"key\": \"cosign.pub\"})";
-    let pem = public_pem(&key(9));
-    for (about, tag, rule, passes, words) in [
-        ("signed", "signed", by("jane@example.com"), true, ""),
-        ("by another", "signed", by("john@example.com"), false, "did not hold"),
-        ("unsigned", "unsigned", by("jane@example.com"), false, "attestations are not signed"),
-        ("on the image", "signed", cosigned.to_owned(), false, "`buildgate check` verify it"),
-    ] {
-        let context = tempfile::tempdir().unwrap();
-        let dockerfile = format!("FROM {}\nCOPY Dockerfile /x\n", repository.reference(tag));
-        let rules = policy(&rule);
-        for (name, text) in
-            [("Dockerfile", &dockerfile), ("Dockerfile.rego", &rules), ("cosign.pub", &pem)]
-        {
-            std::fs::write(context.path().join(name), text).unwrap();
-        }
-        let built = frontend::build(world, &frontend, context.path(), &[]);
-        assert_eq!(built.passed, passes, "{about}: {}", built.said);
-        assert!(built.said.contains(words), "{about}: {words:?} is not in: {}", built.said);
-    }
-}
-
-/// A download, its attestation in the policy's files, and what GitHub answers.
-struct Download {
-    trust: Arc<Trust>,
-    files: BTreeMap<String, bytes::Bytes>,
-    fixtures: Fixtures,
-}
-
-const ARTIFACT: &[u8] = b"a tarball";
-
-impl Download {
-    fn new(forge: &Forge, bundle: &str, github: &[(String, Option<Value>)]) -> Self {
-        let mut roots = TrustRoots::embedded().unwrap();
-        let root = forge.trusted_root().to_string();
-        roots.insert(TrustRoot::parse("sigstore", root.as_bytes()).unwrap()).unwrap();
-        let content = ARTIFACT.into();
-        let file = FileFixture { content, filename: "app.tar.gz".to_owned() };
-        let contents = github
-            .iter()
-            .map(|(url, answer)| (url.clone(), answer.as_ref().map(|it| it.to_string().into())))
-            .collect();
-        let fixtures = Fixtures { http: Some(file), contents, ..Fixtures::default() };
-        let files = BTreeMap::from([("app.sigstore.json".to_owned(), bundle.to_owned().into())]);
-        Self { trust: Arc::new(Trust::new(roots)), files, fixtures }
-    }
-
-    /// Allowed, denied with the reasons, or the error.
-    async fn judged(&self, rule: &str) -> Result<(bool, String), String> {
-        let mut files = self.files.clone();
-        files.insert("Dockerfile.rego".to_owned(), policy(rule).into());
-        let modules = ["Dockerfile.rego".to_owned()];
-        let policy = Policy::load("test", PolicyFiles::memory(files), &modules).unwrap();
-        let policies = [policy.with_trust(self.trust.clone())];
-        let url = "https://github.com/org/app/releases/download/v1/app.tar.gz";
-        let op = SourceOp::new(url);
-        let question = Question { op, platform: Platform::default(), env: Env::default() };
-        let checked = check::check(&policies, &question, &self.fixtures).await;
-        let checked = checked.map_err(|error| error.to_string())?;
-        Ok((matches!(checked.outcome, Outcome::Allowed(_)), checked.notes.join("; ")))
-    }
-}
-
-#[tokio::test]
-async fn downloads_are_attested_by_a_file_or_by_github() {
-    let forge = Forge::new(45);
-    let leaf = forge.leaf(&Who::person("jane@example.com"), 100);
-    let bundle = |predicate: &str, artifact: &[u8]| {
-        forge.attest(&leaf, &about(predicate, &digest(artifact)), Rekor::V1)
-    };
-    let signer = ".signer.subjectAlternativeName == \"jane@example.com\"";
-    let of_file = format!("artifact_attestation(input.http, \"app.sigstore.json\"){signer}");
-    let right = bundle(SLSA, ARTIFACT);
-    for (what, bundle, allowed, words) in [
-        ("right", right.to_string(), true, ""),
-        ("another file", bundle(SLSA, b"else").to_string(), false, "about something else"),
-        ("no provenance", bundle(COSIGN_SIGN, ARTIFACT).to_string(), false, "predicate type"),
-        ("garbage", "garbage".to_owned(), false, "cannot be read"),
-    ] {
-        let download = Download::new(&forge, &bundle, &[]);
-        let (came, notes) = download.judged(&of_file).await.unwrap();
-        assert_eq!(came, allowed, "{what}: {notes}");
-        assert!(notes.contains(words), "{what}: {notes}");
-    }
-    let download = Download::new(&forge, &right.to_string(), &[]);
-    for _ in 0..2 {
-        assert!(download.judged(&of_file).await.unwrap().0);
-        assert_eq!(download.trust.cache.len(), 1, "one file is verified once");
-    }
-    let missing = of_file.replace("app.sig", "none.sig");
-    assert!(download.judged(&missing).await.unwrap_err().contains("none.sigstore.json"));
-
-    let by_github = format!("github_attestation(input.http, \"org/app\"){signer}");
-    let api = format!(
-        "https://api.github.com/repos/org/app/attestations/{}\
-         ?predicate_type=https%3A%2F%2Fslsa.dev%2Fprovenance%2Fv1",
-        digest(ARTIFACT)
-    );
-    let stored = "https://storage.example.com/bundle.json?secret=1".to_owned();
-    let list = |attestations: Value| Some(json!({"attestations": attestations}));
-    let wrong = bundle(SLSA, b"else");
-    for (what, answers, allowed, words) in [
-        ("inline", vec![(api.clone(), list(json!([{"bundle": right}])))], true, ""),
-        (
-            "behind another",
-            vec![(api.clone(), list(json!([{"bundle": wrong}, {"bundle": right}])))],
-            true,
-            "",
-        ),
-        (
-            "stored elsewhere",
-            vec![
-                (api.clone(), list(json!([{"bundle": null, "bundle_url": stored}]))),
-                (stored.clone(), Some(right.clone())),
-            ],
-            true,
-            "",
-        ),
-        (
-            "of another file",
-            vec![(api.clone(), list(json!([{"bundle": wrong}])))],
-            false,
-            "about something else",
-        ),
-        ("none", vec![(api.clone(), list(json!([])))], false, "there are none"),
-        ("not found", vec![(api.clone(), None)], false, "has no attestation of"),
-    ] {
-        let download = Download::new(&forge, "", &answers);
-        let (came, notes) = download.judged(&by_github).await.unwrap();
-        assert_eq!(came, allowed, "{what}: {notes}");
-        assert!(notes.contains(words), "{what}: {notes}");
-    }
-    let silent = Download::new(&forge, "", &[]);
-    assert!(silent.judged(&by_github).await.is_err(), "nobody answers for GitHub");
-    let unreadable = Download::new(&forge, "", &[(api, Some(json!("no list")))]);
-    assert!(unreadable.judged(&by_github).await.unwrap_err().contains("cannot be read"));
-    let elsewhere = by_github.replace("org/app", "org/app/../../x");
-    let (allowed, notes) = silent.judged(&elsewhere).await.unwrap();
-    assert!(!allowed && notes.contains("no repository of GitHub"), "{notes}");
 }

@@ -292,6 +292,8 @@ fn fetched(request: &MetaRequest) -> String {
     });
     let git = request.git.map(|git| if git.objects { "commit and tag objects" } else { "commit" });
     let http = request.http.as_ref().map(|_| "checksum");
-    let what = image.or(git).or(http).unwrap_or("metadata");
+    let signatures = request.signatures.as_ref().map(|_| "signatures");
+    let content = request.content.map(|_| "content");
+    let what = image.or(git).or(http).or(signatures).or(content).unwrap_or("metadata");
     format!("{what} of {}", request.source)
 }

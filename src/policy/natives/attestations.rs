@@ -48,7 +48,7 @@ impl Natives<'_> {
     ) -> Result<Called, CallError> {
         let checksum = match self.judged_file("artifact_attestation", http) {
             Ok(checksum) => checksum,
-            Err(called) => return Ok(called),
+            Err(called) => return Ok(*called),
         };
         let bundle = self.shared.files.read(path, MAX_BUNDLE)?;
         match self.provenance(&bundle, &checksum) {
@@ -71,7 +71,7 @@ impl Natives<'_> {
     ) -> Result<Called, CallError> {
         let checksum = match self.judged_file("github_attestation", http) {
             Ok(checksum) => checksum,
-            Err(called) => return Ok(called),
+            Err(called) => return Ok(*called),
         };
         if !is_repository(repository) {
             self.notes.push(format!(
@@ -135,15 +135,15 @@ impl Natives<'_> {
     }
 
     /// Digest of the file that is judged, or what becomes of a call that is about another one.
-    fn judged_file(&mut self, builtin: &str, http: &Value) -> Result<String, Called> {
+    fn judged_file(&mut self, builtin: &str, http: &Value) -> Result<String, Box<Called>> {
         let Some(judged) = self.verifying.and_then(|input| input.http.as_ref()) else {
-            return Err(Called::Undefined);
+            return Err(Box::new(Called::Undefined));
         };
         if self.http.as_ref() != Some(http) {
-            return Err(self.not_judged(builtin, "input.http"));
+            return Err(Box::new(self.not_judged(builtin, "input.http")));
         }
         if judged.checksum.is_empty() {
-            return Err(Called::Needs(Wanted::Field(Field::HttpChecksum)));
+            return Err(Box::new(Called::Needs(Wanted::Field(Field::HttpChecksum))));
         }
         Ok(judged.checksum.clone())
     }

@@ -1,0 +1,93 @@
+//! What the real cosign signs with a key.
+
+use std::process::Command;
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::{BY_KEY, Repository, check};
+use crate::forge::Forge;
+use crate::peers::{self, need};
+
+/// cosign with a key pair of its own, and services of nobody.
+struct Cosign {
+    program: std::path::PathBuf,
+    folder: TempDir,
+}
+
+impl Cosign {
+    fn start() -> Result<Self, peers::NoPeer> {
+        let cosign =
+            Self { program: peers::pinned("cosign")?, folder: tempfile::tempdir().unwrap() };
+        let root = Forge::new(77).trusted_root().to_string();
+        std::fs::write(cosign.folder.path().join("root.json"), root).unwrap();
+        cosign.run(&["signing-config", "create", "--out", "services.json"]);
+        for name in ["ours", "theirs"] {
+            cosign.run(&["generate-key-pair", "--output-key-prefix", name]);
+        }
+        Ok(cosign)
+    }
+
+    fn run(&self, args: &[&str]) {
+        let out = Command::new(&self.program)
+            .args(args)
+            .current_dir(self.folder.path())
+            .env("HOME", self.folder.path())
+            .env("COSIGN_PASSWORD", "throwaway")
+            .env("COSIGN_YES", "true")
+            .stdin(std::process::Stdio::null())
+            .output()
+            .unwrap();
+        assert!(out.status.success(), "cosign {args:?}: {}", String::from_utf8_lossy(&out.stderr));
+    }
+
+    fn public(&self, name: &str) -> String {
+        std::fs::read_to_string(self.folder.path().join(format!("{name}.pub"))).unwrap()
+    }
+
+    /// Signs with the key `ours`, as this version does, or as older ones did.
+    fn sign(&self, image: &str, format: &str) {
+        let old =
+            ["--use-signing-config=false", "--new-bundle-format=false", "--tlog-upload=false"];
+        let new = ["--signing-config=services.json", "--trusted-root=root.json"];
+        let mut args = vec!["sign", "--key=ours.key", "--allow-http-registry"];
+        args.extend(if format == "old" { &old[..] } else { &new[..] });
+        args.push(image);
+        self.run(&args);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cosign_signs_with_a_key() {
+    let world = need!(peers::world());
+    let cosign = need!(Cosign::start());
+    for (format, name, kind) in
+        [("old", "signed/tag", "simplesigning-v1"), ("new", "signed/bundle", "bundle-v0.3")]
+    {
+        let (repository, signed) = Repository::with_image(world, name).await;
+        repository.build("unsigned", &[], "");
+        let by = |tag: &str, key: &str| {
+            let rule = format!("{BY_KEY}\nsigned.type == \"{kind}\"");
+            repository.judged(tag, &rule, &[("cosign.pub", &cosign.public(key))], "")
+        };
+        check("before it is signed", &by("1", "ours"), 1, "it has no signature");
+        cosign.sign(&format!("{}@{signed}", repository.reference("1")), format);
+        check("signed", &by("1", "ours"), 0, &signed);
+        check("another's key", &by("1", "theirs"), 1, "is not signed by the key in `cosign.pub`");
+        check("another image", &by("unsigned", "ours"), 1, "it has no signature");
+        // Somebody moves the tag to an image that nobody signed.
+        repository.build("1", &["label:moved=yes"], "");
+        check("re-tagged", &by("1", "ours"), 1, "it has no signature");
+        // And puts the good one's signature beside the bad one.
+        let moved = repository.digest("1").await;
+        let from = match format {
+            "old" => format!("{}.sig", signed.replace(':', "-")),
+            _ => signed.replace(':', "-"),
+        };
+        let stolen = world.registry.manifest(name, &from).await;
+        let stolen: Value = serde_json::from_slice(&stolen).unwrap();
+        let media_type = stolen["mediaType"].as_str().unwrap().to_owned();
+        repository.put(&from.replace(&signed[7..], &moved[7..]), &media_type, &stolen).await;
+        check("the signature of another", &by("1", "ours"), 1, "is not signed by the key");
+    }
+}
