@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::Folder;
 use crate::forge::{Forge, key, public_pem, sha256, sign};
-use crate::peers::http::{HttpServer, Response};
+use crate::peers::{HttpServer, Response};
 
 const LATE: &str = "2099-01-01T00:00:00Z";
 const OVER: &str = "2020-01-01T00:00:00Z";
