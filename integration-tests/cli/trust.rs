@@ -126,7 +126,7 @@ fn canonical(value: &Value, into: &mut String) {
             into.push_str(&text.replace('\\', "\\\\").replace('"', "\\\""));
             into.push('"');
         }
-        other => into.push_str(&other.to_string()),
+        Value::Null | Value::Bool(_) | Value::Number(_) => into.push_str(&value.to_string()),
     }
 }
 
