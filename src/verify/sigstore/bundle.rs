@@ -64,10 +64,12 @@ pub(super) fn verify(
     by: Signer<'_>,
 ) -> Result<VerifiedSignature, NotVerified> {
     let material = &bundle.verification_material;
-    let certificates = match &material.content {
-        VerificationMaterialContent::X509CertificateChain { certificates } => certificates.len(),
-        _ => 1,
-    };
+    let mut certificates = 1;
+    if let VerificationMaterialContent::X509CertificateChain { certificates: chain } =
+        &material.content
+    {
+        certificates = chain.len();
+    }
     let timestamps = material.timestamp_verification_data.rfc3161_timestamps.len();
     if material.tlog_entries.len().max(timestamps).max(certificates) > MAX_PARTS {
         return Err(malformed(format!("it has more than {MAX_PARTS} parts of one kind")));

@@ -384,19 +384,14 @@ fn digests_of_other_lengths() {
 
 /// Every string in a JSON value that is signed in one way or another.
 fn strings(value: &Value, path: &str, found: &mut Vec<String>) {
-    match value {
-        Value::String(_) => found.push(path.to_owned()),
-        Value::Array(items) => {
-            for (index, item) in items.iter().enumerate() {
-                strings(item, &format!("{path}/{index}"), found);
-            }
-        }
-        Value::Object(fields) => {
-            for (name, field) in fields {
-                strings(field, &format!("{path}/{name}"), found);
-            }
-        }
-        _ => {}
+    if value.is_string() {
+        found.push(path.to_owned());
+    }
+    for (index, item) in value.as_array().into_iter().flatten().enumerate() {
+        strings(item, &format!("{path}/{index}"), found);
+    }
+    for (name, field) in value.as_object().into_iter().flatten() {
+        strings(field, &format!("{path}/{name}"), found);
     }
 }
 
