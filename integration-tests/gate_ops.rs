@@ -376,10 +376,10 @@ fn the_systemd_unit_and_its_configuration_are_good() {
         assert_eq!(output.status.code(), Some(0), "{command}: {said}");
     }
     std::fs::write(dir.path().join("buildgate.service"), unit).unwrap();
-    let verified =
-        Command::new("systemd-analyze").args(["verify", "buildgate.service"]).current_dir(&dir);
+    let mut verify = Command::new("systemd-analyze");
+    verify.args(["verify", "buildgate.service"]).current_dir(dir.path());
     // Where there is no systemd there is nobody to ask.
-    if let Ok(verified) = { verified }.output() {
+    if let Ok(verified) = verify.output() {
         let said = String::from_utf8_lossy(&verified.stderr).into_owned();
         assert!(verified.status.success() && !said.contains("buildgate"), "{said}");
     }
