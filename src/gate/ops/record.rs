@@ -125,7 +125,7 @@ impl Recorder {
 /// A decision in a trace: a span of the build's, as long as it took.
 fn span(build: &Build, decision: &Decision, line: &Line<'_>) {
     let span = tracing::info_span!(
-        target: "buildgate::decision",
+        target: "buildgate.decision",
         parent: &build.span,
         "decision",
         buildgate.source = %line.source,

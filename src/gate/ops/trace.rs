@@ -151,7 +151,7 @@ impl Extractor for Headers<'_> {
 /// (`traceparent`, <https://www.w3.org/TR/trace-context/>).
 pub fn span(headers: &HeaderMap, method: &str) -> tracing::Span {
     let span = tracing::info_span!(
-        target: "buildgate::call",
+        target: "buildgate.call",
         "call",
         otel.name = method,
         otel.kind = "server",

@@ -108,9 +108,15 @@ impl Reloader {
 
     fn watch(&self) -> Option<notify::RecommendedWatcher> {
         let changed = Arc::clone(&self.changed);
+        let folders: Vec<PathBuf> = folders(self.sets.paths()).into_iter().collect();
+        // What stands beside a policy's folder is no part of it: a log may be written there.
+        let ours = move |event: &notify::Event| {
+            let inside = |path: &PathBuf| folders.iter().any(|folder| path.starts_with(folder));
+            event.paths.is_empty() || event.paths.iter().any(inside)
+        };
         let heard = move |event: notify::Result<notify::Event>| {
             // Our own reading is no change. An error may hide one.
-            if event.as_ref().map_or(true, |event| is_change(event.kind)) {
+            if event.as_ref().map_or(true, |event| is_change(event.kind) && ours(event)) {
                 changed.notify_one();
             }
         };
@@ -146,21 +152,24 @@ fn is_change(kind: EventKind) -> bool {
     }
 }
 
+/// The folder of each policy, from the root on.
+fn folders<'a>(policies: impl Iterator<Item = &'a Path>) -> BTreeSet<PathBuf> {
+    policies
+        .map(|policy| {
+            // Where there is no working directory, the name as it stands is the best there is.
+            let policy = std::path::absolute(policy).unwrap_or_else(|_| policy.to_owned());
+            let parent = policy.parent().filter(|_| !policy.is_dir()).map(Path::to_owned);
+            parent.unwrap_or(policy)
+        })
+        .collect()
+}
+
 /// What to watch: each policy's folder with all in it, and what the folder stands in, where it may
 /// be exchanged for another.
 fn places<'a>(policies: impl Iterator<Item = &'a Path>) -> Vec<(PathBuf, RecursiveMode)> {
-    let mut folders = BTreeSet::new();
-    let mut parents = BTreeSet::new();
-    for policy in policies {
-        let parent = policy.parent().filter(|parent| !parent.as_os_str().is_empty());
-        let parent = parent.unwrap_or_else(|| Path::new(".")).to_owned();
-        if policy.is_dir() {
-            folders.insert(policy.to_owned());
-            parents.insert(parent);
-        } else {
-            folders.insert(parent);
-        }
-    }
+    let folders = folders(policies);
+    let mut parents: BTreeSet<PathBuf> =
+        folders.iter().filter_map(|folder| Some(folder.parent()?.to_owned())).collect();
     parents.retain(|parent| !folders.contains(parent));
     let deep = folders.into_iter().map(|path| (path, RecursiveMode::Recursive));
     deep.chain(parents.into_iter().map(|path| (path, RecursiveMode::NonRecursive))).collect()

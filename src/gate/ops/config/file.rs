@@ -154,10 +154,10 @@ impl Reader<'_> {
 
     /// A path, as it is from where we are.
     fn path(&self, key: &'static str, said: One) -> Option<Said> {
-        self.one(key, said).map(|said| self.from_here(said))
+        self.one(key, said).map(|said| self.here(said))
     }
 
-    fn from_here(&self, said: Said) -> Said {
+    fn here(&self, said: Said) -> Said {
         if said.value.is_empty() {
             return said;
         }
@@ -166,7 +166,7 @@ impl Reader<'_> {
     }
 
     fn file(&self, raw: Raw) -> File {
-        let policies = |said: Vec<Said>| said.into_iter().map(|it| self.from_here(it)).collect();
+        let policies = |said: Vec<Said>| said.into_iter().map(|it| self.here(it)).collect();
         let decision_log = self.one("decision-log", raw.decision_log);
         let top = Top {
             listen: self.many("listen", raw.listen),
@@ -193,7 +193,7 @@ impl Reader<'_> {
             verifier_policy_set: self.one("verifier-policy-set", raw.verifier_policy_set),
             decision_log: decision_log.map(|said| match said.value.as_str() {
                 "-" => said,
-                _ => self.from_here(said),
+                _ => self.here(said),
             }),
             metrics_listen: self.one("metrics-listen", raw.metrics_listen),
             drain: self.one("drain", raw.drain),
