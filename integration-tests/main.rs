@@ -18,6 +18,7 @@ mod docs;
 mod frontend;
 mod frontend_show;
 mod gate_enforce;
+mod gate_ops;
 mod peers;
 mod peers_work;
 mod resolvers;

@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use tonic::Status as GrpcStatus;
 use tracing::Instrument as _;
 
-use super::enforce::{Assigned, DaemonError, Enforcer};
+use super::enforce::{Assigned, DaemonError, Enforcer, Standalone};
 use super::ops::config::Plan;
 use super::ops::systemd::{self, State};
 use super::ops::{
@@ -104,6 +104,8 @@ pub async fn check(plan: &Plan) -> Result<String, GateError> {
 /// # Errors
 /// When it cannot be opened. Nothing was let in then.
 pub async fn run(plan: Plan) -> Result<(), GateError> {
+    // Before anything else: a SIGHUP that nobody waits for would end us.
+    let signals = Signals::new().map_err(GateError::Signals)?;
     let sets = PolicySets::load(plan.sets.clone())?;
     let log = plan.decision_log.clone().map(DecisionLog::open).transpose()?;
     let metrics = Arc::new(Metrics::new());
@@ -129,8 +131,15 @@ pub async fn run(plan: Plan) -> Result<(), GateError> {
     for listener in &plan.listeners {
         listeners.push(proxy::bind(listener.options()).await?);
     }
+    if let Some(verifier) = &plan.verifier
+        && let Some(set) = sets.set(&verifier.set)
+    {
+        let standalone = Standalone::new(set, verifier.mode, Arc::clone(&recorder));
+        let listener = proxy::bind(verifier.options()).await?;
+        tokio::spawn(standalone.listen(listener, std::future::pending()));
+        tracing::info!("PolicyVerifier alone at {}", verifier.address);
+    }
     let reloader = Reloader::new(Arc::clone(&sets), metrics, POLL);
-    let signals = Signals::new().map_err(GateError::Signals)?;
     let hearing = signals.hang_ups(reloader.wake(), Arc::clone(&recorder));
     tokio::spawn(reloader.run());
     for revision in sets.revisions() {

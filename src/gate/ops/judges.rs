@@ -34,6 +34,6 @@ impl Judges {
     pub fn of(&self, client: &Client) -> Option<Judge> {
         let access = self.listeners.get(&*client.listener)?.access(&client.identity)?;
         let Access { set, settings } = &**access;
-        Some(Judge { set: self.sets.set(set)?, settings: Arc::new(settings.clone()) })
+        Some(Judge { set: self.sets.set(set)?, settings: Arc::clone(settings) })
     }
 }

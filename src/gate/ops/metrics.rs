@@ -29,20 +29,17 @@ pub enum ErrorKind {
     Session,
     /// A daemon could not be reached.
     Upstream,
-    /// A client was turned away: TLS, identity.
-    Client,
     /// A call was refused: its method, an identifier of ours, another client's session.
     Refused,
 }
 
 impl ErrorKind {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 6] = [
         Self::Undecided,
         Self::DecisionLog,
         Self::Reopen,
         Self::Session,
         Self::Upstream,
-        Self::Client,
         Self::Refused,
     ];
 
@@ -53,7 +50,6 @@ impl ErrorKind {
             Self::Reopen => "reopen",
             Self::Session => "session",
             Self::Upstream => "upstream",
-            Self::Client => "client",
             Self::Refused => "refused",
         }
     }

@@ -14,6 +14,8 @@ mod settings;
 mod snapshot;
 mod status;
 pub mod systemd;
+#[cfg(test)]
+mod tests;
 pub mod trace;
 mod watch;
 

@@ -83,6 +83,7 @@ impl Status {
         }
         // The last good policies hold: builds are judged, and somebody should look.
         if let Some(failure) = self.sets.failure() {
+            let failure = failure.replace('\n', "\n    ");
             line(false, format_args!("policies not loaded, the last good ones hold: {failure}"));
         }
         let upstreams = (self.observe)().upstreams;

@@ -59,7 +59,8 @@ impl Reloader {
         // Kept while it is in use; dropped, it hears nothing.
         let mut _watcher = self.watch();
         loop {
-            if timeout(self.poll, self.changed.notified()).await.is_ok() {
+            let told = timeout(self.poll, self.changed.notified()).await.is_ok();
+            if told {
                 self.quiet().await;
             }
             let sets = Arc::clone(&self.sets);
@@ -68,7 +69,7 @@ impl Reloader {
                 error: format!("loading policies failed: {fault}"),
                 news: true,
             });
-            self.said(&reloaded);
+            self.said(&reloaded, told);
             if let Reloaded::Changed { .. } = reloaded {
                 // Folders may have been exchanged for others of the same name.
                 _watcher = self.watch();
@@ -76,7 +77,7 @@ impl Reloader {
         }
     }
 
-    fn said(&self, reloaded: &Reloaded) {
+    fn said(&self, reloaded: &Reloaded, told: bool) {
         match reloaded {
             Reloaded::Unchanged => tracing::debug!("the policies are what they were"),
             Reloaded::Changed { number, sets } => {
@@ -89,7 +90,14 @@ impl Reloader {
             // Said once, and shown by /readyz and the metrics until it is mended.
             Reloaded::Failed { news: false, .. } => {}
         }
-        self.metrics.reloaded(reloaded);
+        // Looking by the clock counts where it found something.
+        let news = match reloaded {
+            Reloaded::Changed { .. } | Reloaded::Failed { news: true, .. } => true,
+            Reloaded::Unchanged | Reloaded::Failed { news: false, .. } => false,
+        };
+        if told || news {
+            self.metrics.reloaded(reloaded);
+        }
     }
 
     /// Waits until nothing changed for a moment.

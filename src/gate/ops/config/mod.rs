@@ -15,6 +15,7 @@ mod plan;
 mod said;
 #[cfg(test)]
 mod tests;
+mod values;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -25,7 +26,7 @@ use std::time::Duration;
 pub use said::{ConfigError, Place, Said, Top};
 
 use super::log::LogTarget;
-use super::settings::Settings;
+use super::settings::{Mode, Settings};
 use crate::gate::proxy::{
     self, Address, ClientPattern, ClientRule, Group, Identity, ListenOptions, Methods, NamePattern,
     Plaintext, ServerTls, UpstreamOptions,
@@ -87,7 +88,7 @@ pub struct Access {
     /// The set of policies.
     pub set: String,
     /// How its builds are judged.
-    pub settings: Settings,
+    pub settings: Arc<Settings>,
 }
 
 /// Some clients of a listener.
@@ -119,6 +120,10 @@ pub struct VerifierPlan {
     pub socket: SocketPlan,
     /// By which policies it answers.
     pub set: String,
+    /// What becomes of its decisions.
+    pub mode: Mode,
+    /// Whether TCP may be spoken beyond this machine.
+    pub plaintext: Plaintext,
 }
 
 impl Plan {
@@ -134,6 +139,18 @@ impl Plan {
                 plan::plan(flags, file::File::parse(&path.display().to_string(), &text)?)
             }
             None => plan::plan(flags, file::File::default()),
+        }
+    }
+}
+
+impl VerifierPlan {
+    /// The listener as the proxy opens it.
+    pub fn options(&self) -> ListenOptions {
+        ListenOptions {
+            mode: self.socket.mode,
+            group: self.socket.group.clone(),
+            plaintext: self.plaintext,
+            ..ListenOptions::at(self.address.clone())
         }
     }
 }

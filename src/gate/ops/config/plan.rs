@@ -2,27 +2,21 @@
 //! with its place.
 
 use std::collections::BTreeMap;
-use std::fmt::Display;
-use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::str::FromStr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::file::{Client, File, Listener};
 use super::said::{ConfigError, Said, Top};
+use super::values::{
+    all, decision_log, drain, either, methods, metrics, pair, parsed, settings, socket,
+};
 use super::{Access, ClientPlan, DRAIN, ListenerPlan, OthersPlan, Plan, SocketPlan, VerifierPlan};
-use crate::gate::ops::log::LogTarget;
-use crate::gate::ops::settings::{Mode, Settings, Submodules};
 use crate::gate::proxy::{
-    Address, ClientPattern, ClientTls, Group, Methods, NamePattern, Pair, Plaintext, ServerTls,
-    UpstreamOptions,
+    Address, ClientPattern, ClientTls, NamePattern, Pair, Plaintext, ServerTls, UpstreamOptions,
 };
 
 /// The set that `--policy` makes.
 pub(super) const DEFAULT_SET: &str = "default";
-/// Longest drain: a day, in seconds.
-const MAX_DRAIN: u64 = 86_400;
 
 const NO_LISTENER: &str =
     "there is nowhere for clients to come in: --listen unix:///path or tcp://host:port";
@@ -227,7 +221,7 @@ impl Scope<'_> {
                 );
             }
         };
-        let settings = settings(&[own, self.top])?;
+        let settings = Arc::new(settings(&[own, self.top])?);
         Ok(OthersPlan { names, access: Arc::new(Access { set, settings }) })
     }
 
@@ -262,7 +256,7 @@ impl Scope<'_> {
                 ));
             }
         };
-        let settings = settings(&[own, listener, self.top])?;
+        let settings = Arc::new(settings(&[own, listener, self.top])?);
         Ok(ClientPlan {
             names: all(names)?,
             methods: methods(&own.methods, &own.deny_methods)?,
@@ -279,7 +273,8 @@ impl Scope<'_> {
             };
         };
         let address: Address = parsed(at)?;
-        guarded(at, &address, self.plaintext(&Top::default()), OPEN_VERIFIER)?;
+        let plaintext = self.plaintext(&Top::default());
+        guarded(at, &address, plaintext, OPEN_VERIFIER)?;
         let set = match (&top.verifier_policy_set, &self.default) {
             (Some(said), _) => known(said, self.sets)?,
             (None, Some(default)) => default.clone(),
@@ -289,8 +284,12 @@ impl Scope<'_> {
                 ));
             }
         };
-        let socket = socket(top.listen_mode.as_ref(), top.listen_group.as_ref())?;
-        Ok(Some(VerifierPlan { address, socket, set }))
+        let socket = match &address {
+            Address::Unix(_) => socket(top.listen_mode.as_ref(), top.listen_group.as_ref())?,
+            Address::Tcp { .. } => SocketPlan::default(),
+        };
+        let mode = settings(&[top])?.mode;
+        Ok(Some(VerifierPlan { address, socket, set, mode, plaintext }))
     }
 }
 
@@ -379,123 +378,4 @@ fn upstreams(top: &Top) -> Result<Vec<UpstreamOptions>, ConfigError> {
         }
         Some(_) | None => Ok(upstreams),
     }
-}
-
-/// How builds are judged, as the first of `scopes` says that says anything.
-fn settings(scopes: &[&Top]) -> Result<Settings, ConfigError> {
-    let mut settings = Settings::default();
-    if let Some(said) = scopes.iter().find_map(|scope| scope.mode.as_ref()) {
-        settings.mode = match said.value.as_str() {
-            "enforce" => Mode::Enforce,
-            "audit" => Mode::Audit,
-            other => return Err(unknown(said, other, "enforce, audit")),
-        };
-    }
-    if let Some(said) = scopes.iter().find_map(|scope| scope.git_submodules.as_ref()) {
-        settings.submodules = match said.value.as_str() {
-            "judge" => Submodules::Judge,
-            "skip" => Submodules::Skip,
-            "deny" => Submodules::Deny,
-            other => return Err(unknown(said, other, "judge, skip, deny")),
-        };
-    }
-    let first = |list: fn(&Top) -> &Vec<Said>| {
-        scopes.iter().map(|scope| list(scope)).find(|said| !said.is_empty())
-    };
-    for said in first(|top| &top.cache_types).into_iter().flatten() {
-        match said.value.as_str() {
-            "registry" | "local" | "gha" | "s3" | "azblob" => {
-                settings.cache_types.insert(said.value.clone());
-            }
-            other => return Err(unknown(said, other, "registry, local, gha, s3, azblob")),
-        }
-    }
-    for said in first(|top| &top.deny_entitlement).into_iter().flatten() {
-        match said.value.as_str() {
-            "security.insecure" | "network.host" | "device" => {
-                settings.denied_entitlements.insert(said.value.clone());
-            }
-            other => return Err(unknown(said, other, "security.insecure, network.host, device")),
-        }
-    }
-    Ok(settings)
-}
-
-fn unknown(said: &Said, value: &str, accepted: &str) -> ConfigError {
-    said.wrong(format_args!("`{}` is none of {accepted}", value.escape_debug()))
-}
-
-fn methods(allow: &[Said], deny: &[Said]) -> Result<Methods, ConfigError> {
-    let mut methods = Methods::default();
-    if !allow.is_empty() {
-        methods.allow = all(allow)?;
-    }
-    methods.deny = all(deny)?;
-    Ok(methods)
-}
-
-fn socket(mode: Option<&Said>, group: Option<&Said>) -> Result<SocketPlan, ConfigError> {
-    let mode = mode.map(|said| {
-        u32::from_str_radix(&said.value, 8)
-            .ok()
-            .filter(|mode| *mode <= 0o777 && !said.value.starts_with('+'))
-            .ok_or_else(|| said.wrong("a mode is octal, from 0 to 0777: 0660"))
-    });
-    let group = match group {
-        Some(said) if said.value.is_empty() => {
-            return Err(said.wrong("a group is a name or a number"));
-        }
-        group => group.map(|said| Group::from(said.value.clone())),
-    };
-    Ok(SocketPlan { mode: mode.transpose()?, group })
-}
-
-fn pair(
-    cert: Option<&Said>,
-    key: Option<&Said>,
-    cert_name: &str,
-    key_name: &str,
-) -> Result<Option<(PathBuf, PathBuf)>, ConfigError> {
-    match (cert, key) {
-        (Some(cert), Some(key)) => Ok(Some(((&cert.value).into(), (&key.value).into()))),
-        (Some(cert), None) => {
-            Err(cert.wrong(format_args!("goes with {key_name}, which is missing")))
-        }
-        (None, Some(key)) => {
-            Err(key.wrong(format_args!("goes with {cert_name}, which is missing")))
-        }
-        (None, None) => Ok(None),
-    }
-}
-
-fn decision_log(said: &Said) -> Result<LogTarget, ConfigError> {
-    match said.value.as_str() {
-        "" => Err(said.wrong("a decision log is a file, or - for standard output")),
-        "-" => Ok(LogTarget::Stdout),
-        path => Ok(LogTarget::File(path.into())),
-    }
-}
-
-fn metrics(said: &Said) -> Result<SocketAddr, ConfigError> {
-    let text = said.value.strip_prefix("tcp://").unwrap_or(&said.value);
-    text.parse().map_err(|_| said.wrong("metrics are served at IP:PORT: 127.0.0.1:9464"))
-}
-
-fn drain(said: &Said<u64>) -> Result<Duration, ConfigError> {
-    if said.value > MAX_DRAIN {
-        return Err(said.wrong(format_args!("a drain has {MAX_DRAIN} seconds at most")));
-    }
-    Ok(Duration::from_secs(said.value))
-}
-
-fn either<'a>(own: &'a [Said], top: &'a [Said]) -> &'a [Said] {
-    if own.is_empty() { top } else { own }
-}
-
-fn parsed<T: FromStr<Err: Display>>(said: &Said) -> Result<T, ConfigError> {
-    said.value.parse().map_err(|error| said.wrong(error))
-}
-
-fn all<T: FromStr<Err: Display>>(said: &[Said]) -> Result<Vec<T>, ConfigError> {
-    said.iter().map(parsed).collect()
 }

@@ -1,0 +1,521 @@
+//! `buildgate serve` as operators run it: the program itself, a real daemon behind it, signals,
+//! policies that change under it, and what it writes down and exports.
+
+use std::fs::File;
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use buildgate::rpc::Channel;
+use buildgate::wire::proto::control::{SolveRequest, SolveResponse};
+use buildgate::wire::proto::pb;
+use http::{HeaderMap, HeaderValue};
+use prost::Message;
+use sha2::{Digest, Sha256};
+use tempfile::TempDir;
+
+use crate::peers::{self, World, need};
+
+const BUILDGATE: &str = env!("CARGO_BIN_EXE_buildgate");
+const ALLOW: &str = "package docker\ndecision := {\"allow\": true}\n";
+const DENY: &str = "package docker\ndefault allow := false\nallow if input.local\n\
+                    decision := {\"allow\": allow, \"deny_msg\": \"not today\"}\n";
+/// How long something may take that ought to happen.
+const SOON: Duration = Duration::from_secs(30);
+
+fn folder(files: &[(&str, &str)]) -> TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    for (path, content) in files {
+        let path = dir.path().join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, content).unwrap();
+    }
+    dir
+}
+
+fn until<T>(what: &str, mut ready: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + SOON;
+    loop {
+        if let Some(found) = ready() {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "{what} did not come to pass");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// A gate that runs in its own process, in a folder with its files; ended by its pid.
+struct Gate {
+    dir: TempDir,
+    child: Child,
+}
+
+impl Gate {
+    /// Starts `buildgate serve` in this folder, and waits until it takes clients.
+    fn start(dir: TempDir, args: &[&str], env: &[(&str, &str)]) -> Self {
+        let child = Command::new(BUILDGATE)
+            .arg("serve")
+            .args(args)
+            .current_dir(dir.path())
+            .envs(env.iter().copied())
+            .stdin(Stdio::null())
+            .stdout(File::create(dir.path().join("stdout")).unwrap())
+            .stderr(File::create(dir.path().join("stderr")).unwrap())
+            .spawn()
+            .unwrap();
+        let mut gate = Self { dir, child };
+        until("listening", || {
+            assert!(gate.child.try_wait().unwrap().is_none(), "{}", gate.log());
+            gate.log().contains("clients come in at").then_some(())
+        });
+        gate
+    }
+
+    /// With what every gate here has, before the shared daemon.
+    fn before(world: &World, policy: &str, more: &[&str]) -> Self {
+        let dir = folder(&[("policy/p.rego", policy)]);
+        let listen = format!("unix://{}/gate.sock", dir.path().display());
+        let upstream = world.buildkit.address();
+        let args = ["--listen", &listen, "--upstream", upstream, "--policy", "policy"];
+        Self::start(dir, &[&args, more].concat(), &[])
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn read(&self, name: &str) -> String {
+        std::fs::read_to_string(self.path(name)).unwrap_or_default()
+    }
+
+    fn log(&self) -> String {
+        self.read("stderr")
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        std::fs::write(self.path(name), text).unwrap();
+    }
+
+    fn signal(&self, name: &str) {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args([name, &pid]).status().unwrap().success());
+    }
+
+    fn ended(&mut self) -> i32 {
+        until("the end", || self.child.try_wait().unwrap()).code().unwrap_or(-1)
+    }
+
+    /// What is served at `path` beside the metrics, with its status line.
+    fn http(&self, path: &str) -> String {
+        let log = self.log();
+        let at = log.split("health at http://").nth(1).unwrap().lines().next().unwrap();
+        let mut stream = TcpStream::connect(at).unwrap();
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: gate\r\nConnection: close\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
+    }
+
+    /// Builds this Dockerfile through the gate.
+    fn build(&self, dockerfile: &str) -> Built {
+        self.building(dockerfile, "gate.sock").end()
+    }
+
+    fn building(&self, dockerfile: &str, socket: &str) -> Building {
+        let context = folder(&[("Dockerfile", dockerfile)]);
+        let child = self
+            .buildctl(socket)
+            .args(["build", "--progress=plain", "--no-cache", "--frontend=dockerfile.v0"])
+            .arg(format!("--local=context={}", context.path().display()))
+            .arg(format!("--local=dockerfile={}", context.path().display()))
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        Building { child, _context: context }
+    }
+
+    fn buildctl(&self, socket: &str) -> Command {
+        let mut command = Command::new(peers::pinned("buildctl").unwrap());
+        command
+            .arg(format!("--addr=unix://{}", self.path(socket).display()))
+            .env("OTEL_TRACES_EXPORTER", "none");
+        command
+    }
+}
+
+impl Drop for Gate {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            eprintln!("the log of the gate:\n{}", self.log());
+        }
+    }
+}
+
+struct Building {
+    child: Child,
+    _context: TempDir,
+}
+
+struct Built {
+    passed: bool,
+    said: String,
+}
+
+impl Building {
+    fn end(self) -> Built {
+        built(&self.child.wait_with_output().unwrap())
+    }
+}
+
+fn built(output: &Output) -> Built {
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    Built { passed: output.status.success(), said }
+}
+
+#[test]
+fn a_build_is_written_down_and_policies_are_exchanged_under_the_gate() {
+    let world = need!(peers::world());
+    let more = ["--decision-log", "log", "--metrics-listen", "127.0.0.1:0"];
+    let gate = Gate::before(world, ALLOW, &more);
+    let base = world.image("base:1");
+    let dockerfile = format!("FROM {base}\n");
+
+    let first = gate.build(&dockerfile);
+    assert!(first.passed, "{}", first.said);
+    let log = gate.read("log");
+    let lines: Vec<serde_json::Value> =
+        log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let image = lines.iter().find(|line| line["kind"] == "image").unwrap();
+    let source = image["source"].as_str().unwrap();
+    assert!(source.starts_with(&format!("docker-image://{base}")), "{log}");
+    for (key, wanted) in [("client", "uid:0"), ("policy_set", "default"), ("mode", "enforce")] {
+        assert_eq!(image[key], wanted, "{log}");
+    }
+    assert_eq!(image["policy_revision"], 1);
+    assert!(lines.iter().all(|line| line["build"] == image["build"]), "{log}");
+    assert!(gate.http("/readyz").starts_with("HTTP/1.1 200 "));
+    let metrics = gate.http("/metrics");
+    assert!(metrics.contains("kind=\"image\""), "{metrics}");
+    assert!(metrics.contains("buildgate_builds_in_flight 0\n"), "{metrics}");
+
+    // Broken: the last good one holds, and it is said.
+    gate.write("policy/p.rego", "package docker\nx {");
+    until("the error", || gate.log().contains("POLICIES NOT LOADED").then_some(()));
+    let ready = gate.http("/readyz");
+    assert!(
+        ready.starts_with("HTTP/1.1 200 ") && ready.contains("[-] policies not loaded"),
+        "{ready}"
+    );
+    let still = gate.build(&dockerfile);
+    assert!(still.passed, "{}", still.said);
+
+    // Mended, to refuse; the log moved away and reopened.
+    gate.write("policy/p.rego", DENY);
+    until("revision 2", || gate.http("/readyz").contains("revision 2").then_some(()));
+    std::fs::rename(gate.path("log"), gate.path("log.1")).unwrap();
+    gate.signal("-HUP");
+    until("a new log", || gate.path("log").exists().then_some(()));
+    let denied = gate.build(&dockerfile);
+    assert!(!denied.passed && denied.said.contains("not today"), "{}", denied.said);
+    let log = gate.read("log");
+    assert!(log.contains("\"action\":\"deny\"") && log.contains("not today"), "{log}");
+    assert!(log.contains("\"policy_revision\":2"), "{log}");
+    let metrics = gate.http("/metrics");
+    for line in [
+        "buildgate_decisions_total{action=\"deny\",kind=\"image\"}",
+        "buildgate_policy_reloads_total{result=\"failed\"} 1\n",
+        "buildgate_policy_reloads_total{result=\"changed\"} 1\n",
+        "buildgate_policy_revision{set=\"default\"} 2\n",
+    ] {
+        assert!(metrics.contains(line), "{line}\n{metrics}");
+    }
+}
+
+#[test]
+fn nothing_is_allowed_that_cannot_be_written_down() {
+    let world = need!(peers::world());
+    let gate = Gate::before(world, ALLOW, &["--decision-log", "/dev/full"]);
+    let refused = gate.build(&format!("FROM {}\n", world.image("base:1")));
+    assert!(!refused.passed, "{}", refused.said);
+    assert!(gate.log().contains("/dev/full cannot be written"), "{}", gate.log());
+}
+
+#[test]
+fn a_build_that_has_begun_ends_before_the_gate_does() {
+    let world = need!(peers::world());
+    let mut gate = Gate::before(world, ALLOW, &["--decision-log", "-", "--drain", "25"]);
+    let dockerfile = format!(
+        "FROM {}\nUSER 0\nRUN [\"/bin/busybox\", \"sleep\", \"3\"]\n",
+        world.image("base:1")
+    );
+    let building = gate.building(&dockerfile, "gate.sock");
+    until("the build", || gate.read("stdout").contains("\"kind\":\"image\"").then_some(()));
+    gate.signal("-TERM");
+    until("the drain", || gate.log().contains("no more clients are taken").then_some(()));
+    let built = building.end();
+    assert!(built.passed, "{}", built.said);
+    assert_eq!(gate.ended(), 0, "{}", gate.log());
+    assert!(gate.log().contains("all builds have ended"), "{}", gate.log());
+    // Standard output is the decision log's alone.
+    for line in gate.read("stdout").lines() {
+        assert!(serde_json::from_str::<serde_json::Value>(line).is_ok(), "{line}");
+    }
+}
+
+#[test]
+fn listeners_and_clients_have_policies_and_methods_of_their_own() {
+    let world = need!(peers::world());
+    let dir = folder(&[("open/p.rego", ALLOW), ("shut/p.rego", DENY)]);
+    let run = dir.path().display();
+    let config = format!(
+        "upstream = [{:?}]\n\
+         [policy-sets]\nstaging = [\"open\"]\nproduction = [\"open\", \"shut\"]\n\
+         [[listener]]\nlisten = \"unix://{run}/staging.sock\"\npolicy-set = \"staging\"\n\
+         deny-methods = [\"Control/Prune\"]\n\
+         [[listener]]\nlisten = \"unix://{run}/production.sock\"\npolicy-set = \"production\"\n\
+         [[listener]]\nlisten = \"unix://{run}/other.sock\"\n\
+         [[listener.client]]\nname = [\"uid:4000000\"]\npolicy-set = \"staging\"\n",
+        world.buildkit.address()
+    );
+    std::fs::write(dir.path().join("gate.toml"), &config).unwrap();
+    let gate = Gate::start(dir, &["--config", "gate.toml"], &[]);
+    let dockerfile = format!("FROM {}\n", world.image("base:1"));
+    for (socket, wanted) in [
+        ("staging.sock", None),
+        ("production.sock", Some("not today")),
+        ("other.sock", Some("nothing is open to uid:0")),
+    ] {
+        let built = gate.building(&dockerfile, socket).end();
+        assert_eq!(built.passed, wanted.is_none(), "{socket}: {}", built.said);
+        assert!(built.said.contains(wanted.unwrap_or_default()), "{socket}: {}", built.said);
+    }
+    let pruned = built(&gate.buildctl("staging.sock").args(["prune"]).output().unwrap());
+    let why = "moby.buildkit.v1.Control/Prune is not open";
+    assert!(!pruned.passed && pruned.said.contains(why), "{}", pruned.said);
+}
+
+/// Runs `buildgate serve … --check` in a folder.
+fn check(dir: &Path, args: &[&str]) -> Output {
+    let mut command = Command::new(BUILDGATE);
+    command.arg("serve").args(args).arg("--check").current_dir(dir).output().unwrap()
+}
+
+#[test]
+fn check_says_whether_all_is_good() {
+    let least = "listen = [\"unix:///run/g.sock\"]\nupstream = [\"unix:///run/b.sock\"]\n";
+    let dir = folder(&[
+        ("good.toml", &format!("{least}policy = [\"p\"]\n")),
+        ("typo.toml", &format!("{least}polices = [\"p\"]\n")),
+        ("gone.toml", &format!("{least}policy = [\"q\"]\n")),
+        ("broken.toml", &format!("{least}policy = [\"bad.rego\"]\n")),
+        ("p/p.rego", ALLOW),
+        ("bad.rego", "package docker\nx {\n"),
+    ]);
+    for (args, code, wanted) in [
+        (&["--config", "good.toml"][..], 0, "policies `default`: p (sha256:"),
+        (&["--config", "typo.toml"], 2, "error: typo.toml:3: unknown field `polices`"),
+        (&["--config", "gone.toml"], 2, "error: policy set `default`: policy q cannot be read"),
+        (&["--config", "broken.toml"], 2, "bad.rego:2:3"),
+        (&["--config", "none.toml"], 2, "error: none.toml: No such file"),
+        (&["--config", "good.toml", "--policy", "p"], 2, "say it in one place"),
+        (&["--config", "good.toml", "--mode", "audit"], 0, "all good"),
+        (&["--config", "good.toml", "--mode", "off"], 2, "error: --mode: `off` is none of"),
+        (&["--policy", "p"], 2, "error: there is nowhere for clients to come in"),
+    ] {
+        let output = check(dir.path(), args);
+        let said = [output.stdout, output.stderr].concat();
+        let said = String::from_utf8(said).unwrap();
+        assert_eq!(output.status.code(), Some(code), "{args:?}: {said}");
+        assert!(said.contains(wanted), "{args:?}: {said}");
+    }
+}
+
+/// A certificate for everything that a configuration names.
+fn certificates(dir: &Path, names: [&str; 3]) {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let params = rcgen::CertificateParams::new(vec!["gate".to_owned()]).unwrap();
+    let cert = params.self_signed(&key).unwrap();
+    for (name, text) in names.iter().zip([cert.pem(), key.serialize_pem(), cert.pem()]) {
+        std::fs::create_dir_all(dir.join(name).parent().unwrap()).unwrap();
+        std::fs::write(dir.join(name), text).unwrap();
+    }
+}
+
+fn deployed(name: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy").join(name);
+    std::fs::read_to_string(path).unwrap()
+}
+
+#[test]
+fn the_systemd_unit_and_its_configuration_are_good() {
+    let dir = folder(&[
+        ("gate.toml", &deployed("gate.toml")),
+        ("policy/base/p.rego", ALLOW),
+        ("policy/production/p.rego", DENY),
+    ]);
+    certificates(dir.path(), ["tls/gate.pem", "tls/gate.key", "tls/clients.pem"]);
+    let unit = deployed("buildgate.service").replace("/usr/bin/buildgate", BUILDGATE);
+    let starts = unit.lines().filter_map(|line| {
+        let command = line.strip_prefix("ExecStart").and_then(|line| line.split_once('='))?.1;
+        Some(command.strip_prefix(BUILDGATE).unwrap().to_owned())
+    });
+    let starts: Vec<String> = starts.collect();
+    assert_eq!(starts.len(), 2, "{unit}");
+    for command in starts {
+        let command = command.replace("/etc/buildgate", &dir.path().display().to_string());
+        let args: Vec<&str> = command.split_whitespace().skip(1).collect();
+        let args: Vec<&str> = args.into_iter().filter(|arg| *arg != "--check").collect();
+        let output = check(dir.path(), &args);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(0), "{command}: {said}");
+    }
+    std::fs::write(dir.path().join("buildgate.service"), unit).unwrap();
+    let mut verify = Command::new("systemd-analyze");
+    verify.args(["verify", "buildgate.service"]).current_dir(dir.path());
+    // Where there is no systemd there is nobody to ask.
+    if let Ok(verified) = verify.output() {
+        let said = String::from_utf8_lossy(&verified.stderr).into_owned();
+        assert!(verified.status.success() && !said.contains("buildgate"), "{said}");
+    }
+}
+
+#[test]
+fn the_kubernetes_manifest_and_its_configuration_are_good() {
+    use serde::Deserialize as _;
+    use serde_yaml_ng::Value;
+    let text = deployed("kubernetes.yaml");
+    let documents: Vec<Value> = serde_yaml_ng::Deserializer::from_str(&text)
+        .map(|document| Value::deserialize(document).unwrap())
+        .collect();
+    let of = |kind: &str, name: &str| {
+        let it = documents.iter().find(|it| it["kind"] == kind && it["metadata"]["name"] == name);
+        it.unwrap_or_else(|| panic!("there is no {kind} {name}"))
+    };
+    let data =
+        |map: &str, key: &str| of("ConfigMap", map)["data"][key].as_str().unwrap().to_owned();
+    let pod = &of("Deployment", "buildkit")["spec"]["template"]["spec"];
+    let container = |name: &str| {
+        let all = pod["containers"].as_sequence().unwrap();
+        all.iter().find(|it| it["name"] == name).unwrap()
+    };
+
+    // The socket is in a volume that these two mount, and nobody else.
+    let volume = |container: &Value| {
+        let mounts = container["volumeMounts"].as_sequence().unwrap().clone();
+        mounts.into_iter().find(|it| it["mountPath"] == "/run/buildkit").unwrap()["name"].clone()
+    };
+    assert_eq!(volume(container("gate")), volume(container("buildkitd")));
+    assert_eq!(pod["containers"].as_sequence().unwrap().len(), 2);
+    let address = "unix:///run/buildkit/buildkitd.sock";
+    assert_eq!(container("buildkitd")["args"][1], address);
+    let service = &of("Service", "buildkit")["spec"]["ports"];
+    assert_eq!(service.as_sequence().unwrap().len(), 1, "builds alone");
+
+    // What the gate reads is good, with the arguments that it is started with.
+    let config = data("buildgate", "gate.toml");
+    assert!(config.contains(address));
+    let dir = folder(&[("policy/policy.rego", &data("buildgate-policy", "policy.rego"))]);
+    certificates(dir.path(), ["tls/tls.crt", "tls/tls.key", "tls/ca.crt"]);
+    let here = dir.path().display().to_string();
+    std::fs::create_dir(dir.path().join("config")).unwrap();
+    let config = config.replace("/etc/buildgate", &here);
+    std::fs::write(dir.path().join("config/gate.toml"), &config).unwrap();
+    let args = container("gate")["args"].as_sequence().unwrap().iter();
+    let args: Vec<String> =
+        args.map(|arg| arg.as_str().unwrap().replace("/etc/buildgate", &here)).collect();
+    let args: Vec<&str> = args.iter().skip(1).map(String::as_str).collect();
+    let output = check(dir.path(), &args);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(0), "{said}");
+    let listens = |port: &Value| config.contains(&format!("0.0.0.0:{}", port.as_u64().unwrap()));
+    let ports = container("gate")["ports"].as_sequence().unwrap();
+    assert!(ports.iter().all(|port| listens(&port["containerPort"])), "{config}");
+}
+
+/// A collector that keeps what it is sent.
+async fn collector() -> (String, Arc<Mutex<Vec<u8>>>) {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let endpoint = format!("http://{}", listener.local_addr().unwrap());
+    let kept = Arc::new(Mutex::new(Vec::new()));
+    let keep = Arc::clone(&kept);
+    tokio::spawn(async move {
+        loop {
+            let (io, _) = listener.accept().await.unwrap();
+            let keep = Arc::clone(&keep);
+            let service = hyper::service::service_fn(move |request: http::Request<_>| {
+                let keep = Arc::clone(&keep);
+                async move {
+                    assert_eq!(
+                        request.uri().path(),
+                        "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
+                    );
+                    let (message, _) = buildgate::rpc::read_one(request.into_body()).await.unwrap();
+                    keep.lock().unwrap().extend_from_slice(&message.unwrap_or_default());
+                    Ok::<_, std::convert::Infallible>(buildgate::rpc::answered(b""))
+                }
+            });
+            let http =
+                hyper::server::conn::http2::Builder::new(hyper_util::rt::TokioExecutor::new());
+            tokio::spawn(http.serve_connection(hyper_util::rt::TokioIo::new(io), service));
+        }
+    });
+    (endpoint, kept)
+}
+
+#[test]
+fn traces_continue_those_of_the_client() {
+    const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
+    const PARENT: &str = "00f067aa0ba902b7";
+    let world = need!(peers::world());
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let (endpoint, kept) = runtime.block_on(collector());
+    let dir = folder(&[("policy/p.rego", ALLOW)]);
+    let socket = dir.path().join("gate.sock");
+    let listen = format!("unix://{}", socket.display());
+    let mut gate = Gate::start(
+        dir,
+        &["--listen", &listen, "--upstream", world.buildkit.address(), "--policy", "policy"],
+        &[("OTEL_EXPORTER_OTLP_ENDPOINT", &endpoint), ("OTEL_SERVICE_NAME", "the-gate")],
+    );
+    runtime.block_on(async {
+        let io = tokio::net::UnixStream::connect(&socket).await.unwrap();
+        let (read, write) = io.into_split();
+        let (channel, connection) = Channel::connect(read, write).await.unwrap();
+        tokio::spawn(connection);
+        let parent = HeaderValue::try_from(format!("00-{TRACE}-{PARENT}-01")).unwrap();
+        let metadata = HeaderMap::from_iter([("traceparent".parse().unwrap(), parent)]);
+        let source = pb::Op {
+            op: Some(pb::op::Op::Source(pb::SourceOp {
+                identifier: format!("docker-image://{}", world.image("base:1")),
+                ..pb::SourceOp::default()
+            })),
+            ..pb::Op::default()
+        }
+        .encode_to_vec();
+        let digest = format!("sha256:{}", hex::encode(Sha256::digest(&source)));
+        let root = pb::Op { inputs: vec![pb::Input { digest, index: 0 }], ..pb::Op::default() };
+        let def = vec![source.into(), root.encode_to_vec().into()];
+        let solve = SolveRequest {
+            r#ref: "traced".to_owned(),
+            definition: Some(pb::Definition { def, ..pb::Definition::default() }),
+            ..SolveRequest::default()
+        };
+        let _: SolveResponse =
+            channel.call("/moby.buildkit.v1.Control/Solve", &metadata, &solve).await.unwrap();
+    });
+    gate.signal("-TERM");
+    assert_eq!(gate.ended(), 0, "{}", gate.log());
+    let kept = kept.lock().unwrap();
+    let has = |bytes: &[u8]| kept.windows(bytes.len()).filter(|it| *it == bytes).count();
+    assert!(has(&hex::decode(TRACE).unwrap()) >= 2, "the call and its decisions are of the trace");
+    assert_eq!(has(&hex::decode(PARENT).unwrap()), 1, "the call is the client's span's child");
+    for name in ["/moby.buildkit.v1.Control/Solve", "decision", "the-gate", "base:1"] {
+        assert!(has(name.as_bytes()) > 0, "{name} is missing");
+    }
+}

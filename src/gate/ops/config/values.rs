@@ -1,0 +1,135 @@
+//! Texts → what they mean: modes, methods, sockets, addresses. Each is looked into once, here.
+
+use std::fmt::Display;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use super::SocketPlan;
+use super::said::{ConfigError, Said, Top};
+use crate::gate::ops::log::LogTarget;
+use crate::gate::ops::settings::{Mode, Settings, Submodules};
+use crate::gate::proxy::{Group, Methods};
+
+/// Longest drain: a day, in seconds.
+const MAX_DRAIN: u64 = 86_400;
+
+/// How builds are judged, as the first of `scopes` says that says anything.
+pub(super) fn settings(scopes: &[&Top]) -> Result<Settings, ConfigError> {
+    let mut settings = Settings::default();
+    if let Some(said) = scopes.iter().find_map(|scope| scope.mode.as_ref()) {
+        settings.mode = match said.value.as_str() {
+            "enforce" => Mode::Enforce,
+            "audit" => Mode::Audit,
+            other => return Err(unknown(said, other, "enforce, audit")),
+        };
+    }
+    if let Some(said) = scopes.iter().find_map(|scope| scope.git_submodules.as_ref()) {
+        settings.submodules = match said.value.as_str() {
+            "judge" => Submodules::Judge,
+            "skip" => Submodules::Skip,
+            "deny" => Submodules::Deny,
+            other => return Err(unknown(said, other, "judge, skip, deny")),
+        };
+    }
+    let first = |list: fn(&Top) -> &Vec<Said>| {
+        scopes.iter().map(|scope| list(scope)).find(|said| !said.is_empty())
+    };
+    for said in first(|top| &top.cache_types).into_iter().flatten() {
+        match said.value.as_str() {
+            "registry" | "local" | "gha" | "s3" | "azblob" => {
+                settings.cache_types.insert(said.value.clone());
+            }
+            other => return Err(unknown(said, other, "registry, local, gha, s3, azblob")),
+        }
+    }
+    for said in first(|top| &top.deny_entitlement).into_iter().flatten() {
+        match said.value.as_str() {
+            "security.insecure" | "network.host" | "device" => {
+                settings.denied_entitlements.insert(said.value.clone());
+            }
+            other => return Err(unknown(said, other, "security.insecure, network.host, device")),
+        }
+    }
+    Ok(settings)
+}
+
+fn unknown(said: &Said, value: &str, accepted: &str) -> ConfigError {
+    said.wrong(format_args!("`{}` is none of {accepted}", value.escape_debug()))
+}
+
+pub(super) fn methods(allow: &[Said], deny: &[Said]) -> Result<Methods, ConfigError> {
+    let mut methods = Methods::default();
+    if !allow.is_empty() {
+        methods.allow = all(allow)?;
+    }
+    methods.deny = all(deny)?;
+    Ok(methods)
+}
+
+pub(super) fn socket(mode: Option<&Said>, group: Option<&Said>) -> Result<SocketPlan, ConfigError> {
+    let mode = mode.map(|said| {
+        u32::from_str_radix(&said.value, 8)
+            .ok()
+            .filter(|mode| *mode <= 0o777 && !said.value.starts_with('+'))
+            .ok_or_else(|| said.wrong("a mode is octal, from 0 to 0777: 0660"))
+    });
+    let group = match group {
+        Some(said) if said.value.is_empty() => {
+            return Err(said.wrong("a group is a name or a number"));
+        }
+        group => group.map(|said| Group::from(said.value.clone())),
+    };
+    Ok(SocketPlan { mode: mode.transpose()?, group })
+}
+
+pub(super) fn pair(
+    cert: Option<&Said>,
+    key: Option<&Said>,
+    cert_name: &str,
+    key_name: &str,
+) -> Result<Option<(PathBuf, PathBuf)>, ConfigError> {
+    match (cert, key) {
+        (Some(cert), Some(key)) => Ok(Some(((&cert.value).into(), (&key.value).into()))),
+        (Some(cert), None) => {
+            Err(cert.wrong(format_args!("goes with {key_name}, which is missing")))
+        }
+        (None, Some(key)) => {
+            Err(key.wrong(format_args!("goes with {cert_name}, which is missing")))
+        }
+        (None, None) => Ok(None),
+    }
+}
+
+pub(super) fn decision_log(said: &Said) -> Result<LogTarget, ConfigError> {
+    match said.value.as_str() {
+        "" => Err(said.wrong("a decision log is a file, or - for standard output")),
+        "-" => Ok(LogTarget::Stdout),
+        path => Ok(LogTarget::File(path.into())),
+    }
+}
+
+pub(super) fn metrics(said: &Said) -> Result<SocketAddr, ConfigError> {
+    let text = said.value.strip_prefix("tcp://").unwrap_or(&said.value);
+    text.parse().map_err(|_| said.wrong("metrics are served at IP:PORT: 127.0.0.1:9464"))
+}
+
+pub(super) fn drain(said: &Said<u64>) -> Result<Duration, ConfigError> {
+    if said.value > MAX_DRAIN {
+        return Err(said.wrong(format_args!("a drain has {MAX_DRAIN} seconds at most")));
+    }
+    Ok(Duration::from_secs(said.value))
+}
+
+pub(super) fn either<'a>(own: &'a [Said], top: &'a [Said]) -> &'a [Said] {
+    if own.is_empty() { top } else { own }
+}
+
+pub(super) fn parsed<T: FromStr<Err: Display>>(said: &Said) -> Result<T, ConfigError> {
+    said.value.parse().map_err(|error| said.wrong(error))
+}
+
+pub(super) fn all<T: FromStr<Err: Display>>(said: &[Said]) -> Result<Vec<T>, ConfigError> {
+    said.iter().map(parsed).collect()
+}
