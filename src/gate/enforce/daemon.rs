@@ -105,7 +105,10 @@ const FRESH: Duration = Duration::from_secs(60);
 
 /// What was learned of daemons, by what they call themselves.
 #[derive(Default)]
-pub struct Daemons(Mutex<HashMap<Vec<u8>, (Instant, Arc<Daemon>)>>);
+pub struct Daemons(Mutex<Known>);
+
+/// Each daemon, and when it was asked.
+type Known = HashMap<Vec<u8>, (Instant, Arc<Daemon>)>;
 
 impl Daemons {
     /// The daemon behind a connection; it is asked again from time to time.
@@ -131,7 +134,7 @@ impl Daemons {
         Ok(daemon)
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Vec<u8>, (Instant, Arc<Daemon>)>> {
+    fn lock(&self) -> MutexGuard<'_, Known> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
