@@ -5,13 +5,11 @@ use std::process::{Command, Output};
 use std::sync::Arc;
 
 use buildgate::gate::enforce::{Assigned, Enforcer};
-use buildgate::gate::ops::{
-    DecisionLog, LogTarget, Metrics, PolicySets, Recorder, Settings,
-};
+use buildgate::gate::ops::{DecisionLog, LogTarget, Metrics, PolicySets, Recorder, Settings};
+use buildgate::gate::ops::{Mode, Submodules};
 use buildgate::gate::proxy::{
     Address, Counters, Gate as Proxy, ListenOptions, UpstreamOptions, Upstreams, bind, serve,
 };
-use buildgate::gate::ops::{Mode, Submodules};
 use buildgate::gateway::BUILD_ID;
 use buildgate::rpc::{self, Channel};
 use buildgate::session::{ID, PolicySession, SESSION, SessionId, Verifier, Verifying};
@@ -49,7 +47,8 @@ fn llb(sources: &[SourceOp]) -> pb::Definition {
     let mut def = Vec::new();
     let mut inputs = Vec::new();
     for source in sources {
-        let op = pb::Op { op: Some(pb::op::Op::Source(source.clone().into())), ..pb::Op::default() };
+        let op =
+            pb::Op { op: Some(pb::op::Op::Source(source.clone().into())), ..pb::Op::default() };
         let op = op.encode_to_vec();
         let digest = format!("sha256:{}", hex::encode(Sha256::digest(&op)));
         inputs.push(pb::Input { digest, index: 0 });
@@ -95,13 +94,14 @@ impl Gate {
             .build()
             .unwrap();
         let path = |name: &str| dir.path().join(name);
-        let log = DecisionLog::open(LogTarget::File(log.map_or_else(|| path("decisions"), Into::into))).unwrap();
+        let log =
+            DecisionLog::open(LogTarget::File(log.map_or_else(|| path("decisions"), Into::into)))
+                .unwrap();
         let recorder = Arc::new(Recorder::new(Some(log), Arc::new(Metrics::new())));
         let sets = PolicySets::load([("default".to_owned(), vec![path("policy")])]).unwrap();
         let assigned =
             Assigned { policies: sets.set("default").unwrap(), settings: Arc::new(settings) };
-        let handler =
-            Arc::new(Enforcer::new(Box::new(move |_| Some(assigned.clone())), recorder));
+        let handler = Arc::new(Enforcer::new(Box::new(move |_| Some(assigned.clone())), recorder));
         let upstream =
             UpstreamOptions { address: world.buildkit.address().parse().unwrap(), tls: None };
         let listen = ListenOptions::at(Address::Unix(path("gate.sock")));
@@ -364,8 +364,7 @@ fn a_source_that_static_rules_swap_is_judged_as_what_is_loaded() {
     let repo = host(&good);
     let good_host = repo.split('/').next().unwrap();
     // Metadata has to be resolved before the host decides.
-    let condition =
-        format!("{{ input.git.checksum != \"\"\n input.git.host == \"{good_host}\" }}");
+    let condition = format!("{{ input.git.checksum != \"\"\n input.git.host == \"{good_host}\" }}");
     let gate = Gate::start(world, &only(&condition));
     let convert = |from: &str, to: &str, marks: &[(&str, &str)]| sourcepolicy::Rule {
         action: sourcepolicy::PolicyAction::Convert.into(),
@@ -470,10 +469,14 @@ fn sessions_and_builds_of_others_are_refused() {
             }),
             ..Default::default()
         };
-        let metadata = HeaderMap::from_iter([(BUILD_ID, HeaderValue::from_str(&reference).unwrap())]);
-        let answer: Result<gateway::ResolveSourceMetaResponse, Status> = gate.runtime.block_on(
-            user.call("/moby.buildkit.v1.frontend.LLBBridge/ResolveSourceMeta", &metadata, &request),
-        );
+        let metadata =
+            HeaderMap::from_iter([(BUILD_ID, HeaderValue::from_str(&reference).unwrap())]);
+        let answer: Result<gateway::ResolveSourceMetaResponse, Status> =
+            gate.runtime.block_on(user.call(
+                "/moby.buildkit.v1.frontend.LLBBridge/ResolveSourceMeta",
+                &metadata,
+                &request,
+            ));
         let image = answer.unwrap().image.unwrap();
         let chain = image.attestation_chain.unwrap();
         assert_eq!(!chain.attestation_manifest.is_empty(), name == "app:attested", "{name}");
@@ -483,7 +486,10 @@ fn sessions_and_builds_of_others_are_refused() {
 }
 
 /// Opens a session stream with these ids; what is returned keeps it open.
-async fn open_session(channel: &Channel, ids: &[&str]) -> Result<http::Response<hyper::body::Incoming>, Status> {
+async fn open_session(
+    channel: &Channel,
+    ids: &[&str],
+) -> Result<http::Response<hyper::body::Incoming>, Status> {
     let tunnel = buildgate::session::tunnel();
     let (_near, outgoing, _pump) = tunnel.run();
     let mut request = http::Request::new(outgoing);
@@ -564,10 +570,13 @@ fn the_clients_own_verifier_and_ours_must_both_allow() {
 #[test]
 fn caches_are_judged_as_the_images_they_name() {
     let world = need!(peers::world());
-    let rego = only("{ input.image\n not input.env.cacheImport }\n\
-                     allow if endswith(input.image.repo, \"cached\")");
+    let rego = only(
+        "{ input.image\n not input.env.cacheImport }\n\
+                     allow if endswith(input.image.repo, \"cached\")",
+    );
     let gate = Gate::start(world, &rego);
-    let dockerfile = format!("FROM {}\nUSER 0\nRUN [\"/bin/busybox\", \"true\"]\n", world.image("base:1"));
+    let dockerfile =
+        format!("FROM {}\nUSER 0\nRUN [\"/bin/busybox\", \"true\"]\n", world.image("base:1"));
     let context = folder(&[("Dockerfile", &dockerfile)]);
     let (good, bad) = (world.image("cached:1"), world.image("cache-refused:1"));
     let export = format!("--export-cache=type=registry,ref={good}");
@@ -594,7 +603,11 @@ fn submodules_are_fetched_only_as_configured() {
         [(Submodules::Judge, false), (Submodules::Deny, false), (Submodules::Skip, true)]
     {
         let settings = Settings { submodules, ..Settings::default() };
-        let gate = Gate::with(world, &only("input.image\nallow if endswith(input.git.remote, \"app.git\")"), settings);
+        let gate = Gate::with(
+            world,
+            &only("input.image\nallow if endswith(input.git.remote, \"app.git\")"),
+            settings,
+        );
         let (passed, said) = gate.build(context.path(), &[]);
         assert_eq!(passed, passes, "{submodules:?}: {said}");
     }
@@ -613,8 +626,8 @@ fn what_was_judged_is_what_is_fetched() {
     let gate = Gate::start(world, &only(&format!("input.http.checksum == \"{judged}\"")));
     let context = folder(&[("Dockerfile", &format!("FROM scratch\nADD {} /f\n", files.url("/f")))]);
     let out = tempfile::tempdir().unwrap();
-    let (passed, said) =
-        gate.build(context.path(), &[&format!("--output=type=local,dest={}", out.path().display())]);
+    let (passed, said) = gate
+        .build(context.path(), &[&format!("--output=type=local,dest={}", out.path().display())]);
     if passed {
         assert_eq!(std::fs::read_to_string(out.path().join("f")).unwrap(), "judged", "{said}");
     }
@@ -624,7 +637,10 @@ fn what_was_judged_is_what_is_fetched() {
     gate.solve(&gate.connect(As::User), of(base)).unwrap();
     let decisions = gate.decisions();
     assert_eq!(decisions[0].0, "convert");
-    assert!(decisions[1].0 == "allow" && decisions[1].1.contains("base:1@sha256:"), "{decisions:?}");
+    assert!(
+        decisions[1].0 == "allow" && decisions[1].1.contains("base:1@sha256:"),
+        "{decisions:?}"
+    );
 }
 
 #[test]
@@ -648,8 +664,11 @@ fn auditing_allows_and_says_what_it_would_refuse() {
 fn entitlements_may_be_refused() {
     let world = need!(peers::world());
     let denied = ["security.insecure".to_owned()].into();
-    let gate =
-        Gate::with(world, &only("true"), Settings { denied_entitlements: denied, ..Settings::default() });
+    let gate = Gate::with(
+        world,
+        &only("true"),
+        Settings { denied_entitlements: denied, ..Settings::default() },
+    );
     let context = folder(&[("Dockerfile", "FROM scratch\nCOPY Dockerfile /\n")]);
     let (passed, said) = gate.build(context.path(), &["--allow=security.insecure"]);
     assert!(!passed && said.contains("entitlement security.insecure is not allowed"), "{said}");
@@ -666,8 +685,12 @@ fn buildx_is_enforced_whatever_it_is_told() {
         command.env("BUILDX_CONFIG", config.path()).env("DOCKER_CONFIG", config.path()).args(args);
         said(&command.output().unwrap())
     };
-    let (passed, words) =
-        run(&["create", "--name=gate", "--driver=remote", &format!("unix://{}", gate.dir.path().join("gate.sock").display())]);
+    let (passed, words) = run(&[
+        "create",
+        "--name=gate",
+        "--driver=remote",
+        &format!("unix://{}", gate.dir.path().join("gate.sock").display()),
+    ]);
     assert!(passed, "{words}");
     let files = HttpServer::files([("/tool", b"tool".to_vec())]);
     let from = format!("FROM {}\n", world.image("base:1"));
@@ -692,8 +715,16 @@ fn buildx_is_enforced_whatever_it_is_told() {
         args.extend(option);
         args.push(&context);
         let (passed, words) = run(&args);
-        assert_eq!(passed, wanted.is_none(), "{dockerfile}{rego:?}{option:?}\n{words}\n{}", world.buildkit.log());
-        assert!(wanted.is_none_or(|wanted| words.contains(wanted)), "{dockerfile}{rego:?}{option:?}\n{words}");
+        assert_eq!(
+            passed,
+            wanted.is_none(),
+            "{dockerfile}{rego:?}{option:?}\n{words}\n{}",
+            world.buildkit.log()
+        );
+        assert!(
+            wanted.is_none_or(|wanted| words.contains(wanted)),
+            "{dockerfile}{rego:?}{option:?}\n{words}"
+        );
     }
     assert_eq!(files.asked().len(), 0);
 }
@@ -702,8 +733,10 @@ fn buildx_is_enforced_whatever_it_is_told() {
 fn what_run_fetches_is_judged_where_a_policy_asks_for_it() {
     let world = need!(peers::world());
     let files = HttpServer::files([("/good", b"good".to_vec()), ("/bad", b"bad".to_vec())]);
-    let rego = only("input.image\nallow if endswith(input.http.path, \"/good\")")
-        .replace("\"deny_msg\": deny_msg", "\"deny_msg\": deny_msg, \"caps\": {\"exec.proxy\": true}");
+    let rego = only("input.image\nallow if endswith(input.http.path, \"/good\")").replace(
+        "\"deny_msg\": deny_msg",
+        "\"deny_msg\": deny_msg, \"caps\": {\"exec.proxy\": true}",
+    );
     let gate = Gate::start(world, &rego);
     for (path, passes) in [("/good", true), ("/bad", false)] {
         let dockerfile = format!(

@@ -36,10 +36,7 @@ pub async fn answer(verifier: Arc<dyn Verifier>, request: Request<Incoming>) -> 
     }
 }
 
-async fn respond(
-    verifier: Arc<dyn Verifier>,
-    request: Request<Incoming>,
-) -> Result<Bytes, Status> {
+async fn respond(verifier: Arc<dyn Verifier>, request: Request<Incoming>) -> Result<Bytes, Status> {
     let method = request.uri().path().to_owned();
     match method.as_str() {
         CHECK_POLICY => {

@@ -223,8 +223,12 @@ impl Build {
             Status::permission_denied(format!("buildgate: {error}"))
         };
         // The strict reading: a version of the operating system could not be asked for.
-        let platform =
-            question.platform.clone().map(Platform::try_from).transpose().map_err(|e| invalid(&e))?;
+        let platform = question
+            .platform
+            .clone()
+            .map(Platform::try_from)
+            .transpose()
+            .map_err(|e| invalid(&e))?;
         let question = Question::try_from(question).map_err(|error| invalid(&error))?;
         if question.meta != SourceMeta::default() {
             self.begun.recorder.metrics().error(ErrorKind::Refused);
@@ -256,7 +260,8 @@ fn line(
     let mut line = format!("{word} {}", op.masked());
     if let Some(converted) = converted {
         line.push_str(&format!(" -> {}", converted.masked()));
-        for (name, value) in converted.attrs.iter().filter(|(name, _)| name.ends_with(".checksum")) {
+        for (name, value) in converted.attrs.iter().filter(|(name, _)| name.ends_with(".checksum"))
+        {
             line.push_str(&format!(" {name}={value}"));
         }
     }

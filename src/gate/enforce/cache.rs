@@ -64,7 +64,9 @@ pub async fn admit(build: &Build, import: Import) -> Result<Import, Status> {
             import.attrs.insert(REF.to_owned(), pinned.reference());
             Ok(import)
         }
-        Ok(_) | Err(_) => Err(refused("a policy puts something in its place that is no image".to_owned())),
+        Ok(_) | Err(_) => {
+            Err(refused("a policy puts something in its place that is no image".to_owned()))
+        }
     }
 }
 

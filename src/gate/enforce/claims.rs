@@ -253,7 +253,9 @@ mod tests {
         let claims = Claims::default();
         let id = SessionId::random().unwrap();
         let own = claims.own(&id);
-        for value in [id.reveal().to_owned(), format!("a:{}", id.reveal()), format!("{}:a", id.reveal())] {
+        for value in
+            [id.reveal().to_owned(), format!("a:{}", id.reveal()), format!("{}:a", id.reveal())]
+        {
             assert_eq!(claims.session(&owner("a"), &value, None).err(), Some(Foreign::Ours));
         }
         drop(own);

@@ -31,13 +31,19 @@ const PROXY: &str = "exec.meta.network.proxy";
 #[derive(Debug, thiserror::Error)]
 pub enum DaemonError {
     /// It asks nobody.
-    #[error("this BuildKit has no policy sessions (capability {POLICY_SESSION}); buildgate needs BuildKit 0.28 or newer")]
+    #[error(
+        "this BuildKit has no policy sessions (capability {POLICY_SESSION}); buildgate needs BuildKit 0.28 or newer"
+    )]
     NoPolicySessions,
     /// It asks, and does not do what is answered.
-    #[error("the policy sessions of this BuildKit are incomplete; buildgate needs BuildKit 0.28 or newer")]
+    #[error(
+        "the policy sessions of this BuildKit are incomplete; buildgate needs BuildKit 0.28 or newer"
+    )]
     Incomplete,
     /// It cannot put the network of `RUN` under policy.
-    #[error("a policy asks for exec.proxy, which needs BuildKit 0.31 or newer (capability {PROXY})")]
+    #[error(
+        "a policy asks for exec.proxy, which needs BuildKit 0.31 or newer (capability {PROXY})"
+    )]
     NoProxy,
     /// It does not say what it can do.
     #[error("BuildKit does not say what it can do: {}", .0.message())]
@@ -81,8 +87,7 @@ impl Daemon {
         }
         let mut platforms = workers.into_iter().flat_map(|worker| worker.platforms);
         let platform = platforms.next().ok_or(DaemonError::NoPlatform(None))?;
-        let platform =
-            platform.try_into().map_err(|error| DaemonError::NoPlatform(Some(error)))?;
+        let platform = platform.try_into().map_err(|error| DaemonError::NoPlatform(Some(error)))?;
         Ok(Self { platform, caps })
     }
 
@@ -100,7 +105,10 @@ const FRESH: Duration = Duration::from_secs(60);
 
 /// What was learned of daemons, by what they call themselves.
 #[derive(Default)]
-pub struct Daemons(Mutex<HashMap<Vec<u8>, (Instant, Arc<Daemon>)>>);
+pub struct Daemons(Mutex<Known>);
+
+/// Each daemon, and when it was asked.
+type Known = HashMap<Vec<u8>, (Instant, Arc<Daemon>)>;
 
 impl Daemons {
     /// The daemon behind a connection; it is asked again from time to time.
@@ -126,7 +134,7 @@ impl Daemons {
         Ok(daemon)
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Vec<u8>, (Instant, Arc<Daemon>)>> {
+    fn lock(&self) -> MutexGuard<'_, Known> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -137,9 +145,11 @@ mod tests {
     use crate::wire::proto::{caps::ApiCap, pb, worker::WorkerRecord};
 
     fn check(caps: &[(&str, bool)], wanted: Result<bool, &str>) {
-        let llb_caps = caps
-            .iter()
-            .map(|(id, enabled)| ApiCap { id: (*id).into(), enabled: *enabled, ..ApiCap::default() });
+        let llb_caps = caps.iter().map(|(id, enabled)| ApiCap {
+            id: (*id).into(),
+            enabled: *enabled,
+            ..ApiCap::default()
+        });
         let platform =
             pb::Platform { os: "linux".into(), architecture: "amd64".into(), ..Default::default() };
         let worker = WorkerRecord { platforms: vec![platform], ..WorkerRecord::default() };

@@ -143,7 +143,8 @@ impl Handle for Enforcer {
 fn plain(uri: &http::Uri) -> Result<(), Status> {
     let path = uri.path_and_query().map(http::uri::PathAndQuery::as_str).unwrap_or_default();
     let word = |part: &str| {
-        !part.is_empty() && part.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-'))
+        !part.is_empty()
+            && part.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-'))
     };
     let parts = path.strip_prefix('/').and_then(|path| path.split_once('/'));
     match parts {

@@ -75,7 +75,8 @@ async fn apart(
     let (parts, from_client) = request.into_parts();
     let (to_daemon, upload, daemon_pump) = session::tunnel().run();
     let (to_client, download, client_pump) = session::tunnel().run();
-    let response = channel.forward(Request::from_parts(parts, upload)).await.map_err(unavailable)?;
+    let response =
+        channel.forward(Request::from_parts(parts, upload)).await.map_err(unavailable)?;
     if Status::from_header_map(response.headers()).is_some() {
         return Ok(response.map(rpc::through));
     }

@@ -198,10 +198,10 @@ impl JudgeSubmodule for Each<'_> {
                 }
                 Verdict::Deny(messages) => Err(messages.join("; ")),
                 // BuildKit fetches what the repository says, whatever we would put in its place.
-                Verdict::Convert(_) | Verdict::Redirect(_) => Err(
-                    "a policy puts another source in its place, which a submodule cannot have"
-                        .to_owned(),
-                ),
+                Verdict::Convert(_) | Verdict::Redirect(_) => {
+                    Err("a policy puts another source in its place, which a submodule cannot have"
+                        .to_owned())
+                }
             }
         })
     }
@@ -233,11 +233,9 @@ struct Lazily<'b>(&'b Build);
 impl ResolveSourceMeta for Lazily<'_> {
     fn resolve<'a>(&'a self, request: &'a MetaRequest) -> Resolving<'a> {
         Box::pin(async move {
-            let internal: std::sync::Arc<Internal> =
-                self.0.internal().await.map_err(|error| ResolveError::Failed {
-                    what: request.source.masked(),
-                    source: Box::new(error),
-                })?;
+            let internal: std::sync::Arc<Internal> = self.0.internal().await.map_err(|error| {
+                ResolveError::Failed { what: request.source.masked(), source: Box::new(error) }
+            })?;
             internal.resolve(request).await
         })
     }

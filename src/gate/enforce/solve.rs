@@ -33,6 +33,14 @@ struct Held {
     _counted: UnderWay,
 }
 
+/// Who a solve is of, where it goes, and how it is judged.
+struct Arrived<'a> {
+    owner: &'a Owner,
+    client: &'a Client,
+    channel: &'a Channel,
+    assigned: &'a Assigned,
+}
+
 /// Answers `Control/Solve`.
 ///
 /// # Errors
@@ -51,7 +59,8 @@ pub async fn solve(enforcer: &Enforcer, owner: &Owner, call: Call) -> Result<Ans
     let assigned = enforcer.assigned(&client)?;
     entitled(&assigned, &request)?;
     let sessions = claim(enforcer, owner, &request)?;
-    let build = begin(enforcer, owner, &client, &channel, &request, &assigned).await?;
+    let arrived = Arrived { owner, client: &client, channel: &channel, assigned: &assigned };
+    let build = begin(enforcer, &arrived, &request).await?;
     let id = SessionId::random().map_err(|error| Status::internal(error.to_string()))?;
     let name = enforcer.claims.own(&id);
     let claimed = enforcer.claims.begin(&request.r#ref, Arc::clone(&build));
@@ -135,12 +144,10 @@ fn claim(
 /// The build as it begins: with its policies, its options, and what its daemon can do.
 async fn begin(
     enforcer: &Enforcer,
-    owner: &Owner,
-    client: &Client,
-    channel: &Channel,
+    arrived: &Arrived<'_>,
     request: &SolveRequest,
-    assigned: &Assigned,
 ) -> Result<Arc<Build>, Status> {
+    let Arrived { owner, client, channel, assigned } = *arrived;
     if request.r#ref.is_empty() {
         return Err(Status::invalid_argument("buildgate: Solve has no Ref"));
     }
@@ -150,11 +157,13 @@ async fn begin(
     })?;
     let peer = match request.source_policy_session.as_str() {
         "" => None,
-        named => Some(Peer::new(enforcer.claims.verifier(owner, named).await.ok_or_else(|| {
-            Status::failed_precondition(
-                "buildgate: SourcePolicySession names a session that serves no CheckPolicy",
-            )
-        })?)),
+        named => {
+            Some(Peer::new(enforcer.claims.verifier(owner, named).await.ok_or_else(|| {
+                Status::failed_precondition(
+                    "buildgate: SourcePolicySession names a session that serves no CheckPolicy",
+                )
+            })?))
+        }
     };
     let converts = request.source_policy.iter().flat_map(|policy| &policy.rules);
     let converts = converts.map(|rule| rule.action).any(|action| {
@@ -232,4 +241,3 @@ fn imports(options: &CacheOptions) -> Vec<Import> {
         .map(|it| Import { kind: it.r#type.clone(), attrs: it.attrs.clone() });
     of_new.chain(of_old).collect()
 }
-

@@ -85,15 +85,11 @@ impl Standalone {
 
     /// Serves one connection until it ends.
     pub async fn serve(&self, io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
-        let answering: Arc<dyn Verifier> = Arc::new(Connection {
-            standalone: self.clone(),
-            open: Mutex::default(),
-        });
+        let answering: Arc<dyn Verifier> =
+            Arc::new(Connection { standalone: self.clone(), open: Mutex::default() });
         let service = hyper::service::service_fn(move |request| {
             let answering = Arc::clone(&answering);
-            async move {
-                Ok::<_, std::convert::Infallible>(session::answer(answering, request).await)
-            }
+            async move { Ok::<_, std::convert::Infallible>(session::answer(answering, request).await) }
         });
         let served = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
             .serve_connection(TokioIo::new(io), service)
@@ -129,8 +125,12 @@ impl Connection {
     async fn answer(&self, question: CheckPolicyRequest) -> Result<CheckPolicyResponse, Status> {
         let refused =
             |why: &dyn std::fmt::Display| Status::permission_denied(format!("buildgate: {why}"));
-        let platform =
-            question.platform.clone().map(Platform::try_from).transpose().map_err(|e| refused(&e))?;
+        let platform = question
+            .platform
+            .clone()
+            .map(Platform::try_from)
+            .transpose()
+            .map_err(|e| refused(&e))?;
         let question = Question::try_from(question).map_err(|error| refused(&error))?;
         let key = (question.source.clone(), platform.clone());
         let mut round = if question.meta == SourceMeta::default() {
@@ -184,11 +184,15 @@ impl Connection {
             return Err("metadata of materials cannot be asked for in a policy session".to_owned());
         }
         if request.image.is_some_and(|image| image.attestations) {
-            return Err("attestations cannot be asked for here: a daemon may end by it; use the gate"
-                .to_owned());
+            return Err(
+                "attestations cannot be asked for here: a daemon may end by it; use the gate"
+                    .to_owned(),
+            );
         }
         if round.request == *request || round.fetched.iter().flatten().any(|it| it == request) {
-            return Err("metadata was asked for and not returned: it could not be verified".to_owned());
+            return Err(
+                "metadata was asked for and not returned: it could not be verified".to_owned()
+            );
         }
         let response = question.ask(request.clone()).map_err(|error| error.to_string())?;
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
@@ -250,7 +254,9 @@ impl Connection {
             latency: round.began.elapsed(),
         };
         recorder.record(&build, &decision).await.map_err(|error| {
-            Status::unavailable(format!("buildgate: the decision could not be written down: {error}"))
+            Status::unavailable(format!(
+                "buildgate: the decision could not be written down: {error}"
+            ))
         })?;
         Ok(match (answer, mode) {
             (Answer::Deny { .. }, Mode::Audit) => Answer::Allow.into(),
@@ -266,7 +272,8 @@ fn is_written_as_read(op: &SourceOp) -> bool {
 /// Judges the blob that a repository is read from. Daemons before 0.34 do not ask about it.
 fn bundle(revision: &ops::Revision, asked: &Asked) -> Result<(), String> {
     let Some(op) = asked.op.bundle() else { return Ok(()) };
-    let stepped = check::step(&revision.policies, &Asked { op, ..asked.clone() }, &Known::default());
+    let stepped =
+        check::step(&revision.policies, &Asked { op, ..asked.clone() }, &Known::default());
     match stepped.map_err(|error| mask_text(&error.to_string()))?.step {
         Step::Decided(outcome) if matches!(*outcome, Outcome::Allowed(_)) => Ok(()),
         Step::Decided(_) | Step::Needs(_) => Err("its bundle is refused".to_owned()),
@@ -299,8 +306,8 @@ mod tests {
     use super::*;
     use crate::gate::ops::{Metrics, PolicySets};
     use crate::wire::proto::gateway::{ResolveSourceHttpResponse, ResolveSourceMetaResponse};
-    use crate::wire::proto::policysession::check_policy_response::Result as Answered;
     use crate::wire::proto::policysession::DecisionResponse;
+    use crate::wire::proto::policysession::check_policy_response::Result as Answered;
 
     const URL: &str = "https://example.com/a";
     const DIGEST: &str = "sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
@@ -336,7 +343,10 @@ mod tests {
             Ok(CheckPolicyResponse { result: Some(Answered::Request(_)) }) => "asks".to_owned(),
             Ok(CheckPolicyResponse { result: Some(Answered::Decision(decision)) }) => {
                 let DecisionResponse { action, update, .. } = decision;
-                format!("{action} {}", update.map(|it| format!("{:?}", it.attrs)).unwrap_or_default())
+                format!(
+                    "{action} {}",
+                    update.map(|it| format!("{:?}", it.attrs)).unwrap_or_default()
+                )
             }
             Ok(CheckPolicyResponse { result: None }) => "nothing".to_owned(),
         }
