@@ -233,11 +233,12 @@ fn ways_around_end_in_a_denial() {
     }
     let git = need!(GitServer::start());
     let submodule = format!("{from}ADD {}#submodule /src\n", git.url());
+    let mine = format!("{mine}allow if endswith(input.git.remote, \"/app.git\")\n");
     denied(
         world,
-        &[("Dockerfile", &submodule), ("Dockerfile.rego", ALLOW)],
+        &[("Dockerfile", &submodule), ("Dockerfile.rego", &mine)],
         &[],
-        &["it has submodules", "2 | >>> ADD "],
+        &["its submodule `lib`, git://", "is refused: ours says no", "2 | >>> ADD "],
     );
     assert!(git.asked().iter().all(|request| !request.path.contains("unjudged")));
     assert_eq!(world.registry.accesses(&["/refused/"]).len(), 0);

@@ -17,6 +17,7 @@ mod conforms;
 mod docs;
 mod frontend;
 mod frontend_show;
+mod frontend_work;
 mod gate_enforce;
 mod gate_ops;
 mod peers;

@@ -80,6 +80,12 @@ impl GitServer {
     }
 }
 
+/// Serves the bare repositories in this folder.
+pub fn serve(folder: PathBuf) -> Result<HttpServer, NoPeer> {
+    let git = tools::installed("git", "git")?;
+    Ok(HttpServer::start(move |request| backend(&git, &folder, request)))
+}
+
 /// Runs git in `dir` with no configuration but ours, and gives its output.
 pub fn run(dir: &Path, args: &[&str]) -> String {
     let out = Command::new("git")

@@ -18,6 +18,8 @@ mod policies;
 mod progress;
 mod solve;
 mod stdio;
+#[cfg(test)]
+mod tests;
 mod verdict;
 
 use std::io;

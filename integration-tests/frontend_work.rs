@@ -1,0 +1,477 @@
+//! What the frontend does beyond allowing and refusing: what it shows, what it pins, what it does
+//! with submodules, caches and remote contexts, and with whatever would undo its decisions.
+
+use std::io::{Read, Write};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+use crate::peers::{self, HttpServer, Response, World, folder, git, need};
+
+/// Allows everything.
+const ALLOW: &str = "package docker\ndecision := {\"allow\": true}\n";
+
+fn binary() -> &'static Path {
+    Path::new(env!("CARGO_BIN_EXE_buildgate"))
+}
+
+/// The image of the frontend, with these rules of an org in it; none where they are empty.
+fn image(world: &World, name: &str, rego: &str) -> String {
+    static BASE: OnceLock<()> = OnceLock::new();
+    BASE.get_or_init(|| {
+        let made = peers::make_image(world, "work:made", binary(), "");
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    });
+    let rego = if rego.is_empty() { ALLOW } else { rego };
+    peers::push_org(world, &world.image("work:made"), name, binary(), rego)
+}
+
+/// The image that allows everything by itself.
+fn open(world: &World) -> &'static str {
+    static OPEN: OnceLock<String> = OnceLock::new();
+    OPEN.get_or_init(|| image(world, "work:open", ""))
+}
+
+struct Built {
+    passed: bool,
+    said: String,
+}
+
+impl Built {
+    fn passed(self) -> String {
+        assert!(self.passed, "it failed:\n{}", self.said);
+        self.said
+    }
+
+    fn refused(self, wanted: &[&str]) -> String {
+        assert!(!self.passed, "it passed:\n{}", self.said);
+        says(&self.said, wanted);
+        self.said
+    }
+}
+
+fn says(said: &str, wanted: &[&str]) {
+    for part in wanted {
+        assert!(said.contains(part), "{part:?} is missing in:\n{said}");
+    }
+}
+
+fn run(world: &World, gate: &str, options: &[String]) -> Built {
+    let mut build = world.buildkit.buildctl();
+    build.args(["build", "--progress=plain", "--no-cache", "--frontend=gateway.v0"]);
+    build.arg(format!("--opt=source={gate}")).args(options);
+    let output = build.output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    Built { passed: output.status.success(), said }
+}
+
+fn build(world: &World, gate: &str, context: &TempDir, options: &[&str]) -> Built {
+    let context = context.path().display();
+    let mut all =
+        vec![format!("--local=context={context}"), format!("--local=dockerfile={context}")];
+    all.extend(options.iter().map(|&option| option.to_owned()));
+    run(world, gate, &all)
+}
+
+/// Allows the client's directories and what `condition` says; denies the rest in our words.
+fn only(condition: &str) -> String {
+    format!(
+        "package docker\n\
+         default allow := false\n\
+         allow if input.local\n\
+         allow if {condition}\n\
+         deny_msg contains \"ours says no\" if not allow\n\
+         decision := {{\"allow\": allow, \"deny_msg\": deny_msg}}\n"
+    )
+}
+
+#[test]
+fn decisions_and_warnings_are_shown() {
+    let world = need!(peers::world());
+    let base = world.image("base:1");
+    let rego = "package docker\n\
+        allow if input.local\n\
+        allow if input.image.labels[\"org.example.tier\"] == \"base\"\n\
+        warn_msg contains \"base is going away\" if input.image\n\
+        default allow := false\n\
+        decision := {\"allow\": allow, \"warn_msg\": warn_msg}\n";
+    let context =
+        folder(&[("Dockerfile", &format!("# one\nFROM {base}\n")), ("Dockerfile.rego", rego)]);
+    let said = build(world, open(world), &context, &[]).passed();
+    says(
+        &said,
+        &[
+            "[policy] sources are judged by ",
+            "Dockerfile.rego",
+            &format!("[policy] allowed: docker-image://{base} as docker-image://{base}@sha256:"),
+            "; fetched config; held: ",
+            "allow (Dockerfile.rego:3)",
+            &format!("[policy] fetch config of docker-image://{base}"),
+            "WARN: base is going away",
+        ],
+    );
+    // The warning stands at its line, for those who show lines.
+    let said = build(world, open(world), &context, &["--progress=rawjson"]).passed();
+    let warnings: Vec<serde_json::Value> = said
+        .lines()
+        .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
+        .filter_map(|mut status| status.get_mut("warnings").map(serde_json::Value::take))
+        .collect();
+    let [warnings] = warnings.as_slice() else { panic!("{warnings:?} in:\n{said}") };
+    assert_eq!(warnings[0]["range"][0]["start"]["line"], 2, "{warnings}");
+    assert_eq!(warnings[0]["sourceInfo"]["filename"], "Dockerfile", "{warnings}");
+}
+
+#[test]
+fn a_denial_names_the_rule_and_what_would_pass() {
+    let world = need!(peers::world());
+    let app = world.image("app:plain");
+    let rule = only("endswith(input.image.repo, \"base\")");
+    let silent = "package docker\nallow if input.local\nallow if input.image.tag == \"1\"\n\
+                  decision := {\"allow\": allow}\ndefault allow := false\n";
+    for (rego, wanted) in [
+        (
+            rule.as_str(),
+            &[
+                "ours says no",
+                "denied by Dockerfile.rego at Dockerfile.rego:5; `allow` at Dockerfile.rego:4 came \
+                 nearest to allowing it, if `endswith(input.image.repo, \"base\")` held; \
+                 input.image.repo is \"",
+            ][..],
+        ),
+        (
+            silent,
+            &["no rule of Dockerfile.rego allows it; `allow` at Dockerfile.rego:3 came nearest"],
+        ),
+    ] {
+        let context =
+            folder(&[("Dockerfile", &format!("FROM {app}\n")), ("Dockerfile.rego", rego)]);
+        build(world, open(world), &context, &[]).refused(wanted);
+    }
+}
+
+#[test]
+fn an_image_is_decided_once_and_its_digest_is_the_same_image() {
+    let world = need!(peers::world());
+    let base = world.image("base:1");
+    // Whoever asked again by the digest would be refused.
+    let rego = "package docker\n\
+        allow if input.local\n\
+        allow if { input.image; not input.image.isCanonical }\n\
+        decision := {\"allow\": allow}\ndefault allow := false\n";
+    let from = format!("FROM {base} AS a\nFROM {base}\nCOPY --from=a /bin/busybox /b\n");
+    let context = folder(&[("Dockerfile", &from), ("Dockerfile.rego", rego)]);
+    let platforms = "--opt=platform=linux/amd64,linux/amd64/v2";
+    for options in [&[][..], &[platforms]] {
+        let said = build(world, open(world), &context, options).passed();
+        let told = said.matches(&format!("[policy] allowed: docker-image://{base}")).count();
+        assert!(told >= 1, "{said}");
+    }
+    let digest = build(
+        world,
+        open(world),
+        &folder(&[
+            ("Dockerfile", &format!("FROM {base}@{}\n", world.registry.digest("base", "1"))),
+            ("Dockerfile.rego", rego),
+        ]),
+        &[],
+    );
+    digest.refused(&["isCanonical"]);
+}
+
+/// Static rules of the client would put another source in place of the one that was judged.
+#[test]
+fn what_the_client_converts_behind_us_is_refused() {
+    let world = need!(peers::world());
+    let base = world.image("base:1");
+    let swapped = world.image("swapped:1");
+    let files = HttpServer::files([("/good", b"good".to_vec()), ("/evil", b"evil".to_vec())]);
+    let (good, evil) = (files.url("/good"), files.url("/evil"));
+    let digest = world.registry.digest("base", "1");
+    let convert = |from: &str, to: &str| {
+        format!(
+            "{{\"version\":1,\"rules\":[{{\"action\":\"CONVERT\",\"selector\":\
+             {{\"identifier\":\"{from}\"}},\"updates\":{{\"identifier\":\"{to}\"}}}}]}}"
+        )
+    };
+    let rego = only(&format!(
+        "input.http.url == \"{good}\"\nallow if endswith(input.image.repo, \"base\")"
+    ));
+    for (from, to, add) in [
+        (format!("docker-image://{base}"), format!("docker-image://{swapped}"), ""),
+        (format!("docker-image://{base}@{digest}"), format!("docker-image://{swapped}"), ""),
+        (good.clone(), evil, good.as_str()),
+    ] {
+        let add = if add.is_empty() { String::new() } else { format!("ADD {add} /x\n") };
+        let context = folder(&[
+            ("Dockerfile", &format!("FROM {base}\n{add}")),
+            ("Dockerfile.rego", &rego),
+            ("rules.json", &convert(&from, &to)),
+        ]);
+        let rules = context.path().join("rules.json");
+        let rules = format!("--source-policy-file={}", rules.display());
+        build(world, open(world), &context, &[&rules]).refused(&["denied by policy"]);
+    }
+    assert_eq!(world.registry.accesses(&["/swapped/"]).len(), 0);
+    assert!(files.asked().iter().all(|it| it.path != "/evil"), "{:?}", files.asked());
+}
+
+/// The file that was judged is the one that is built, whatever the server says next.
+#[test]
+fn a_file_that_changes_after_it_was_judged_is_not_built() {
+    let world = need!(peers::world());
+    let asked = AtomicUsize::new(0);
+    let files = HttpServer::start(move |_| match asked.fetch_add(1, Ordering::SeqCst) {
+        0 => Response::ok("good"),
+        _ => Response::ok("evil"),
+    });
+    let good = "sha256:770e607624d689265ca6c44884d0807d9b054d23c473c106c72be9de08b7376c";
+    let rego = only(&format!("input.http.checksum == \"{good}\""));
+    let context = folder(&[
+        ("Dockerfile", &format!("FROM scratch\nADD {} /x\n", files.url("/f"))),
+        ("Dockerfile.rego", &rego),
+    ]);
+    let out = tempfile::tempdir().unwrap();
+    let output = format!("--output=type=local,dest={}", out.path().display());
+    let built = build(world, open(world), &context, &[&output]);
+    match std::fs::read_to_string(out.path().join("x")) {
+        Ok(content) => assert_eq!(content, "good", "{}", built.said),
+        Err(_) => assert!(!built.passed, "{}", built.said),
+    }
+}
+
+/// A registry that has one image under a tag when it is judged, and another one afterwards.
+fn moving(world: &World) -> (HttpServer, &'static AtomicUsize) {
+    static ASKED: AtomicUsize = AtomicUsize::new(0);
+    let host = world.registry.host().to_owned();
+    let server = HttpServer::start(move |request| {
+        let tagged = request.path.ends_with("/manifests/1");
+        if tagged {
+            let name = match ASKED.fetch_add(1, Ordering::SeqCst) {
+                0 => "/v2/base/manifests/1",
+                _ => "/v2/app/manifests/plain",
+            };
+            return ask(&host, request.method.as_str(), name);
+        }
+        let of =
+            |repository: &str| request.path.replace("/v2/moving/", &format!("/v2/{repository}/"));
+        let first = ask(&host, &request.method, &of("base"));
+        if first.status == 404 { ask(&host, &request.method, &of("app")) } else { first }
+    });
+    (server, &ASKED)
+}
+
+/// One request of HTTP/1.0.
+fn ask(host: &str, method: &str, path: &str) -> Response {
+    let mut stream = std::net::TcpStream::connect(host).unwrap();
+    let accept = "application/vnd.oci.image.index.v1+json, \
+                  application/vnd.oci.image.manifest.v1+json, \
+                  application/vnd.docker.distribution.manifest.v2+json";
+    write!(stream, "{method} {path} HTTP/1.0\r\nHost: {host}\r\nAccept: {accept}\r\n\r\n").unwrap();
+    let mut all = Vec::new();
+    stream.read_to_end(&mut all).unwrap();
+    let end = all.windows(4).position(|it| it == b"\r\n\r\n").unwrap();
+    let head = String::from_utf8_lossy(&all[..end]).into_owned();
+    let mut lines = head.lines();
+    let status = lines.next().unwrap().split(' ').nth(1).unwrap().parse().unwrap();
+    let mut response = Response { body: all[end + 4..].to_vec(), ..Response::status(status) };
+    for line in lines {
+        let (name, value) = line.split_once(": ").unwrap();
+        if !name.eq_ignore_ascii_case("connection") {
+            response = response.with(name, value);
+        }
+    }
+    response
+}
+
+#[test]
+fn a_tag_that_moves_after_it_was_judged_is_not_followed() {
+    let world = need!(peers::world());
+    let (registry, asked) = moving(world);
+    let host = registry.url("").trim_start_matches("http://").to_owned();
+    let rego = only("input.image.labels[\"org.example.tier\"] == \"base\"");
+    let context =
+        folder(&[("Dockerfile", &format!("FROM {host}/moving:1\n")), ("Dockerfile.rego", &rego)]);
+    let out = tempfile::tempdir().unwrap();
+    let output = format!("--output=type=local,dest={}", out.path().display());
+    build(world, open(world), &context, &[&output]).passed();
+    assert!(asked.load(Ordering::SeqCst) >= 1);
+    // `base` has it, and `app` has not.
+    assert!(out.path().join("bin/busybox").exists());
+}
+
+#[test]
+fn a_cache_is_imported_as_it_was_judged() {
+    let world = need!(peers::world());
+    let cached = world.image("cached:1");
+    let context = folder(&[
+        ("Dockerfile", &format!("FROM {}\nCOPY a /a\n", world.image("base:1"))),
+        ("Dockerfile.rego", &only("input.image.labels[\"org.example.tier\"] == \"base\"")),
+        ("a", "a"),
+    ]);
+    // The cache is in the image itself, which has labels to read.
+    let inline = ["build-arg:BUILDKIT_INLINE_CACHE=1"];
+    world.buildkit.push(context.path(), &cached, &inline, "");
+    let import = format!("--import-cache=type=registry,ref={cached}");
+    let said = build(world, open(world), &context, &[&import]).passed();
+    says(
+        &said,
+        &[
+            &format!(
+                "[policy] allowed as a cache: docker-image://{cached} as docker-image://{cached}@sha256:"
+            ),
+            &format!("importing cache manifest from {cached}@sha256:"),
+        ],
+    );
+}
+
+/// Repositories by name, served over HTTP: `top` has `middle`, which has `bottom`.
+struct Modules {
+    server: HttpServer,
+    _dir: TempDir,
+}
+
+impl Modules {
+    fn start() -> Result<Self, peers::NoPeer> {
+        let dir = tempfile::tempdir().unwrap();
+        let served = dir.path().join("served");
+        std::fs::create_dir(&served).unwrap();
+        let mut below: Option<(&str, String)> = None;
+        for name in ["bottom", "middle", "top"] {
+            let work = dir.path().join(name);
+            std::fs::create_dir(&work).unwrap();
+            git(&work, &["init", "-q", "-b", "main"]);
+            std::fs::write(work.join(name), name).unwrap();
+            if let Some((module, commit)) = &below {
+                let text = format!(
+                    "[submodule \"{module}\"]\n\tpath = {module}\n\turl = ../{module}.git\n"
+                );
+                std::fs::write(work.join(".gitmodules"), text).unwrap();
+                let link = format!("160000,{commit},{module}");
+                git(&work, &["update-index", "--add", "--cacheinfo", &link]);
+            }
+            git(&work, &["add", "--", name]);
+            if below.is_some() {
+                git(&work, &["add", ".gitmodules"]);
+            }
+            git(&work, &["commit", "-q", "-m", name]);
+            let commit = git(&work, &["rev-parse", "HEAD"]).trim().to_owned();
+            let bare = served.join(format!("{name}.git"));
+            git(&work, &["clone", "-q", "--bare", ".", bare.to_str().unwrap()]);
+            git(&bare, &["config", "uploadpack.allowAnySHA1InWant", "true"]);
+            below = Some((name, commit));
+        }
+        Ok(Self { server: peers::serve_git(served)?, _dir: dir })
+    }
+
+    fn asked(&self, name: &str) -> bool {
+        self.server.asked().iter().any(|it| it.path.contains(name))
+    }
+}
+
+#[test]
+fn submodules_are_judged_one_by_one() {
+    let world = need!(peers::world());
+    let run = |condition: &str| {
+        let modules = Modules::start().unwrap();
+        let url = modules.server.url("/top.git");
+        let context = folder(&[
+            ("Dockerfile", &format!("FROM scratch\nADD {url} /src\n")),
+            ("Dockerfile.rego", &only(condition)),
+        ]);
+        let out = tempfile::tempdir().unwrap();
+        let output = format!("--output=type=local,dest={}", out.path().display());
+        let built = build(world, open(world), &context, &[&output]);
+        let there = out.path().join("src/middle/bottom/bottom").exists();
+        (built, modules, there)
+    };
+    let (built, _, there) = run("input.git");
+    let said = built.passed();
+    assert!(there, "{said}");
+    says(&said, &["[policy] allowed as a submodule: git://"]);
+    for (allowed, refused) in [("(top|middle)", "bottom"), ("top", "middle")] {
+        let (built, modules, _) =
+            run(&format!("regex.match(\"/{allowed}.git$\", input.git.remote)"));
+        built.refused(&[
+            &format!("its submodule `{refused}`, git://"),
+            "is refused: ours says no",
+            "2 | >>> ADD ",
+        ]);
+        assert!(
+            !modules.asked(refused) && !modules.asked("bottom"),
+            "{:?}",
+            modules.server.asked()
+        );
+    }
+}
+
+/// A context as an archive brings its own policy, which a policy before it has let in.
+#[test]
+fn the_policy_in_an_archive_is_read() {
+    let world = need!(peers::world());
+    let base = world.image("base:1");
+    let archive = |rego: &str| {
+        let from = format!("FROM {base}\n");
+        let dir = folder(&[("Dockerfile", &from), ("Dockerfile.rego", rego)]);
+        let tar = Command::new("tar").args(["-czf", "-", "-C"]).arg(dir.path()).arg(".").output();
+        tar.unwrap().stdout
+    };
+    let org = only("input.http\nallow if input.image");
+    let gate = image(world, "work:archive", &org);
+    // The rules of an archive judge the archive as well.
+    let files = HttpServer::files([
+        ("/open.tgz", archive(&org)),
+        ("/strict.tgz", archive(&only("input.http"))),
+    ]);
+    let from = |name| run(world, &gate, &[format!("--opt=context={}", files.url(name))]);
+    from("/open.tgz").passed();
+    from("/strict.tgz").refused(&["ours says no", "denied by Dockerfile.rego"]);
+}
+
+/// What the image's rules pin for one platform, the other does not get.
+#[test]
+fn each_platform_is_converted_by_itself() {
+    let world = need!(peers::world());
+    let app = world.image("app:multi");
+    let digest = world.registry.digest("app", "multi-attested");
+    let rego = format!(
+        "package docker\n\
+         allow if input.local\n\
+         allow if {{ input.image; input.image.platform != \"linux/arm64\" }}\n\
+         allow if {{ input.image.platform == \"linux/arm64\"; pin_image(input.image, \"{digest}\") }}\n\
+         decision := {{\"allow\": allow}}\ndefault allow := false\n"
+    );
+    let context = folder(&[("Dockerfile", &format!("FROM {app}\n")), ("Dockerfile.rego", &rego)]);
+    let both = "--opt=platform=linux/amd64,linux/arm64";
+    let said = build(world, open(world), &context, &[both]).passed();
+    says(&said, &[&format!("(linux/arm64) as docker-image://{app}@{digest}")]);
+    assert!(!said.contains(&format!("(linux/amd64) as docker-image://{app}@{digest}")), "{said}");
+}
+
+#[test]
+fn the_daemon_hears_of_us_at_once() {
+    let quickest = (0..5)
+        .map(|_| {
+            let started = Instant::now();
+            let mut frontend = Command::new(binary())
+                .args(["frontend", "--child=/bin/cat"])
+                .stdin(Stdio::piped())
+                .stdout(Stdio::piped())
+                .stderr(Stdio::null())
+                .spawn()
+                .unwrap();
+            let mut first = [0; 3];
+            frontend.stdout.as_mut().unwrap().read_exact(&mut first).unwrap();
+            let took = started.elapsed();
+            frontend.kill().unwrap();
+            frontend.wait().unwrap();
+            assert_eq!(&first, b"PRI");
+            took
+        })
+        .min();
+    assert!(quickest.is_some_and(|it| it < Duration::from_millis(50)), "{quickest:?}");
+}
