@@ -21,6 +21,10 @@ use crate::source::{ImageSource, Platform, Source, SourceOp};
 use crate::wire::proto::gateway;
 use crate::wire::raw::{Field, RawMessage};
 
+/// Values of `ResolveImageConfigRequest.ResolverType`.
+const REGISTRY: i32 = 0;
+const OCI_LAYOUT: i32 = 1;
+
 /// Serves the child.
 pub struct Bridge {
     daemon: Channel,
@@ -197,30 +201,43 @@ impl Bridge {
         }
         let platform = wire.platform.map(Platform::try_from).transpose().map_err(invalid)?;
         let mut raw = RawMessage::parse(message).map_err(invalid)?;
-        let op = if wire.resolver_type == 0 {
-            let refused = |error: &dyn std::fmt::Display| {
-                Refusal::new(&wire.r#ref, error.to_string()).status(&[])
-            };
-            let image = ImageSource::parse(&wire.r#ref).map_err(|error| refused(&error))?;
-            let op = SourceOp::new(image.or_latest().identifier());
-            let op = self.judge(&op, platform.clone()).await?;
-            let Ok(Source::Image(image)) = Source::parse(&op) else {
-                return Err(refused(&"a policy puts something in its place that is no image"));
-            };
-            raw.replace_bytes_field(Field::GATEWAY_RESOLVE_REF, image.reference().as_bytes())
-                .map_err(invalid)?;
-            op
-        } else {
-            let op = SourceOp::new(format!("oci-layout://{}", wire.r#ref));
-            let admitted = self.judge(&op, platform.clone()).await?;
-            if admitted != op {
-                let why = "a policy puts something else in its place, which it cannot have here";
-                return Err(Refusal::new(&op.identifier, why).status(&[]));
-            }
-            op
+        let refused = |error: &dyn std::fmt::Display| {
+            Refusal::new(&wire.r#ref, error.to_string()).status(&[])
         };
-        let rules = only([&op], Precision::MayBePinned).encode_to_vec();
-        raw.append_bytes_field(Field::GATEWAY_CONFIG_SOURCE_POLICIES, &rules);
+        let image = ImageSource::parse(&wire.r#ref).map_err(|error| refused(&error))?;
+        let (op, rules) = match wire.resolver_type {
+            REGISTRY => {
+                let op = SourceOp::new(image.or_latest().identifier());
+                let op = self.judge(&op, platform.clone()).await?;
+                let Ok(Source::Image(image)) = Source::parse(&op) else {
+                    return Err(refused(&"a policy puts something in its place that is no image"));
+                };
+                raw.replace_bytes_field(Field::GATEWAY_RESOLVE_REF, image.reference().as_bytes())
+                    .map_err(invalid)?;
+                let rules = only([&op], Precision::MayBePinned);
+                (op, rules)
+            }
+            OCI_LAYOUT => {
+                let mut op = SourceOp::new(format!("oci-layout://{}", wire.r#ref));
+                let attrs = [("oci.session", &wire.session_id), ("oci.store", &wire.store_id)];
+                let attrs = attrs.into_iter().filter(|(_, value)| !value.is_empty());
+                op.attrs.extend(attrs.map(|(name, value)| (name.to_owned(), value.clone())));
+                if self.judge(&op, platform.clone()).await? != op {
+                    let why =
+                        "a policy puts something else in its place, which it cannot have here";
+                    return Err(refused(&why));
+                }
+                // A daemon writes the name out as it does an image's.
+                let mut whole = op.clone();
+                whole.identifier = format!("oci-layout://{}", image.reference());
+                let rules = only([&op, &whole], Precision::Exact);
+                (op, rules)
+            }
+            other => {
+                return Err(refused(&format!("it is to be resolved by something new ({other})")));
+            }
+        };
+        raw.append_bytes_field(Field::GATEWAY_CONFIG_SOURCE_POLICIES, &rules.encode_to_vec());
         Ok(Resolved { message: raw.into_bytes(), op, platform, answer: Answer::Config })
     }
 

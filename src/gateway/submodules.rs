@@ -25,9 +25,10 @@ const KEEP: &str = "git.keepgitdir";
 const CHECKSUM: &str = "git.checksum";
 /// Attribute of the URL that git is given.
 const FULL_URL: &str = "git.fullurl";
-/// Attributes of the credentials that a repository is fetched with. Its submodules get them too.
-const CREDENTIALS: [&str; 4] =
-    ["git.authtokensecret", "git.authheadersecret", "git.knownsshhosts", "git.mountsshsock"];
+/// Attributes of how SSH is spoken, with its submodules' hosts as with a repository's own.
+const SSH: [&str; 2] = ["git.knownsshhosts", "git.mountsshsock"];
+/// Attributes of secrets that only the host of the repository may see.
+const SECRETS: [&str; 2] = ["git.authtokensecret", "git.authheadersecret"];
 /// Digits of an object's name. The index of a repository with longer ones has another form.
 const SHA1: usize = 40;
 /// Most submodules of one repository, theirs included.
@@ -167,11 +168,17 @@ fn submodules(
 
 /// A submodule as the source that it is.
 fn submodule(url: &str, commit: &str, of: &SourceOp) -> Option<SourceOp> {
-    if url.contains(['#', '?']) {
+    // What has no transport that is named is a path or another host to git.
+    let named = ["https://", "http://", "ssh://", "git://"].iter().any(|it| url.starts_with(it));
+    let scp =
+        !url.contains("://") && url.split_once(':').is_some_and(|(host, _)| host.contains('@'));
+    if url.contains(['#', '?']) || !(named || scp) {
         return None;
     }
     let mut op = SourceOp::new(format!("git://{url}#{commit}"));
-    let Ok(Source::Git(GitSource { remote, .. })) = Source::parse(&op) else { return None };
+    let Ok(Source::Git(GitSource { remote, scheme, host, .. })) = Source::parse(&op) else {
+        return None;
+    };
     // What stands before the host is for git alone.
     let place = match remote.split_once("://") {
         Some((_, place)) => place.rsplit_once('@').map_or(place, |(_, place)| place).to_owned(),
@@ -179,9 +186,13 @@ fn submodule(url: &str, commit: &str, of: &SourceOp) -> Option<SourceOp> {
     };
     op.identifier = format!("git://{place}#{commit}");
     op.attrs.insert(FULL_URL.into(), url.to_owned());
-    for name in CREDENTIALS {
-        if let Some(value) = of.attrs.get(name) {
-            op.attrs.insert(name.into(), value.clone());
+    let same_host = matches!(
+        Source::parse(of),
+        Ok(Source::Git(GitSource { scheme: s, host: h, .. })) if (&s, &h) == (&scheme, &host)
+    );
+    for name in SSH.iter().chain(SECRETS.iter().filter(|_| same_host)) {
+        if let Some(value) = of.attrs.get(*name) {
+            op.attrs.insert((*name).into(), value.clone());
         }
     }
     op.attrs.insert(CHECKSUM.into(), commit.to_owned());
@@ -226,6 +237,24 @@ mod tests {
     }
 
     #[test]
+    fn secrets_stay_with_the_host_of_the_repository() {
+        let mut of = SourceOp::new("git://h.example/a.git#main");
+        of.attrs.insert("git.authtokensecret".into(), "TOKEN".into());
+        of.attrs.insert("git.mountsshsock".into(), "default".into());
+        let commit = "c".repeat(40);
+        for (url, told) in [
+            ("https://h.example/b.git", true),
+            ("http://h.example/b.git", false),
+            ("https://h.example:8443/b.git", false),
+            ("https://o.example/b.git", false),
+        ] {
+            let op = submodule(url, &commit, &of).unwrap();
+            assert_eq!(op.attrs.contains_key("git.authtokensecret"), told, "{url}");
+            assert!(op.attrs.contains_key("git.mountsshsock"));
+        }
+    }
+
+    #[test]
     fn submodules_are_sources_at_the_commit_of_their_link() {
         let commit = "c".repeat(40);
         for (remote, url, wanted) in [
@@ -240,6 +269,9 @@ mod tests {
             ("https://h.example/a.git", "/srv/b.git", None),
             ("https://h.example/a.git", "file:///srv/b.git", None),
             ("https://h.example/a.git", "ext::sh -c x", None),
+            ("https://h.example/a.git", "o.example:x/b.git", None),
+            ("https://h.example/a.git", "o.example/x/b.git", None),
+            ("https://h.example/a.git", "HTTPS://o.example/b.git", None),
             ("https://h.example/a.git", "https://o.example/b.git#main", None),
             ("https://h.example/a.git", "https://o.example/a/../b.git", None),
         ] {
