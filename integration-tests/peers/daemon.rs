@@ -28,6 +28,10 @@ while kill -0 "$pid" 2>/dev/null && [ "$tries" -gt 0 ]; do
 done
 kill -KILL "$pid" 2>/dev/null
 wait "$pid"
+# A daemon that was killed leaves its mounts behind.
+while read -r _ place _; do
+  case $place in "$dir"/*) umount -l "$place" ;; esac
+done </proc/self/mounts
 [ -n "$BUILDGATE_TEST_KEEP" ] || rm -rf --one-file-system "$dir"
 "#;
 
