@@ -9,6 +9,7 @@ mod check;
 mod commands;
 mod online;
 mod policies;
+mod trust;
 
 /// A folder with files in it, that commands run in.
 pub struct Folder(tempfile::TempDir);

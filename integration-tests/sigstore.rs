@@ -54,7 +54,7 @@ fn run(checkout: &Path) -> anyhow::Result<(usize, usize)> {
     for case in &cases {
         let name = case.file_name().unwrap_or_default().to_string_lossy();
         let outcome = verify(case, &folder);
-        if outcome.is_ok() == !name.ends_with("_fail") {
+        if outcome.is_ok() != name.ends_with("_fail") {
             passed += 1;
         } else {
             failed += 1;

@@ -30,7 +30,7 @@ test_http_passes if docker.allow with input as {\"http\": {\"schema\": \"http\"}
 #[test]
 fn help_teaches() {
     let folder = Folder::with(&[]);
-    for command in ["", "check", "eval", "test", "schema", "completions"] {
+    for command in ["", "check", "eval", "test", "trust", "schema", "completions"] {
         let ran = folder.run(&format!("{command} --help"));
         assert_eq!(ran.code, Some(0));
         insta::assert_snapshot!(format!("help_{command}"), ran.stdout);

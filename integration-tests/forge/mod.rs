@@ -299,13 +299,8 @@ impl Forge {
     pub fn attest(&self, leaf: &Leaf, statement: &[u8], rekor: Rekor) -> Value {
         let signature = sign(&leaf.key, &pae(STATEMENT, statement));
         let material = json!({"certificate": {"rawBytes": b64(&leaf.certificate)}});
-        self.enveloped(
-            material,
-            log::Verifier::Certificate(&leaf.certificate),
-            statement,
-            &signature,
-            rekor,
-        )
+        let verifier = log::Verifier::Certificate(&leaf.certificate);
+        self.enveloped(material, verifier, (statement, &signature), rekor)
     }
 
     /// The same with a key of its own.
@@ -313,13 +308,9 @@ impl Forge {
         let signature = sign(key, &pae(STATEMENT, statement));
         let material = json!({"publicKey": {"hint": "ours"}});
         let verifier = spki(key);
-        let mut bundle = self.enveloped(
-            material,
-            log::Verifier::Key(&verifier),
-            statement,
-            &signature,
-            rekor.unwrap_or(Rekor::None),
-        );
+        let verifier = log::Verifier::Key(&verifier);
+        let by = rekor.unwrap_or(Rekor::None);
+        let mut bundle = self.enveloped(material, verifier, (statement, &signature), by);
         if rekor.is_none() {
             bundle["verificationMaterial"]["timestampVerificationData"] = json!({});
         }
@@ -335,7 +326,7 @@ impl Forge {
             Rekor::V2 => log::hashedrekord2(sha256(artifact), &signature, verifier),
             Rekor::V1 | Rekor::None => log::hashedrekord(sha256(artifact), &signature, verifier),
         };
-        self.place(&mut material, "hashedrekord", &body, &signature, rekor);
+        self.place(&mut material, ("hashedrekord", &body), &signature, rekor);
         json!({
             "mediaType": "application/vnd.dev.sigstore.bundle.v0.3+json",
             "verificationMaterial": material,
@@ -350,8 +341,7 @@ impl Forge {
         &self,
         mut material: Value,
         verifier: log::Verifier<'_>,
-        statement: &[u8],
-        signature: &[u8],
+        (statement, signature): (&[u8], &[u8]),
         rekor: Rekor,
     ) -> Value {
         let (kind, body) = match rekor {
@@ -361,7 +351,7 @@ impl Forge {
                 ("hashedrekord", log::hashedrekord2(digest, signature, verifier))
             }
         };
-        self.place(&mut material, kind, &body, signature, rekor);
+        self.place(&mut material, (kind, &body), signature, rekor);
         json!({
             "mediaType": "application/vnd.dev.sigstore.bundle.v0.3+json",
             "verificationMaterial": material,
@@ -376,8 +366,7 @@ impl Forge {
     fn place(
         &self,
         material: &mut Value,
-        kind: &str,
-        body: &Value,
+        (kind, body): (&str, &Value),
         signature: &[u8],
         rekor: Rekor,
     ) {

@@ -43,14 +43,12 @@ fn about(envelope: &DsseEnvelope, artifact: Artifact<'_>) -> Result<(), NotVerif
             vec![digest(HashAlgorithm::Sha2256, bytes)?, digest(HashAlgorithm::Sha2512, bytes)?]
         }
     };
-    let matches = digests.iter().any(|digest| match digest.algorithm() {
-        HashAlgorithm::Sha2256 => {
-            digest.as_bytes().try_into().is_ok_and(|it| statement.matches_sha256(&it))
-        }
-        HashAlgorithm::Sha2512 => {
-            digest.as_bytes().try_into().is_ok_and(|it| statement.matches_sha512(&it))
-        }
-        _ => false,
+    let matches = digests.iter().any(|digest| {
+        let (algorithm, octets) = (digest.algorithm(), digest.as_bytes());
+        (algorithm == HashAlgorithm::Sha2256
+            && octets.try_into().is_ok_and(|it| statement.matches_sha256(&it)))
+            || (algorithm == HashAlgorithm::Sha2512
+                && octets.try_into().is_ok_and(|it| statement.matches_sha512(&it)))
     });
     if matches { Ok(()) } else { Err(other("none of the statement's subjects has its digest")) }
 }

@@ -64,10 +64,12 @@ pub(super) fn verify(
     by: Signer<'_>,
 ) -> Result<VerifiedSignature, NotVerified> {
     let material = &bundle.verification_material;
-    let certificates = match &material.content {
-        VerificationMaterialContent::X509CertificateChain { certificates } => certificates.len(),
-        _ => 1,
-    };
+    let mut certificates = 1;
+    if let VerificationMaterialContent::X509CertificateChain { certificates: chain } =
+        &material.content
+    {
+        certificates = chain.len();
+    }
     let timestamps = material.timestamp_verification_data.rfc3161_timestamps.len();
     if material.tlog_entries.len().max(timestamps).max(certificates) > MAX_PARTS {
         return Err(malformed(format!("it has more than {MAX_PARTS} parts of one kind")));
@@ -90,9 +92,11 @@ fn keyless(
     artifact: Artifact<'_>,
     root: &TrustRoot,
 ) -> Result<VerifiedSignature, NotVerified> {
-    let Some(certificate) = bundle.signing_certificate() else {
+    if matches!(bundle.verification_material.content, VerificationMaterialContent::PublicKey(_)) {
         return Err(material("a key", "a certificate"));
-    };
+    }
+    let certificate =
+        bundle.signing_certificate().ok_or_else(|| malformed("it holds no certificate"))?;
     let needs = root.material();
     let mut policy = VerificationPolicy::any_identity();
     if needs.tlogs.is_empty() {
@@ -106,7 +110,7 @@ fn keyless(
         .verify(given(artifact)?, bundle, &policy)
         .map_err(|error| refused(&error, root.name()))?;
     whole(&result, root)?;
-    let info = result.certificate().ok_or_else(|| material("a key", "a certificate"))?;
+    let info = result.certificate().ok_or_else(|| malformed("it holds no certificate"))?;
     let signer = signer::signer(certificate, info).map_err(|why| {
         Invalid::Sigstore(SigstoreInvalid::Certificate { root: root.name().to_owned(), why })
     })?;

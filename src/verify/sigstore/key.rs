@@ -88,7 +88,7 @@ impl PublicKey {
             KeyAlgorithm::Ed25519 => &[SigningScheme::Ed25519],
             KeyAlgorithm::Rsa => &[SigningScheme::RsaPkcs1Sha256],
             // The provider refuses them, and `from_der` before it.
-            _ => &[],
+            KeyAlgorithm::MlDsa44 | KeyAlgorithm::MlDsa65 | KeyAlgorithm::MlDsa87 | _ => &[],
         }
     }
 }

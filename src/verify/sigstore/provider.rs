@@ -106,18 +106,22 @@ impl CryptoProvider for Provider {
                 p384_holds(key, digest, signature)
             }
             SigningScheme::RsaPkcs1Sha256 => {
-                rsa_holds(key, digest, signature, || Pkcs1v15Sign::new::<Sha256>())
+                rsa_holds(key, digest, signature, Pkcs1v15Sign::new::<Sha256>)
             }
             SigningScheme::RsaPkcs1Sha384 => {
-                rsa_holds(key, digest, signature, || Pkcs1v15Sign::new::<Sha384>())
+                rsa_holds(key, digest, signature, Pkcs1v15Sign::new::<Sha384>)
             }
             SigningScheme::RsaPkcs1Sha512 => {
-                rsa_holds(key, digest, signature, || Pkcs1v15Sign::new::<Sha512>())
+                rsa_holds(key, digest, signature, Pkcs1v15Sign::new::<Sha512>)
             }
             SigningScheme::RsaPssSha256 => rsa_holds(key, digest, signature, Pss::new::<Sha256>),
             SigningScheme::RsaPssSha384 => rsa_holds(key, digest, signature, Pss::new::<Sha384>),
             SigningScheme::RsaPssSha512 => rsa_holds(key, digest, signature, Pss::new::<Sha512>),
-            other => return Err(unsupported(other)),
+            SigningScheme::Ed25519
+            | SigningScheme::MlDsa44
+            | SigningScheme::MlDsa65
+            | SigningScheme::MlDsa87
+            | _ => return Err(unsupported(scheme)),
         };
         holds.ok_or_else(|| mismatch(scheme))
     }
@@ -136,7 +140,9 @@ fn algorithm(scheme: SigningScheme) -> Result<&'static dyn VerificationAlgorithm
         SigningScheme::RsaPssSha256 => &RSA_PSS_2048_8192_SHA256,
         SigningScheme::RsaPssSha384 => &RSA_PSS_2048_8192_SHA384,
         SigningScheme::RsaPssSha512 => &RSA_PSS_2048_8192_SHA512,
-        other => return Err(unsupported(other)),
+        SigningScheme::MlDsa44 | SigningScheme::MlDsa65 | SigningScheme::MlDsa87 | _ => {
+            return Err(unsupported(scheme));
+        }
     })
 }
 

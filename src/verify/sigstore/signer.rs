@@ -69,23 +69,21 @@ fn subject(certificate: &Certificate) -> Result<String, String> {
         .map_err(|error| error.to_string())?
         .map(|(_critical, names)| names.0)
         .unwrap_or_default();
-    let uri = names.iter().find_map(|name| match name {
-        GeneralName::UniformResourceIdentifier(uri) => Some(uri.to_string()),
-        _ => None,
+    let uri = names.iter().find_map(|name| {
+        let GeneralName::UniformResourceIdentifier(uri) = name else { return None };
+        Some(uri.to_string())
     });
     let email = || {
-        names.iter().find_map(|name| match name {
-            GeneralName::Rfc822Name(email) => Some(email.to_string()),
-            _ => None,
+        names.iter().find_map(|name| {
+            let GeneralName::Rfc822Name(email) = name else { return None };
+            Some(email.to_string())
         })
     };
     let other = || {
-        names.iter().find_map(|name| match name {
-            GeneralName::OtherName(other) if other.type_id == OTHER_NAME => {
-                let der = other.value.to_der().ok()?;
-                Some(Utf8StringRef::from_der(&der).ok()?.as_str().to_owned())
-            }
-            _ => None,
+        names.iter().find_map(|name| {
+            let GeneralName::OtherName(other) = name else { return None };
+            let der = other.value.to_der().ok().filter(|_| other.type_id == OTHER_NAME)?;
+            Some(Utf8StringRef::from_der(&der).ok()?.as_str().to_owned())
         })
     };
     uri.or_else(email)

@@ -132,10 +132,8 @@ fn as_bundle(signed: &SimpleSigning<'_>, by: Signer<'_>) -> Result<Bundle, NotVe
             VerificationMaterialContent::PublicKey(PublicKeyIdentifier::new(""))
         }
     };
-    let entry = match by {
-        Signer::Key(_, Log::Ignored) => None,
-        _ => annotation(LOG_ENTRY)?.map(log_entry).transpose()?,
-    };
+    let ignored = matches!(by, Signer::Key(_, Log::Ignored));
+    let entry = annotation(LOG_ENTRY)?.filter(|_| !ignored).map(log_entry).transpose()?;
     if entry.is_none() && needs_entry(by) {
         let root = by.root().map(|root| root.name().to_owned()).unwrap_or_default();
         let why = "the signature has no log entry".to_owned();

@@ -45,16 +45,19 @@ fn outcome<T>(result: &Result<T, NotVerified>) -> &'static str {
         Err(NotVerified::CouldNot(CouldNot::TrustRoot(_))) => "could not: trust root",
         Err(NotVerified::CouldNot(CouldNot::Unsupported { .. })) => "could not: unsupported",
         Err(NotVerified::CouldNot(CouldNot::Keys(_))) => "could not: keys",
-        Err(NotVerified::Invalid(invalid)) => match invalid {
-            Invalid::Malformed { .. } => "malformed",
-            Invalid::Sigstore(SigstoreInvalid::Signature { .. }) => "signature",
-            Invalid::Sigstore(SigstoreInvalid::Subject { .. }) => "subject",
-            Invalid::Sigstore(SigstoreInvalid::Certificate { .. }) => "certificate",
-            Invalid::Sigstore(SigstoreInvalid::Log { .. }) => "log",
-            Invalid::Sigstore(SigstoreInvalid::Time { .. }) => "time",
-            Invalid::Sigstore(SigstoreInvalid::Material { .. }) => "material",
-            other => panic!("unexpected: {other}"),
+        Err(NotVerified::CouldNot(CouldNot::Missing { .. })) => "could not: missing",
+        Err(NotVerified::Invalid(Invalid::Malformed { .. })) => "malformed",
+        Err(NotVerified::Invalid(Invalid::Sigstore(invalid))) => match invalid {
+            SigstoreInvalid::Signature { .. } => "signature",
+            SigstoreInvalid::Subject { .. } => "subject",
+            SigstoreInvalid::Certificate { .. } => "certificate",
+            SigstoreInvalid::Log { .. } => "log",
+            SigstoreInvalid::Time { .. } => "time",
+            SigstoreInvalid::Material { .. } => "material",
+            SigstoreInvalid::Identity { .. } => "identity",
+            SigstoreInvalid::PredicateType { .. } => "predicate type",
         },
+        Err(NotVerified::Invalid(_)) => "invalid otherwise",
     }
 }
 

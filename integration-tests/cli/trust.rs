@@ -1,0 +1,210 @@
+//! `trust`: what is trusted, and a refresh from a TUF repository of our own over HTTP on loopback.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+
+use super::Folder;
+use crate::forge::{Forge, key, public_pem, sha256, sign};
+use crate::peers::{HttpServer, Response};
+
+const LATE: &str = "2099-01-01T00:00:00Z";
+const OVER: &str = "2020-01-01T00:00:00Z";
+
+/// What a repository says, and who signs it.
+struct Repository {
+    key: u8,
+    root_expires: &'static str,
+    targets_expires: &'static str,
+    timestamp_expires: &'static str,
+    target: Vec<u8>,
+    served: Option<Vec<u8>>,
+    rotated_to: Option<u8>,
+}
+
+impl Repository {
+    fn new() -> Self {
+        Self {
+            key: 60,
+            root_expires: LATE,
+            targets_expires: "2098-06-01T00:00:00Z",
+            timestamp_expires: LATE,
+            target: Forge::new(10).trusted_root().to_string().into_bytes(),
+            served: None,
+            rotated_to: None,
+        }
+    }
+
+    /// The first root, and every file by its path.
+    fn files(&self) -> (Vec<u8>, BTreeMap<String, Vec<u8>>) {
+        let root = self.root(1, self.key, &[self.key]);
+        let mut files = BTreeMap::new();
+        let mut signer = self.key;
+        if let Some(next) = self.rotated_to {
+            files.insert("/2.root.json".into(), self.root(2, next, &[self.key, next]));
+            signer = next;
+        }
+        let targets = self.signed("targets", self.targets_expires, signer, json!({"targets": {
+            "trusted_root.json": {
+                "length": self.target.len(), "hashes": {"sha256": hex::encode(sha256(&self.target))},
+            },
+        }}));
+        let pins = |name: &str, bytes: &[u8]| {
+            let hashes = json!({"sha256": hex::encode(sha256(bytes))});
+            json!({"meta": {name: {"version": 1, "length": bytes.len(), "hashes": hashes}}})
+        };
+        let snapshot = self.signed("snapshot", LATE, signer, pins("targets.json", &targets));
+        let pinned = pins("snapshot.json", &snapshot);
+        let timestamp = self.signed("timestamp", self.timestamp_expires, signer, pinned);
+        let served = self.served.clone().unwrap_or_else(|| self.target.clone());
+        files.extend([
+            ("/timestamp.json".to_owned(), timestamp),
+            ("/snapshot.json".to_owned(), snapshot),
+            ("/targets.json".to_owned(), targets),
+            ("/targets/trusted_root.json".to_owned(), served),
+        ]);
+        (root, files)
+    }
+
+    fn root(&self, version: u64, seed: u8, signers: &[u8]) -> Vec<u8> {
+        let id = seed.to_string();
+        let role = json!({"keyids": [id], "threshold": 1});
+        let public = public_pem(&key(seed));
+        let signed = json!({
+            "_type": "root", "spec_version": "1.0.0", "version": version,
+            "expires": self.root_expires, "consistent_snapshot": false,
+            "keys": {id: {
+                "keytype": "ecdsa", "scheme": "ecdsa-sha2-nistp256", "keyval": {"public": public},
+            }},
+            "roles": {"root": role, "timestamp": role, "snapshot": role, "targets": role},
+        });
+        envelope(&signed, signers)
+    }
+
+    fn signed(&self, kind: &str, expires: &str, signer: u8, content: Value) -> Vec<u8> {
+        let mut signed = json!({
+            "_type": kind, "spec_version": "1.0.0", "version": 1, "expires": expires,
+        });
+        let content = content.as_object().unwrap().clone();
+        signed.as_object_mut().unwrap().extend(content);
+        envelope(&signed, &[signer])
+    }
+}
+
+fn envelope(signed: &Value, signers: &[u8]) -> Vec<u8> {
+    let mut text = String::new();
+    canonical(signed, &mut text);
+    let signature = |seed: &u8| json!({"keyid": seed.to_string(), "sig": hex::encode(sign(&key(*seed), text.as_bytes()))});
+    let signatures: Vec<Value> = signers.iter().map(signature).collect();
+    json!({"signed": signed, "signatures": signatures}).to_string().into_bytes()
+}
+
+/// What TUF signs: sorted names, no blanks, and in strings only `"` and `\` escaped.
+fn canonical(value: &Value, into: &mut String) {
+    match value {
+        Value::Object(fields) => {
+            let sorted: BTreeMap<_, _> = fields.iter().collect();
+            into.push('{');
+            for (index, (name, field)) in sorted.into_iter().enumerate() {
+                into.push_str(if index > 0 { "," } else { "" });
+                canonical(&json!(name), into);
+                into.push(':');
+                canonical(field, into);
+            }
+            into.push('}');
+        }
+        Value::Array(items) => {
+            into.push('[');
+            for (index, item) in items.iter().enumerate() {
+                into.push_str(if index > 0 { "," } else { "" });
+                canonical(item, into);
+            }
+            into.push(']');
+        }
+        Value::String(text) => {
+            into.push('"');
+            into.push_str(&text.replace('\\', "\\\\").replace('"', "\\\""));
+            into.push('"');
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) => into.push_str(&value.to_string()),
+    }
+}
+
+/// Serves a repository, and updates `sigstore.json` from it by the root of `trusted`.
+fn update(folder: &Folder, served: &Repository, trusted: &Repository) -> super::Ran {
+    let (_, files) = served.files();
+    let (root, _) = trusted.files();
+    std::fs::write(folder.path().join("root.json"), root).unwrap();
+    let server = HttpServer::start(move |request| match files.get(&request.path) {
+        Some(body) => Response::ok(body.clone()),
+        None => Response::status(404),
+    });
+    let mirror = server.url("/");
+    folder.run(&format!("trust update --mirror {mirror} --root root.json --output sigstore.json"))
+}
+
+#[test]
+fn a_refreshed_root_is_used_until_it_expires() {
+    let folder = Folder::with(&[]);
+    let right = Repository::new();
+    let ran = update(&folder, &right, &right);
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    let file: Value =
+        serde_json::from_slice(&std::fs::read(folder.path().join("sigstore.json")).unwrap())
+            .unwrap();
+    assert_eq!(file["expires"], "2098-06-01T00:00:00Z", "the earlier of root and targets");
+    let target: Value = serde_json::from_slice(&right.target).unwrap();
+    assert_eq!(file["trustedRoot"], target);
+
+    let ran = folder.run("trust show --trust-root sigstore.json");
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    assert!(ran.stdout.contains("https://fulcio.example.com"), "{}", ran.stdout);
+    assert!(!ran.stdout.contains("https://fulcio.sigstore.dev"), "the file takes its place");
+    let ran = folder.run("trust show --trust-root ours=sigstore.json");
+    assert!(ran.stdout.contains("https://fulcio.sigstore.dev"), "{}", ran.stdout);
+
+    let mut expired = file.clone();
+    expired["expires"] = OVER.into();
+    std::fs::write(folder.path().join("expired.json"), expired.to_string()).unwrap();
+    let ran = folder.run("trust show --trust-root expired.json");
+    assert_eq!(ran.code, Some(2));
+    assert!(
+        ran.stdout.contains("EXPIRED") && ran.stderr.contains("trust update"),
+        "{}",
+        ran.stderr
+    );
+
+    let rotated = Repository { rotated_to: Some(61), ..Repository::new() };
+    let ran = update(&folder, &rotated, &right);
+    assert_eq!(ran.code, Some(0), "keys that their predecessors signed: {}", ran.stderr);
+    let left: Vec<_> =
+        std::fs::read_dir(folder.path()).unwrap().map(|it| it.unwrap().file_name()).collect();
+    assert!(left.iter().all(|name| !name.to_string_lossy().starts_with('.')), "{left:?}");
+}
+
+#[test]
+fn what_is_not_signed_as_it_must_be_changes_nothing() {
+    let right = Repository::new;
+    for (what, served) in [
+        ("expired timestamp", Repository { timestamp_expires: OVER, ..right() }),
+        ("expired targets", Repository { targets_expires: OVER, ..right() }),
+        ("expired root", Repository { root_expires: OVER, ..right() }),
+        ("other keys", Repository { key: 62, ..right() }),
+        ("another target", Repository { served: Some(b"{}".to_vec()), ..right() }),
+        ("a target that is no root", Repository { target: b"{}".to_vec(), ..right() }),
+    ] {
+        let folder = Folder::with(&[("sigstore.json", "what was there")]);
+        let trusted = Repository { root_expires: served.root_expires, ..right() };
+        let ran = update(&folder, &served, &trusted);
+        assert_eq!(ran.code, Some(2), "{what}");
+        assert!(ran.stdout.is_empty(), "{what}: {}", ran.stdout);
+        let left = std::fs::read_to_string(folder.path().join("sigstore.json")).unwrap();
+        assert_eq!(left, "what was there", "{what}");
+    }
+    let folder = Folder::with(&[]);
+    let ran = folder.run("trust update --mirror http://127.0.0.1:1/ --output sigstore.json");
+    assert_eq!(ran.code, Some(2), "nobody answers");
+    assert!(!folder.path().join("sigstore.json").exists());
+    assert_eq!(folder.run("trust show --trust-root nosuch.json").code, Some(2));
+    assert_eq!(folder.run("trust show --trust-root =x").code, Some(2));
+}
