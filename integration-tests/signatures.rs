@@ -4,6 +4,7 @@
 mod cosign;
 mod downloads;
 mod frontend;
+mod gate;
 
 use serde_json::{Value, json};
 

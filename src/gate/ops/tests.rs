@@ -181,6 +181,7 @@ fn decision(source: &str) -> Decision {
         converted: None,
         messages: Vec::new(),
         warnings: Vec::new(),
+        notes: Vec::new(),
         fetched: Vec::new(),
         error: None,
         latency: Duration::from_micros(1500),
