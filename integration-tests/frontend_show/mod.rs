@@ -2,8 +2,8 @@
 //! fetched, builds that end when something dies, and the image itself.
 
 mod builds;
+mod buildx;
 mod calls;
-
 mod clients;
 mod denials;
 mod failures;

@@ -82,8 +82,20 @@ impl GitServer {
 
 /// Serves the bare repositories in this folder.
 pub fn serve(folder: PathBuf) -> Result<HttpServer, NoPeer> {
+    serve_then(folder, |_| {})
+}
+
+/// The same, doing something between each answer and its way out.
+pub fn serve_then(
+    folder: PathBuf,
+    then: impl Fn(&Request) + Send + Sync + 'static,
+) -> Result<HttpServer, NoPeer> {
     let git = tools::installed("git", "git")?;
-    Ok(HttpServer::start(move |request| backend(&git, &folder, request)))
+    Ok(HttpServer::start(move |request| {
+        let answer = backend(&git, &folder, request);
+        then(request);
+        answer
+    }))
 }
 
 /// Runs git in `dir` with no configuration but ours, and gives its output.

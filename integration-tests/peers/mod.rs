@@ -14,7 +14,7 @@ mod world;
 
 pub use buildkit::Buildkit;
 pub use frontends::{folder, make_image, make_image_with, push_org, push_runnable, push_stock};
-pub use git::{GitServer, run as git, serve as serve_git};
+pub use git::{GitServer, run as git, serve as serve_git, serve_then as serve_git_then};
 pub use http::{HttpServer, Request, Response};
 pub use registry::Registry;
 pub use tools::pinned;

@@ -4,23 +4,23 @@
 //! What a policy beside the Dockerfile reads is told by its text: imports, and literals that look
 //! like the name of a file. Only those are asked of the client, never its whole directory.
 
+mod image;
+mod names;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-use std::sync::{Arc, LazyLock};
 
 use bytes::Bytes;
-use regex::Regex;
 use tonic::Status;
 
+use self::image::{baked, trusted};
+use self::names::named_by;
 use super::options::{BuildOptions, Place};
 use crate::check::{self, CheckError, Outcome, Pin, Question, reasons};
 use crate::gateway::{self, Gateway, Tree, join, local};
 use crate::meta::{GitRequest, HttpRequest, MetaRequest, ResolveSourceMeta};
 use crate::policy::{Policy, PolicyError, PolicyFiles};
 use crate::source::{Source, SourceError, SourceOp, mask, parse_git_user};
-use crate::trust;
-use crate::verify::Trust;
-use crate::verify::sigstore::TrustRoots;
 
 /// Attributes that pin a source.
 const CHECKSUMS: [&str; 2] = ["git.checksum", "http.checksum"];
@@ -334,139 +334,6 @@ impl Loader<'_> {
 /// The policy beside the Dockerfile, the Dockerfile, and the remote context they are in.
 type Own = (Option<Policy>, Option<String>, Option<SourceOp>);
 
-/// Files that the Rego files among these read.
-fn named_by(files: &BTreeMap<String, Bytes>) -> BTreeSet<String> {
-    files
-        .iter()
-        .filter(|(path, _)| path.ends_with(".rego"))
-        .flat_map(|(_, content)| names_in(&String::from_utf8_lossy(content)))
-        .collect()
-}
-
 fn files(place: String, status: Status) -> SetupError {
     SetupError::Files { place, status: Box::new(status) }
-}
-
-/// The policies of the image: each folder below `root` is one, and the files in it form one too.
-fn baked(root: &Path) -> Result<Vec<Policy>, SetupError> {
-    let wrong = |source| SetupError::Baked { path: root.display().to_string(), source };
-    if !root.exists() {
-        return Ok(Vec::new());
-    }
-    let mut folders = Vec::new();
-    let mut loose = false;
-    for entry in std::fs::read_dir(root).map_err(wrong)? {
-        let path = entry.map_err(wrong)?.path();
-        if path.is_dir() {
-            folders.push(path);
-        } else {
-            loose |= path.extension().is_some_and(|it| it == "rego");
-        }
-    }
-    folders.sort();
-    let mut policies = Vec::new();
-    if loose {
-        policies.push(Policy::from_path(root)?);
-    }
-    for folder in folders {
-        // What an image without policies of its own is built with.
-        if std::fs::read_dir(&folder).map_err(wrong)?.next().is_none() {
-            continue;
-        }
-        match Policy::from_path(&folder) {
-            // Keys and data of the files beside it.
-            Err(PolicyError::Empty { .. }) if loose => {}
-            other => policies.push(other?),
-        }
-    }
-    Ok(policies)
-}
-
-/// Whom signatures are trusted by: what is built in, and each `NAME.json` of a folder of the image.
-fn trusted(folder: &Path) -> Result<Arc<Trust>, SetupError> {
-    let path = folder.display().to_string();
-    let wrong = |source| SetupError::Baked { path: path.clone(), source };
-    let entries = match std::fs::read_dir(folder) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Trust::embedded()),
-        Err(error) => return Err(wrong(error)),
-    };
-    let mut roots = TrustRoots::embedded().map_err(|it| SetupError::Trust(it.into()))?;
-    for entry in entries {
-        let path = entry.map_err(wrong)?.path();
-        let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        let root = trust::read(&name, &path).map_err(|it| SetupError::Trust(it.into()))?;
-        roots.insert(root).map_err(|it| SetupError::Trust(it.into()))?;
-    }
-    Ok(Arc::new(Trust::new(roots)))
-}
-
-/// String literals, and imports.
-static LITERAL: LazyLock<Option<Regex>> =
-    LazyLock::new(|| Regex::new(r#""((?:[^"\\\n]|\\.)*)"|`([^`]*)`"#).ok());
-static IMPORT: LazyLock<Option<Regex>> =
-    LazyLock::new(|| Regex::new(r"(?m)^\s*import\s+data\.([A-Za-z0-9_.]+)").ok());
-/// A path with an extension; `%s` and its like stand for anything.
-static FILE: LazyLock<Option<Regex>> = LazyLock::new(|| {
-    Regex::new(r"^[A-Za-z0-9_%][A-Za-z0-9_.%+@ /-]{0,250}\.[A-Za-z0-9%]{1,10}$").ok()
-});
-static VERB: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(r"%[a-z]").ok());
-
-/// Files that the text of a policy may read.
-fn names_in(text: &str) -> BTreeSet<String> {
-    let mut names = BTreeSet::new();
-    let (Some(literal), Some(import), Some(file), Some(verb)) =
-        (LITERAL.as_ref(), IMPORT.as_ref(), FILE.as_ref(), VERB.as_ref())
-    else {
-        return names;
-    };
-    for found in import.captures_iter(text) {
-        names.insert(format!("{}.rego", found[1].replace('.', "/")));
-    }
-    for found in literal.captures_iter(text) {
-        let Some(text) = found.get(1).or(found.get(2)).map(|it| it.as_str()) else { continue };
-        if file.is_match(text) && !text.split('/').any(|part| part == "..") {
-            names.insert(verb.replace_all(text, "*").into_owned());
-        }
-    }
-    names
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_policy_tells_what_it_reads() {
-        let text = r#"package docker
-            import data.lib.images as images
-            keys := "keys/maintainers.asc"
-            allowed := load_json(`config.json`)
-            key := sprintf("keys/%s.pem", [name])
-            never := ["../secret.json", "/etc/passwd.txt", "node_modules", "*.*", "a b"]
-        "#;
-        let wanted = ["config.json", "keys/*.pem", "keys/maintainers.asc", "lib/images.rego"];
-        assert_eq!(names_in(text).into_iter().collect::<Vec<_>>(), wanted);
-    }
-
-    #[test]
-    fn folders_and_loose_files_are_policies() {
-        let rule = "package docker\ndecision := {\"allow\": true}\n";
-        let dir = tempfile::tempdir().unwrap();
-        let write = |path: &str, text: &str| {
-            let path = dir.path().join(path);
-            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-            std::fs::write(path, text).unwrap();
-        };
-        assert_eq!(baked(&dir.path().join("none")).unwrap().len(), 0);
-        assert_eq!(baked(dir.path()).unwrap().len(), 0);
-        write("org/policy.rego", rule);
-        assert_eq!(baked(dir.path()).unwrap().len(), 1);
-        std::fs::create_dir(dir.path().join("empty")).unwrap();
-        assert_eq!(baked(dir.path()).unwrap().len(), 1);
-        write("keys/a.asc", "");
-        assert!(matches!(baked(dir.path()), Err(SetupError::Policy(PolicyError::Empty { .. }))));
-        write("loose.rego", rule);
-        assert_eq!(baked(dir.path()).unwrap().len(), 2);
-    }
 }

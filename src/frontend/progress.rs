@@ -91,7 +91,7 @@ async fn warn(gateway: &Gateway, text: &str, version: &str, lines: &[errdefs::So
     let request = gateway::WarnRequest {
         digest: vertex(version),
         level: 1,
-        short: text.as_bytes().to_vec().into(),
+        short: with_line(text, first).into_bytes().into(),
         info: first.and_then(|it| it.info.clone()),
         ranges: first.map(|it| it.ranges.clone()).unwrap_or_default(),
         ..Default::default()
@@ -99,6 +99,16 @@ async fn warn(gateway: &Gateway, text: &str, version: &str, lines: &[errdefs::So
     let warned: Result<gateway::WarnResponse, _> = gateway.call("Warn", &request).await;
     if let Err(status) = warned {
         tracing::warn!("not shown: {text}: {}", status.message());
+    }
+}
+
+/// The warning with the number of its line: clients show the lines themselves to those alone who ask
+/// for details, and so the Dockerfile frontend writes its own warnings like this too.
+fn with_line(text: &str, at: Option<&errdefs::Source>) -> String {
+    let start = at.and_then(|source| source.ranges.first()).and_then(|range| range.start);
+    match start {
+        Some(pb::Position { line, .. }) => format!("{text} (line {line})"),
+        None => text.to_owned(),
     }
 }
 

@@ -1,24 +1,26 @@
 //! The decisions of one build: each source judged once for each platform, and the answer to a
 //! refusal as the daemon itself would give it.
 
+mod submodules;
+mod words;
+
 use std::collections::HashMap;
-use std::future::Future;
 use std::path::PathBuf;
-use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::OnceCell;
 
+use self::submodules::Submodules;
+use self::words::{could_not, fetched, shown};
 use super::options::BuildOptions;
 use super::policies::{Loader, Policies, SetupError};
 use super::progress::Progress;
 use crate::check::{self, CheckError, Checked, Outcome, Question, reasons};
 use crate::dockerfile::{self, Lines};
-use crate::gateway::{self, Gateway, JudgeSubmodule};
+use crate::gateway::{self, Gateway};
 use crate::input::Env;
-use crate::meta::{ImageRequest, MetaRequest};
 use crate::policy::Policy;
-use crate::source::{Platform, Source, SourceOp, mask_text};
+use crate::source::{Platform, Source, SourceOp};
 use crate::wire::proto::{errdefs, pb};
 use crate::wire::status;
 
@@ -262,41 +264,6 @@ impl Gatekeeper {
     }
 }
 
-/// Judges the submodules of a repository as the build's sources are.
-struct Submodules<'a> {
-    keeper: &'a Gatekeeper,
-    policies: &'a Policies,
-}
-
-impl JudgeSubmodule for Submodules<'_> {
-    fn judge<'a>(
-        &'a self,
-        op: &'a SourceOp,
-    ) -> Pin<Box<dyn Future<Output = Result<(), String>> + Send + 'a>> {
-        Box::pin(async move {
-            let Self { keeper, policies } = self;
-            let platform = keeper.platform().clone();
-            let question = Question { op: op.clone(), platform, env: keeper.options.env() };
-            let policies = &policies.policies;
-            let checked = check::check(policies, &question, &keeper.gateway).await;
-            let admitted =
-                conclude(policies, op, checked).map_err(|refusal| refusal.messages.join("; "))?;
-            // BuildKit fetches what the repository says, whatever we would put in its place.
-            if admitted == *op {
-                keeper.progress.tell(
-                    &format!("[policy] allowed as a submodule: {op}"),
-                    Vec::new(),
-                    Vec::new(),
-                );
-                Ok(())
-            } else {
-                Err("a policy puts another source in its place, which a submodule cannot have"
-                    .to_owned())
-            }
-        })
-    }
-}
-
 /// What a decision about a source hangs on. The Dockerfile frontend asks about an image first, and
 /// says how to load it later: that is no other image.
 fn essence(op: &SourceOp) -> SourceOp {
@@ -318,28 +285,6 @@ fn with_essence(op: &SourceOp, told: &SourceOp, admitted: SourceOp) -> SourceOp 
     op
 }
 
-/// What was admitted, in few words: where it is, or only what it is pinned to.
-fn shown(op: &SourceOp, admitted: &SourceOp) -> String {
-    if op.identifier != admitted.identifier {
-        return admitted.masked();
-    }
-    let new = admitted.attrs.iter().filter(|(name, value)| op.attrs.get(*name) != Some(value));
-    let new: Vec<String> = new.map(|(name, value)| format!("{name}={value}")).collect();
-    new.join(", ")
-}
-
-/// What was asked for, in few words.
-fn fetched(request: &MetaRequest, of: &SourceOp) -> String {
-    let what = match request {
-        MetaRequest { image: Some(ImageRequest { attestations: true, .. }), .. } => "attestations",
-        MetaRequest { image: Some(_), .. } => "config",
-        MetaRequest { git: Some(_), .. } => "commit",
-        MetaRequest { http: Some(_), .. } => "checksum",
-        _ => "metadata",
-    };
-    if request.source == *of { what.to_owned() } else { format!("{what} of {}", request.source) }
-}
-
 fn conclude(policies: &[Policy], op: &SourceOp, checked: Result<Checked, CheckError>) -> Verdict {
     let checked = checked.map_err(|error| Refusal::new(&op.masked(), could_not(&error)))?;
     match &checked.outcome {
@@ -357,20 +302,6 @@ fn conclude(policies: &[Policy], op: &SourceOp, checked: Result<Checked, CheckEr
             Err(Refusal::new(&op.masked(), "what it is converted into was not judged"))
         }
     }
-}
-
-/// A source that could not be judged, in words.
-fn could_not(error: &CheckError) -> String {
-    let mut text = format!("it could not be judged, and so is refused: {error}");
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        let more = error.to_string();
-        if !text.contains(&more) {
-            text.push_str(&format!(": {more}"));
-        }
-        cause = error.source();
-    }
-    mask_text(&text)
 }
 
 #[cfg(test)]
