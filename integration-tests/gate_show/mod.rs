@@ -1,6 +1,7 @@
 //! The gate at length, as its own process before a real daemon: builds that are those of the bare
 //! daemon, denials of what clients try, and failures that let nothing through.
 
+mod builds;
 mod denials;
 mod failures;
 
