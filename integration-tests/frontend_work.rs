@@ -4,6 +4,7 @@
 use std::io::{Read, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -299,13 +300,14 @@ fn a_policy_that_asks_for_exec_proxy_is_refused() {
 }
 
 /// A registry that has one image under a tag when it is judged, and another one afterwards.
-fn moving(world: &World) -> (HttpServer, &'static AtomicUsize) {
-    static ASKED: AtomicUsize = AtomicUsize::new(0);
+pub fn moving(world: &World) -> (HttpServer, Arc<AtomicUsize>) {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&asked);
     let host = world.registry.host().to_owned();
     let server = HttpServer::start(move |request| {
         let tagged = request.path.ends_with("/manifests/1");
         if tagged {
-            let name = match ASKED.fetch_add(1, Ordering::SeqCst) {
+            let name = match counted.fetch_add(1, Ordering::SeqCst) {
                 0 => "/v2/base/manifests/1",
                 _ => "/v2/app/manifests/plain",
             };
@@ -316,7 +318,7 @@ fn moving(world: &World) -> (HttpServer, &'static AtomicUsize) {
         let first = ask(&host, &request.method, &of("base"));
         if first.status == 404 { ask(&host, &request.method, &of("app")) } else { first }
     });
-    (server, &ASKED)
+    (server, asked)
 }
 
 /// One request of HTTP/1.0.
@@ -384,13 +386,13 @@ fn a_cache_is_imported_as_it_was_judged() {
 }
 
 /// Repositories by name, served over HTTP: `top` has `middle`, which has `bottom`.
-struct Modules {
-    server: HttpServer,
+pub struct Modules {
+    pub server: HttpServer,
     _dir: TempDir,
 }
 
 impl Modules {
-    fn start() -> Result<Self, peers::NoPeer> {
+    pub fn start() -> Result<Self, peers::NoPeer> {
         let dir = tempfile::tempdir().unwrap();
         let served = dir.path().join("served");
         std::fs::create_dir(&served).unwrap();
@@ -422,7 +424,7 @@ impl Modules {
         Ok(Self { server: peers::serve_git(served)?, _dir: dir })
     }
 
-    fn asked(&self, name: &str) -> bool {
+    pub fn asked(&self, name: &str) -> bool {
         self.server.asked().iter().any(|it| it.path.contains(name))
     }
 }

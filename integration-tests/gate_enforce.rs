@@ -28,7 +28,7 @@ use tonic::Status;
 
 use crate::peers::{self, GitServer, HttpServer, World, need};
 
-const SOLVE: &str = "/moby.buildkit.v1.Control/Solve";
+pub const SOLVE: &str = "/moby.buildkit.v1.Control/Solve";
 
 /// Who connects.
 #[derive(Clone, Copy)]
@@ -38,12 +38,12 @@ enum As {
 }
 
 /// A name that nobody had before.
-fn unique() -> String {
+pub fn unique() -> String {
     SessionId::random().unwrap().reveal().to_owned()
 }
 
 /// A definition that loads these sources, each a root of its own.
-fn llb(sources: &[SourceOp]) -> pb::Definition {
+pub fn llb(sources: &[SourceOp]) -> pb::Definition {
     let mut def = Vec::new();
     let mut inputs = Vec::new();
     for source in sources {
@@ -58,12 +58,12 @@ fn llb(sources: &[SourceOp]) -> pb::Definition {
     pb::Definition { def, ..pb::Definition::default() }
 }
 
-fn of(source: SourceOp) -> SolveRequest {
+pub fn of(source: SourceOp) -> SolveRequest {
     SolveRequest { definition: Some(llb(&[source])), ..SolveRequest::default() }
 }
 
 /// The deny messages that clients print.
-fn reasons(status: &Status) -> String {
+pub fn reasons(status: &Status) -> String {
     let details = buildgate::wire::status::details(status).unwrap();
     details.iter().map(|it| String::from_utf8_lossy(&it.value).into_owned()).collect()
 }
@@ -198,7 +198,7 @@ fn folder(files: &[(&str, &str)]) -> TempDir {
 }
 
 /// Allows only what `condition` says, of sources that are not the client's own.
-fn only(condition: &str) -> String {
+pub fn only(condition: &str) -> String {
     format!(
         "package docker\nallow if input.local\nallow if {condition}\n\
          deny_msg contains \"ours says no\" if not allow\n\
@@ -486,7 +486,7 @@ fn sessions_and_builds_of_others_are_refused() {
 }
 
 /// Opens a session stream with these ids; what is returned keeps it open.
-async fn open_session(
+pub async fn open_session(
     channel: &Channel,
     ids: &[&str],
 ) -> Result<http::Response<hyper::body::Incoming>, Status> {

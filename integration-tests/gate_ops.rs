@@ -36,7 +36,7 @@ fn folder(files: &[(&str, &str)]) -> TempDir {
     dir
 }
 
-fn until<T>(what: &str, mut ready: impl FnMut() -> Option<T>) -> T {
+pub fn until<T>(what: &str, mut ready: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + SOON;
     loop {
         if let Some(found) = ready() {
@@ -50,12 +50,12 @@ fn until<T>(what: &str, mut ready: impl FnMut() -> Option<T>) -> T {
 /// A gate that runs in its own process, in a folder with its files; ended by its pid.
 pub struct Gate {
     dir: TempDir,
-    child: Child,
+    pub child: Child,
 }
 
 impl Gate {
     /// Starts `buildgate serve` in this folder, and waits until it takes clients.
-    fn start(dir: TempDir, args: &[&str], env: &[(&str, &str)]) -> Self {
+    pub fn start(dir: TempDir, args: &[&str], env: &[(&str, &str)]) -> Self {
         let child = Command::new(BUILDGATE)
             .arg("serve")
             .args(args)
@@ -75,7 +75,7 @@ impl Gate {
     }
 
     /// With what every gate here has, before the shared daemon.
-    fn before(world: &World, policy: &str, more: &[&str]) -> Self {
+    pub fn before(world: &World, policy: &str, more: &[&str]) -> Self {
         Self::with_files(world, &[("policy/p.rego", policy)], more)
     }
 
@@ -88,7 +88,7 @@ impl Gate {
         Self::start(dir, &[&args, more].concat(), &[])
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
@@ -96,20 +96,20 @@ impl Gate {
         std::fs::read_to_string(self.path(name)).unwrap_or_default()
     }
 
-    fn log(&self) -> String {
+    pub fn log(&self) -> String {
         self.read("stderr")
     }
 
-    fn write(&self, name: &str, text: &str) {
+    pub fn write(&self, name: &str, text: &str) {
         std::fs::write(self.path(name), text).unwrap();
     }
 
-    fn signal(&self, name: &str) {
+    pub fn signal(&self, name: &str) {
         let pid = self.child.id().to_string();
         assert!(Command::new("kill").args([name, &pid]).status().unwrap().success());
     }
 
-    fn ended(&mut self) -> i32 {
+    pub fn ended(&mut self) -> i32 {
         until("the end", || self.child.try_wait().unwrap()).code().unwrap_or(-1)
     }
 
@@ -129,7 +129,7 @@ impl Gate {
         self.building(dockerfile, "gate.sock").end()
     }
 
-    fn building(&self, dockerfile: &str, socket: &str) -> Building {
+    pub fn building(&self, dockerfile: &str, socket: &str) -> Building {
         let context = folder(&[("Dockerfile", dockerfile)]);
         let child = self
             .buildctl(socket)
@@ -143,7 +143,7 @@ impl Gate {
         Building { child, _context: context }
     }
 
-    fn buildctl(&self, socket: &str) -> Command {
+    pub fn buildctl(&self, socket: &str) -> Command {
         let mut command = Command::new(peers::pinned("buildctl").unwrap());
         command
             .arg(format!("--addr=unix://{}", self.path(socket).display()))
@@ -162,8 +162,8 @@ impl Drop for Gate {
     }
 }
 
-struct Building {
-    child: Child,
+pub struct Building {
+    pub child: Child,
     _context: TempDir,
 }
 
@@ -173,7 +173,7 @@ pub struct Built {
 }
 
 impl Building {
-    fn end(self) -> Built {
+    pub fn end(self) -> Built {
         built(&self.child.wait_with_output().unwrap())
     }
 }

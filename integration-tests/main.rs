@@ -22,6 +22,7 @@ mod frontend_work;
 mod gate_enforce;
 mod gate_ops;
 mod gate_proxy;
+mod gate_show;
 mod peers;
 mod peers_work;
 mod resolvers;

@@ -65,6 +65,18 @@ pub fn buildctl(
     buildctl_command(daemon, frontend, context, options).output().unwrap().into()
 }
 
+/// The same by the daemon at this address.
+pub fn buildctl_at(
+    address: &str,
+    frontend: &Frontend,
+    context: &Path,
+    options: &[String],
+) -> Ended {
+    let mut build = Command::new(peers::pinned("buildctl").unwrap());
+    build.args(["--addr", address]);
+    build_by(&mut build, frontend, context, options).output().unwrap().into()
+}
+
 /// The same, not started yet.
 pub fn buildctl_command(
     daemon: &Buildkit,
@@ -73,13 +85,22 @@ pub fn buildctl_command(
     options: &[String],
 ) -> Command {
     let mut build = daemon.buildctl();
+    build_by(&mut build, frontend, context, options);
+    build
+}
+
+fn build_by<'a>(
+    build: &'a mut Command,
+    frontend: &Frontend,
+    context: &Path,
+    options: &[String],
+) -> &'a mut Command {
     build
         .args(["build", "--progress=plain", "--frontend=gateway.v0"])
         .arg(format!("--opt=source={}", frontend.image))
         .arg(format!("--local=context={}", context.display()))
         .arg(format!("--local=dockerfile={}", context.display()))
-        .args(options);
-    build
+        .args(options)
 }
 
 /// A Buildx with a builder of its own: the daemon of the world, by driver `remote`.
@@ -97,9 +118,14 @@ impl Buildx {
 
     /// One that knows this daemon.
     pub fn of(daemon: &Buildkit) -> Result<Self, peers::NoPeer> {
+        Self::at(daemon.address())
+    }
+
+    /// One that knows the daemon at this address.
+    pub fn at(address: &str) -> Result<Self, peers::NoPeer> {
         let program = peers::pinned("buildx")?;
         let buildx = Self { program, config: tempfile::tempdir().unwrap() };
-        let create = ["create", "--name=show", "--driver=remote", daemon.address()];
+        let create = ["create", "--name=show", "--driver=remote", address];
         Ended::from(buildx.command(&create).output().unwrap()).passed("buildx create");
         Ok(buildx)
     }

@@ -15,13 +15,15 @@ use crate::peers::{self, Buildkit, HttpServer, Response, World, need};
 const PATIENCE: Duration = Duration::from_secs(15);
 
 /// A server that answers nothing until it is told to, so that a build stands where it is.
-struct Slow {
-    server: HttpServer,
+pub struct Slow {
+    /// The server.
+    pub server: HttpServer,
     open: Arc<(Mutex<bool>, Condvar)>,
 }
 
 impl Slow {
-    fn start() -> Self {
+    /// One that waits.
+    pub fn start() -> Self {
         let open = Arc::new((Mutex::new(false), Condvar::new()));
         let gate = Arc::clone(&open);
         let server = HttpServer::start(move |_| {
@@ -32,12 +34,17 @@ impl Slow {
         });
         Self { server, open }
     }
+
+    /// Answers, from now on.
+    pub fn open(&self) {
+        *self.open.0.lock().unwrap() = true;
+        self.open.1.notify_all();
+    }
 }
 
 impl Drop for Slow {
     fn drop(&mut self) {
-        *self.open.0.lock().unwrap() = true;
-        self.open.1.notify_all();
+        self.open();
     }
 }
 

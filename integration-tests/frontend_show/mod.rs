@@ -1,14 +1,14 @@
 //! The frontend at length: builds that are those of the stock frontend, denials before anything is
 //! fetched, builds that end when something dies, and the image itself.
 
-mod builds;
+pub mod builds;
 mod buildx;
 mod calls;
-mod clients;
+pub mod clients;
 mod denials;
-mod failures;
+pub mod failures;
 mod image;
-mod oci;
+pub mod oci;
 
 use std::path::Path;
 use std::sync::OnceLock;
@@ -17,7 +17,7 @@ use self::clients::Frontend;
 use crate::peers::{self, World};
 
 /// The org's policy: nothing that is named `refused` comes in, no submodule, no cache of the client.
-const ORG: &str = r#"package docker
+pub const ORG: &str = r#"package docker
 
 default allow := false
 
@@ -68,7 +68,7 @@ fn gate(world: &World) -> Frontend {
 }
 
 /// The stock frontend, as an image too.
-fn stock(world: &World) -> Frontend {
+pub fn stock(world: &World) -> Frontend {
     static STOCK: OnceLock<Frontend> = OnceLock::new();
     STOCK.get_or_init(|| Frontend::of(world, peers::push_stock(world, "stock:1"))).clone()
 }

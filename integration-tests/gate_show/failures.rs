@@ -1,0 +1,249 @@
+//! What goes wrong around a decision: the gate dies, its session is dropped, the daemon goes away, a
+//! policy comes to nothing, the log is full. Nothing is loaded without a decision, and each says what
+//! happened in words of its own.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use buildgate::gate::proxy::{
+    self, Answer, Call, Counters, Gate as Proxy, Handle, ListenOptions, UpstreamOptions, Upstreams,
+};
+use buildgate::rpc;
+use buildgate::session::SESSION;
+use buildgate::source::SourceOp;
+use futures_util::future::BoxFuture;
+use futures_util::stream;
+use http_body_util::{BodyExt as _, StreamBody};
+use tokio::runtime::Runtime;
+use tokio::sync::watch;
+
+use super::denials::{raw, raw_child};
+use crate::frontend_show::clients::Ended;
+use crate::frontend_show::failures::Slow;
+use crate::gate_enforce::{llb, only};
+use crate::gate_ops::{Gate, until};
+use crate::peers::{self, Buildkit, HttpServer, World, need};
+
+/// In which everything must be over.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+#[test]
+fn where_a_policy_comes_to_no_decision_nothing_is_loaded() {
+    let world = need!(peers::world());
+    let files = HttpServer::files([("/never", b"never".to_vec())]);
+    let allowing = |rule: &str| {
+        format!(
+            "package docker\ndefault allow := false\n{rule}\ndecision := {{\"allow\": allow}}\n"
+        )
+    };
+    let numbers = |to: &str| format!("some {to} in numbers.range(1, 2000)");
+    let counting = ["a", "b", "c"].map(numbers).join("; ");
+    let deep: String = (1..5000).map(|n| format!("r{n} if r{}\n", n - 1)).collect();
+    for (what, rego, more, wanted) in [
+        (
+            "it takes too long",
+            allowing(&format!(
+                "allow if {{ input.http; count([1 | {counting}; a + b == c]) > 0 }}"
+            )),
+            &[][..],
+            "within 1000 ms",
+        ),
+        (
+            "it is too deep for any stack",
+            allowing(&format!("r0 if input.http\n{deep}allow if {{ input.http; r4999 }}")),
+            &[],
+            "nest deeper than",
+        ),
+        (
+            "it is undefined",
+            "package docker\ndecision := {\"allow\": true} if not input.http\n".to_owned(),
+            &[],
+            "undefined",
+        ),
+        ("it says something else", allowing("allow := 1 if input.http"), &[], "allow"),
+        (
+            "a rule contradicts itself",
+            allowing("allow := true if input.http\nallow := false if input.http.url"),
+            &[],
+            "could not be judged",
+        ),
+        (
+            "the log is full",
+            allowing("allow := true"),
+            &["--decision-log", "/dev/full"],
+            "could not be written down",
+        ),
+    ] {
+        let gate = Gate::before(world, &rego, more);
+        let ended = raw(&gate, &llb(&[SourceOp::new(files.url("/never"))]), &[]);
+        assert!(!ended.passed, "{what}: {}", ended.said);
+        assert!(
+            ended.said.contains("not allowed by policy: action DENY"),
+            "{what}: {}",
+            ended.said
+        );
+        assert!(ended.said.contains(wanted), "{what}: {}", ended.said);
+    }
+    assert_eq!(files.asked().len(), 0);
+}
+
+#[test]
+fn a_broken_policy_leaves_the_last_good_one_in_force() {
+    let world = need!(peers::world());
+    let files = HttpServer::files([("/never", b"never".to_vec())]);
+    let gate = Gate::before(world, &only("false"), &[]);
+    let never = llb(&[SourceOp::new(files.url("/never"))]);
+    let refused = || {
+        let ended = raw(&gate, &never, &[]);
+        assert!(!ended.passed && ended.said.contains("ours says no"), "{}", ended.said);
+    };
+    refused();
+    gate.write("policy/p.rego", "package docker\nallow := true\ndecision := {");
+    until("the error", || gate.log().contains("POLICIES NOT LOADED").then_some(()));
+    refused();
+    std::fs::remove_file(gate.path("policy/p.rego")).unwrap();
+    refused();
+    assert_eq!(files.asked().len(), 0);
+}
+
+/// A build that waits for a decision, which waits for the digest of a file.
+struct Waiting {
+    gate: Gate,
+    slow: Slow,
+    build: std::process::Child,
+}
+
+impl Waiting {
+    fn start(upstream: &str) -> Self {
+        let slow = Slow::start();
+        let dir = peers::folder(&[(
+            "policy/p.rego",
+            &only("startswith(input.http.checksum, \"sha256:\")"),
+        )]);
+        let listen = format!("unix://{}/gate.sock", dir.path().display());
+        let args = [
+            "--listen",
+            &listen,
+            "--upstream",
+            upstream,
+            "--policy",
+            "policy",
+            "--decision-log",
+            "log",
+        ];
+        let gate = Gate::start(dir, &args, &[]);
+        let build = raw_child(&gate, &llb(&[SourceOp::new(slow.server.url("/slow"))]), &[]);
+        until("the decision's own question", || (!slow.server.asked().is_empty()).then_some(()));
+        Self { gate, slow, build }
+    }
+
+    /// The client ends, with an error; nothing was decided, and nothing is asked for any more.
+    fn ends(self, what: &str) -> (Gate, String) {
+        let Self { gate, slow, build } = self;
+        let started = Instant::now();
+        let ended: Ended = build.wait_with_output().unwrap().into();
+        assert!(started.elapsed() < PATIENCE, "{what}: {:?}: {}", started.elapsed(), ended.said);
+        assert!(!ended.passed, "{what}: {}", ended.said);
+        slow.open();
+        std::thread::sleep(Duration::from_millis(300));
+        assert_eq!(slow.server.asked().len(), 1, "{what}: only the decision's own question");
+        let log = gate.read("log");
+        let let_in = |line: &&str| line.contains("/slow") && !line.contains("\"action\":\"deny\"");
+        assert_eq!(log.lines().find(let_in), None, "{what}");
+        (gate, ended.said)
+    }
+}
+
+#[test]
+fn a_gate_that_is_killed_takes_its_builds_along() {
+    let world = need!(peers::world());
+    let mut waiting = Waiting::start(world.buildkit.address());
+    waiting.gate.signal("-KILL");
+    waiting.gate.child.wait().unwrap();
+    let (gate, said) = waiting.ends("the gate was killed");
+    assert!(said.contains("Unavailable") || said.contains("EOF"), "{said}");
+    // Nobody answers in its place, and the daemon is well.
+    let next = gate.build("FROM scratch\nCOPY Dockerfile /\n");
+    assert!(!next.passed && next.said.contains("gate.sock"), "{}", next.said);
+    let output = world.buildkit.buildctl().args(["debug", "workers"]).output().unwrap();
+    assert!(output.status.success(), "{}", world.buildkit.log());
+}
+
+#[test]
+fn a_daemon_that_goes_away_is_named() {
+    let world = need!(peers::world());
+    let daemon = need!(Buildkit::start(world.registry.host()));
+    let waiting = Waiting::start(daemon.address());
+    let pid = daemon.pid().to_string();
+    assert!(std::process::Command::new("kill").args(["-KILL", &pid]).status().unwrap().success());
+    let (gate, said) = waiting.ends("the daemon was killed");
+    assert!(said.contains("buildgate: the connection to the daemon "), "{said}");
+    let next = gate.build("FROM scratch\nCOPY Dockerfile /\n");
+    assert!(!next.passed && next.said.contains("buildgate: no daemon"), "{}", next.said);
+}
+
+#[test]
+fn a_build_whose_policy_session_is_dropped_is_cancelled() {
+    let world = need!(peers::world());
+    let dir = tempfile::tempdir().unwrap();
+    let between = Between::start(world, &dir.path().join("between.sock"));
+    let waiting = Waiting::start(&between.address);
+    between.cut.send_replace(true);
+    let (_, said) = waiting.ends("the session was dropped");
+    let wanted =
+        "buildgate: the daemon dropped the policy session of this build, which was cancelled";
+    assert!(said.contains(wanted), "{said}");
+}
+
+/// A proxy between the gate and its daemon, which can end the gate's own sessions.
+struct Between {
+    address: String,
+    cut: watch::Sender<bool>,
+    _runtime: Runtime,
+}
+
+impl Between {
+    fn start(world: &World, socket: &std::path::Path) -> Self {
+        let runtime = Runtime::new().unwrap();
+        let (cut, cutting) = watch::channel(false);
+        let address = format!("unix://{}", socket.display());
+        let upstream =
+            UpstreamOptions { address: world.buildkit.address().parse().unwrap(), tls: None };
+        runtime.block_on(async {
+            let counters = Arc::new(Counters::default());
+            let upstreams = Upstreams::start(vec![upstream], Arc::clone(&counters)).await.unwrap();
+            let handler = Arc::new(Cutting(cutting));
+            let gate = Arc::new(Proxy { upstreams, handler, counters, drain: Duration::ZERO });
+            let listener = proxy::bind(ListenOptions::at(address.parse().unwrap())).await.unwrap();
+            tokio::spawn(proxy::serve(listener, gate, std::future::pending()));
+        });
+        Self { address, cut, _runtime: runtime }
+    }
+}
+
+/// Passes everything on, but for the gate's own sessions once it is told to.
+struct Cutting(watch::Receiver<bool>);
+
+impl Handle for Cutting {
+    fn handle(&self, call: Call) -> BoxFuture<'_, Answer> {
+        let name = call.request.headers().get("x-docker-expose-session-name");
+        let is_ours = call.method() == SESSION && name.is_some_and(|name| name == "buildgate");
+        let cut = self.0.clone();
+        Box::pin(async move {
+            let answer = call.forward().await;
+            if !is_ours {
+                return answer;
+            }
+            let frames = |body| {
+                stream::unfold((body, cut), |(mut body, mut cut): (rpc::Body, _)| async move {
+                    let frame = tokio::select! {
+                        frame = body.frame() => frame?,
+                        _ = watch::Receiver::wait_for(&mut cut, |cut| *cut) => return None,
+                    };
+                    Some((frame, (body, cut)))
+                })
+            };
+            answer.map(|it| it.map(|body| rpc::through(StreamBody::new(frames(body)))))
+        })
+    }
+}
