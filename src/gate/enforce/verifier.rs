@@ -25,7 +25,7 @@ use crate::gate::ops::{self, Action, Decision, Mode, PolicySet, Recorder};
 use crate::gate::proxy::Listener;
 use crate::gateway;
 use crate::input::Env;
-use crate::meta::{Known, MetaRequest, SourceMeta};
+use crate::meta::{ASIDE, Known, MetaRequest, SourceMeta};
 use crate::session::{self, Verifier, Verifying};
 use crate::source::{Platform, Source, SourceOp, mask_text};
 use crate::wire::policy::{Answer, Question};
@@ -177,6 +177,13 @@ impl Connection {
         round: Round,
         requests: Vec<(Vec<usize>, MetaRequest)>,
     ) -> Result<CheckPolicyResponse, String> {
+        if requests.iter().any(|(path, _)| path.first() == Some(&ASIDE)) {
+            return Err(
+                "what signs an image, and files besides the source, cannot be asked for in a \
+                        policy session, so that it could not be verified; use the gate"
+                    .to_owned(),
+            );
+        }
         let [(path, request)] = requests.as_slice() else {
             return Err("metadata of materials cannot be asked for in a policy session".to_owned());
         };
@@ -372,6 +379,10 @@ mod tests {
 
     #[tokio::test]
     async fn what_cannot_be_asked_for_is_refused() {
+        let attested = "github_attestation(input.http, \"a/b\")";
+        let (_dir, attesting) = connection(attested);
+        assert_eq!(ask(&attesting, URL, None).await, "asks");
+        assert_eq!(ask(&attesting, URL, Some(DIGEST)).await, "1 ", "a file besides the source");
         let (_dir, connection) = connection("input.image.hasProvenance");
         assert_eq!(ask(&connection, "docker-image://docker.io/library/a:1", None).await, "1 ");
         assert_eq!(ask(&connection, "docker-image://evil", None).await, "1 ");
