@@ -245,6 +245,8 @@ const MAY_NAME: [(&str, &[&str]); 14] = [
             "session",
             "dockerfile",
             "resolve",
+            "trust",
+            "verify",
         ],
     ),
     ("report", &[]),

@@ -48,7 +48,7 @@ fn until<T>(what: &str, mut ready: impl FnMut() -> Option<T>) -> T {
 }
 
 /// A gate that runs in its own process, in a folder with its files; ended by its pid.
-struct Gate {
+pub struct Gate {
     dir: TempDir,
     child: Child,
 }
@@ -76,7 +76,12 @@ impl Gate {
 
     /// With what every gate here has, before the shared daemon.
     fn before(world: &World, policy: &str, more: &[&str]) -> Self {
-        let dir = folder(&[("policy/p.rego", policy)]);
+        Self::with_files(world, &[("policy/p.rego", policy)], more)
+    }
+
+    /// The same, with all files of its own.
+    pub fn with_files(world: &World, files: &[(&str, &str)], more: &[&str]) -> Self {
+        let dir = folder(files);
         let listen = format!("unix://{}/gate.sock", dir.path().display());
         let upstream = world.buildkit.address();
         let args = ["--listen", &listen, "--upstream", upstream, "--policy", "policy"];
@@ -87,7 +92,7 @@ impl Gate {
         self.dir.path().join(name)
     }
 
-    fn read(&self, name: &str) -> String {
+    pub fn read(&self, name: &str) -> String {
         std::fs::read_to_string(self.path(name)).unwrap_or_default()
     }
 
@@ -120,7 +125,7 @@ impl Gate {
     }
 
     /// Builds this Dockerfile through the gate.
-    fn build(&self, dockerfile: &str) -> Built {
+    pub fn build(&self, dockerfile: &str) -> Built {
         self.building(dockerfile, "gate.sock").end()
     }
 
@@ -162,9 +167,9 @@ struct Building {
     _context: TempDir,
 }
 
-struct Built {
-    passed: bool,
-    said: String,
+pub struct Built {
+    pub passed: bool,
+    pub said: String,
 }
 
 impl Building {

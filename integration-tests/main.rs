@@ -15,7 +15,6 @@
 mod cli;
 mod conforms;
 mod docs;
-#[allow(dead_code, reason = "the unit tests use the rest of it")]
 mod forge;
 mod frontend;
 mod frontend_show;

@@ -4,8 +4,9 @@
 use std::collections::BTreeMap;
 
 use buildgate::meta::{
-    AttestationChain, ChecksumAlgorithm, ChecksumRequest, GitMeta, GitRequest, HttpMeta,
-    HttpRequest, ImageMeta, ImageRequest, MetaRequest, ResolveError, ResolveSourceMeta, SourceMeta,
+    AttestationChain, ChecksumAlgorithm, ChecksumRequest, ContentRequest, GitMeta, GitRequest,
+    HttpMeta, HttpRequest, ImageMeta, ImageRequest, MAX_CONTENT, MetaRequest, ResolveError,
+    ResolveSourceMeta, SourceMeta,
 };
 use buildgate::resolve::{Network, Options};
 use buildgate::source::{Platform, SourceOp};
@@ -237,6 +238,35 @@ async fn file_is_read_once_and_hashed_with_any_suffix() {
 
     network.resolve(&plain).await.unwrap();
     assert!(server.asked().len() <= 2, "{:#?}", server.asked());
+}
+
+#[tokio::test]
+async fn content_of_a_file_is_whole_or_absent_or_an_error() {
+    let packed = snap::raw::Encoder::new().compress_vec(b"a bundle").unwrap();
+    let files = HttpServer::files([
+        ("/list.json", b"{}".to_vec()),
+        ("/bundle.json.sn", packed.clone()),
+        ("/empty", Vec::new()),
+        ("/huge", vec![0; MAX_CONTENT + 1]),
+    ]);
+    for (path, wanted) in [
+        ("/list.json", Ok(Some(b"{}".to_vec()))),
+        ("/bundle.json.sn", Ok(Some(packed))),
+        ("/empty", Ok(Some(Vec::new()))),
+        ("/nothing", Ok(None)),
+        ("/huge", Err("larger than the limit")),
+    ] {
+        let asked = MetaRequest { content: Some(ContentRequest), ..request(&files.url(path)) };
+        match (network().resolve(&asked).await, wanted) {
+            (Ok(meta), Ok(wanted)) => {
+                let content = meta.content.unwrap();
+                assert_eq!(content.source, asked.source);
+                assert_eq!(content.data.map(Vec::from), wanted, "{path}");
+            }
+            (Err(error), Err(words)) => assert!(error.to_string().contains(words), "{error}"),
+            (came, wanted) => panic!("{path}: {came:?} and not {wanted:?}"),
+        }
+    }
 }
 
 async fn image(

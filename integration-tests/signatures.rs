@@ -4,11 +4,12 @@
 mod cosign;
 mod downloads;
 mod frontend;
+mod gate;
 
 use serde_json::{Value, json};
 
 use crate::cli::{Folder, Ran};
-use crate::forge::{Forge, Leaf, Rekor, Who, about, digest, key, public_pem};
+use crate::forge::{Forge, Leaf, Rekor, Who, about, digest, ed25519_spki, key, pem, public_pem};
 use crate::peers::{self, World, need};
 
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
@@ -17,6 +18,9 @@ const BUNDLE: &str = "application/vnd.dev.sigstore.bundle.v0.3+json";
 const SIMPLE: &str = "application/vnd.dev.cosign.simplesigning.v1+json";
 const COSIGN_SIGN: &str = "https://sigstore.dev/cosign/sign/v1";
 const SLSA: &str = "https://slsa.dev/provenance/v1";
+
+/// More than a registry client reads of one signature.
+const HUGE: usize = (16 << 20) + 1;
 
 /// Signed by a key of the policy.
 const BY_KEY: &str = "signed := verify_image_signature(input.image, {\"key\": \"cosign.pub\"})\n\
@@ -204,11 +208,32 @@ async fn what_is_signed_without_a_key() {
         ("expired certificate", vec![simple(&forge, &late, &image)], 1, "is not signed by"),
         ("no log entry", vec![no_log], 1, "is not signed by"),
         ("nothing", vec![(SIMPLE, Vec::new(), json!({}))], 1, "is not signed by"),
+        (
+            "truncated",
+            vec![(SIMPLE, right.1[..9].to_vec(), right.2.clone())],
+            1,
+            "is not signed by",
+        ),
+        ("huge", vec![(SIMPLE, vec![b' '; HUGE], json!({}))], 2, "larger than the limit"),
     ] {
         repository.sign_by_tag(&image, &layers).await;
         check(what, &judged("jane@example.com", &issuer, "ours"), code, words);
     }
     repository.sign_by_tag(&image, &[right]).await;
+    // The log's key is withdrawn as of a day before the signature.
+    let mut withdrawn = forge.trusted_root();
+    withdrawn["tlogs"][0]["publicKey"]["validFor"]["end"] = "2025-01-01T00:00:00Z".into();
+    let rule = by_identity("jane@example.com", &issuer, "ours");
+    let files = [("ours.json", withdrawn.to_string())];
+    let files = files.each_ref().map(|(name, text)| (*name, text.as_str()));
+    let revoked = repository.judged("1", &rule, &files, "--trust-root ours=ours.json");
+    check("revoked", &revoked, 1, "is not signed by");
+    let mut ended = forge.trusted_root();
+    ended["certificateAuthorities"][0]["validFor"]["end"] = "2025-01-01T00:00:00Z".into();
+    let files = [("ours.json", ended.to_string())];
+    let files = files.each_ref().map(|(name, text)| (*name, text.as_str()));
+    let ended = repository.judged("1", &rule, &files, "--trust-root ours=ours.json");
+    check("expired root", &ended, 2, "expired");
     let other = judged("john@example.com", &issuer, "ours");
     check("another identity", &other, 1, "it was signed by \"jane@example.com\"");
     let other = judged("jane@example.com", "https://issuer.example.net", "ours");
@@ -254,7 +279,13 @@ async fn bundles_that_refer_to_an_image() {
     let own = key(9);
     let by_key = forge.attest_by_key(&own, &about(COSIGN_SIGN, &image), None).to_string();
     repository.refer(&subject, BUNDLE, &[(BUNDLE, by_key.into_bytes(), json!({}))]).await;
-    for (what, pem, code) in [("own key", public_pem(&own), 0), ("wrong", public_pem(&key(8)), 1)] {
+    let ed25519 = ed25519_dalek::SigningKey::from_bytes(&[9; 32]);
+    let ed25519 = pem("PUBLIC KEY", &ed25519_spki(&ed25519));
+    for (what, pem, code) in [
+        ("own key", public_pem(&own), 0),
+        ("wrong", public_pem(&key(8)), 1),
+        ("another algorithm", ed25519, 1),
+    ] {
         check(what, &repository.judged("1", BY_KEY, &[("cosign.pub", &pem)], ""), code, "");
     }
     let no_key = repository.judged("1", BY_KEY, &[("cosign.pub", "no key")], "");

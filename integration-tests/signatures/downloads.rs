@@ -25,7 +25,7 @@ struct Download {
 const ARTIFACT: &[u8] = b"a tarball";
 
 impl Download {
-    fn new(forge: &Forge, bundle: &str, github: &[(String, Option<Value>)]) -> Self {
+    fn new(forge: &Forge, bundle: &str, github: &[(String, Option<Vec<u8>>)]) -> Self {
         let mut roots = TrustRoots::embedded().unwrap();
         let root = forge.trusted_root().to_string();
         roots.insert(TrustRoot::parse("sigstore", root.as_bytes()).unwrap()).unwrap();
@@ -33,7 +33,7 @@ impl Download {
         let file = FileFixture { content, filename: "app.tar.gz".to_owned() };
         let contents = github
             .iter()
-            .map(|(url, answer)| (url.clone(), answer.as_ref().map(|it| it.to_string().into())))
+            .map(|(url, answer)| (url.clone(), answer.clone().map(bytes::Bytes::from)))
             .collect();
         let mut fixtures = Fixtures::default();
         fixtures.http = Some(file);
@@ -93,8 +93,13 @@ async fn downloads_are_attested_by_a_file_or_by_github() {
          ?predicate_type=https%3A%2F%2Fslsa.dev%2Fprovenance%2Fv1",
         digest(ARTIFACT)
     );
-    let stored = "https://storage.example.com/bundle.json?secret=1".to_owned();
-    let list = |attestations: Value| Some(json!({"attestations": attestations}));
+    let stored_at = "https://storage.example.com/";
+    let stored = format!("{stored_at}bundle.json?secret=1");
+    let text = |value: Value| Some(value.to_string().into_bytes());
+    let packed = |data: Vec<u8>| snap::raw::Encoder::new().compress_vec(&data).unwrap();
+    let list = |attestations: Value| text(json!({"attestations": attestations}));
+    let kept = |url: &str| list(json!([{"bundle": null, "bundle_url": url}]));
+    let compressed = format!("{stored_at}bundle.json.sn?secret=1");
     let wrong = bundle(SLSA, b"else");
     for (what, answers, allowed, words) in [
         ("inline", vec![(api.clone(), list(json!([{"bundle": right}])))], true, ""),
@@ -108,10 +113,28 @@ async fn downloads_are_attested_by_a_file_or_by_github() {
             "stored elsewhere",
             vec![
                 (api.clone(), list(json!([{"bundle": null, "bundle_url": stored}]))),
-                (stored.clone(), Some(right.clone())),
+                (stored.clone(), text(right.clone())),
             ],
             true,
             "",
+        ),
+        (
+            "compressed",
+            vec![
+                (api.clone(), kept(&compressed)),
+                (compressed.clone(), text(right.clone()).map(packed)),
+            ],
+            true,
+            "",
+        ),
+        (
+            "compressed, of another file",
+            vec![
+                (api.clone(), kept(&compressed)),
+                (compressed.clone(), text(wrong.clone()).map(packed)),
+            ],
+            false,
+            "about something else",
         ),
         (
             "of another file",
@@ -129,8 +152,14 @@ async fn downloads_are_attested_by_a_file_or_by_github() {
     }
     let silent = Download::new(&forge, "", &[]);
     assert!(silent.judged(&by_github).await.is_err(), "nobody answers for GitHub");
-    let unreadable = Download::new(&forge, "", &[(api, Some(json!("no list")))]);
+    let unreadable = Download::new(&forge, "", &[(api.clone(), text(json!("no list")))]);
     assert!(unreadable.judged(&by_github).await.unwrap_err().contains("cannot be read"));
+    // A few bytes that say they hold four gigabytes, and some that are no Snappy.
+    for broken in [vec![0xff, 0xff, 0xff, 0xff, 0x0f, 0x00], b"garbage".to_vec(), Vec::new()] {
+        let answers = [(api.clone(), kept(&compressed)), (compressed.clone(), Some(broken))];
+        let refused = Download::new(&forge, "", &answers).judged(&by_github).await;
+        assert!(refused.unwrap_err().contains("a bundle cannot be read"));
+    }
     let elsewhere = by_github.replace("org/app", "org/app/../../x");
     let (allowed, notes) = silent.judged(&elsewhere).await.unwrap();
     assert!(!allowed && notes.contains("no repository of GitHub"), "{notes}");

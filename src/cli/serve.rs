@@ -102,6 +102,10 @@ struct Judging {
     /// A policy: a Rego file or a folder; all must allow (repeatable); read again when it changes
     #[arg(long, value_name = "FILE|DIR")]
     policy: Vec<String>,
+    /// Verify signatures by the trust root in FILE: in place of the one that is built in, or as NAME
+    /// (repeatable); read again when it changes
+    #[arg(long, value_name = "[NAME=]FILE")]
+    trust_root: Vec<String>,
     /// enforce refuses; audit logs what it would refuse [default: enforce]
     #[arg(long, value_name = "MODE")]
     mode: Option<String>,
@@ -193,6 +197,7 @@ impl Flags {
             upstream_tls_key: one("--upstream-tls-key", &upstreams.upstream_tls_key),
             policy: many("--policy", &judging.policy),
             policy_set: None,
+            trust_root: many("--trust-root", &judging.trust_root),
             mode: one("--mode", &judging.mode),
             git_submodules: one("--git-submodules", &judging.git_submodules),
             cache_types: many("--cache-types", &judging.cache_types),

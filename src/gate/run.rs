@@ -73,7 +73,7 @@ pub enum GateError {
 /// # Errors
 /// When a policy or a certificate cannot be loaded.
 pub async fn check(plan: &Plan) -> Result<String, GateError> {
-    let sets = PolicySets::load(plan.sets.clone())?;
+    let sets = PolicySets::trusting(plan.sets.clone(), plan.trust_roots.clone())?;
     for tls in plan.listeners.iter().filter_map(|listener| listener.tls.as_ref()) {
         tls.load().await?;
     }
@@ -106,7 +106,7 @@ pub async fn check(plan: &Plan) -> Result<String, GateError> {
 pub async fn run(plan: Plan) -> Result<(), GateError> {
     // Before anything else: a SIGHUP that nobody waits for would end us.
     let signals = Signals::new().map_err(GateError::Signals)?;
-    let sets = PolicySets::load(plan.sets.clone())?;
+    let sets = PolicySets::trusting(plan.sets.clone(), plan.trust_roots.clone())?;
     let log = plan.decision_log.clone().map(DecisionLog::open).transpose()?;
     let metrics = Arc::new(Metrics::new());
     let recorder = Arc::new(Recorder::new(log, Arc::clone(&metrics)));

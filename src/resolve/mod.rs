@@ -52,24 +52,6 @@ pub enum SetupError {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Offline;
 
-/// Asks a daemon for all that it knows, and a registry client of our own for what signs an image,
-/// which no daemon tells.
-pub struct WithSignatures<D> {
-    /// The daemon.
-    pub daemon: D,
-    /// The registry client.
-    pub registry: Arc<Network>,
-}
-
-impl<D: ResolveSourceMeta> ResolveSourceMeta for WithSignatures<D> {
-    fn resolve<'a>(&'a self, request: &'a MetaRequest) -> Resolving<'a> {
-        match request.signatures {
-            Some(_) => self.registry.resolve(request),
-            None => self.daemon.resolve(request),
-        }
-    }
-}
-
 impl Network {
     /// A network as `options` have it. Nothing is fetched yet.
     ///

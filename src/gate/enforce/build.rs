@@ -21,6 +21,7 @@ use super::ruling::{self, Ruling};
 use crate::gate::ops::{self, Action, Decision, ErrorKind, Mode, Recorder, Settings};
 use crate::input::Env;
 use crate::meta::SourceMeta;
+use crate::resolve::{self, Network, Options};
 use crate::rpc::Channel;
 use crate::session::{Verifier, Verifying};
 use crate::source::{Platform, SourceOp, mask_text};
@@ -86,6 +87,7 @@ pub struct Begun {
 pub struct Build {
     begun: Begun,
     internal: tokio::sync::Mutex<Option<Arc<Internal>>>,
+    registry: OnceCell<Arc<Network>>,
     decided: Mutex<HashMap<Key, Arc<OnceCell<Verdict>>>>,
     /// What we put in place of sources: decided already.
     handed_out: Mutex<HashSet<Key>>,
@@ -98,6 +100,7 @@ impl Build {
         Self {
             begun,
             internal: tokio::sync::Mutex::default(),
+            registry: OnceCell::new(),
             decided: Mutex::default(),
             handed_out: Mutex::default(),
             progress: Progress::default(),
@@ -134,6 +137,16 @@ impl Build {
                 Ok(opened)
             }
         }
+    }
+
+    /// A registry client of our own, with the credentials of whoever runs the gate. It remembers what
+    /// it was told, and so is one build's.
+    ///
+    /// # Errors
+    /// When it cannot be set up.
+    pub async fn registry(&self) -> Result<&Arc<Network>, resolve::SetupError> {
+        let network = || async { Network::new(Options::default()).map(Arc::new) };
+        self.registry.get_or_try_init(network).await
     }
 
     /// Decides about a source, once for each platform and purpose.
@@ -180,7 +193,7 @@ impl Build {
         ruling: Ruling,
         began: Instant,
     ) -> Verdict {
-        let Ruling { verdict, warnings, fetched, error, closed } = ruling;
+        let Ruling { verdict, warnings, notes, fetched, error, closed } = ruling;
         let (action, converted, messages) = match &verdict {
             Verdict::Allow => (Action::Allow, None, Vec::new()),
             Verdict::Convert(instead) | Verdict::Redirect(instead) => {
@@ -196,6 +209,9 @@ impl Build {
         for warning in &warnings {
             self.progress.say(format!("warning: {}", mask_text(warning)));
         }
+        for note in &notes {
+            self.progress.say(format!("note: {}", mask_text(note)));
+        }
         let decision = Decision {
             source: op.clone(),
             platform: Some(platform.clone()),
@@ -203,6 +219,7 @@ impl Build {
             converted,
             messages,
             warnings,
+            notes,
             fetched,
             error,
             latency: began.elapsed(),

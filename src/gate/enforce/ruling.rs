@@ -26,6 +26,8 @@ pub struct Ruling {
     pub verdict: Verdict,
     /// Warnings of the policies.
     pub warnings: Vec<String>,
+    /// Why signatures that rules asked about are not verified, where the source is refused.
+    pub notes: Vec<String>,
     /// What was resolved, in rounds.
     pub fetched: Vec<Vec<MetaRequest>>,
     /// Why there was no decision.
@@ -36,7 +38,14 @@ pub struct Ruling {
 
 impl Ruling {
     fn of(verdict: Verdict) -> Self {
-        Self { verdict, warnings: Vec::new(), fetched: Vec::new(), error: None, closed: false }
+        Self {
+            verdict,
+            warnings: Vec::new(),
+            notes: Vec::new(),
+            fetched: Vec::new(),
+            error: None,
+            closed: false,
+        }
     }
 
     /// Refused for a reason of our own.
@@ -138,7 +147,11 @@ async fn by_policy(build: &Build, op: &SourceOp, platform: &Platform, purpose: P
             Verdict::Deny(vec!["what it is converted into was not judged".to_owned()])
         }
     };
-    Ruling { warnings: checked.warnings, fetched, ..Ruling::of(verdict) }
+    let notes = match &verdict {
+        Verdict::Deny(_) => checked.notes,
+        Verdict::Allow | Verdict::Convert(_) | Verdict::Redirect(_) => Vec::new(),
+    };
+    Ruling { warnings: checked.warnings, notes, fetched, ..Ruling::of(verdict) }
 }
 
 /// What the daemon would fetch along with a repository, and ask nobody about.
@@ -227,15 +240,24 @@ async fn by_client(build: &Build, op: &SourceOp, platform: &Platform, ruling: Ru
     }
 }
 
-/// Metadata by the build of our own, opened when a rule needs the first of it.
+/// Metadata by the build of our own, opened when a rule needs the first of it. What signs an image
+/// no daemon tells: a registry client of our own looks for it.
 struct Lazily<'b>(&'b Build);
 
 impl ResolveSourceMeta for Lazily<'_> {
     fn resolve<'a>(&'a self, request: &'a MetaRequest) -> Resolving<'a> {
         Box::pin(async move {
-            let internal: std::sync::Arc<Internal> = self.0.internal().await.map_err(|error| {
-                ResolveError::Failed { what: request.source.masked(), source: Box::new(error) }
-            })?;
+            let what = || request.source.masked();
+            if request.signatures.is_some() {
+                let registry = self.0.registry().await.map_err(|error| ResolveError::Failed {
+                    what: what(),
+                    source: Box::new(error),
+                })?;
+                return registry.resolve(request).await;
+            }
+            let internal = self.0.internal().await;
+            let internal: std::sync::Arc<Internal> = internal
+                .map_err(|error| ResolveError::Failed { what: what(), source: Box::new(error) })?;
             internal.resolve(request).await
         })
     }

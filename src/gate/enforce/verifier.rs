@@ -158,7 +158,7 @@ impl Connection {
             }
             Ok(stepped) => match stepped.step {
                 Step::Decided(outcome) => bundle(&revision, &asked)
-                    .map(|()| (answer_of(&asked.op, *outcome), stepped.warnings)),
+                    .map(|()| (answer_of(&asked.op, *outcome), stepped.warnings, stepped.notes)),
                 Step::Needs(requests) => match self.ask(&question, &key, round.clone(), requests) {
                     Ok(response) => return Ok(response),
                     Err(why) => Err(why),
@@ -220,14 +220,15 @@ impl Connection {
         asked: Asked,
         revision: Arc<ops::Revision>,
         round: Round,
-        judged: Result<(Answer, Vec<String>), String>,
+        judged: Result<(Answer, Vec<String>, Vec<String>), String>,
     ) -> Result<CheckPolicyResponse, Status> {
         let Standalone { mode, recorder, .. } = &self.standalone;
-        let (answer, warnings, error) = match judged {
-            Ok((answer, warnings)) => (answer, warnings, None),
+        let (answer, warnings, notes, error) = match judged {
+            Ok((answer @ Answer::Deny { .. }, warnings, notes)) => (answer, warnings, notes, None),
+            Ok((answer, warnings, _)) => (answer, warnings, Vec::new(), None),
             Err(why) => {
                 let message = format!("it could not be judged, and so is refused: {why}");
-                (Answer::Deny { messages: vec![message] }, Vec::new(), Some(why))
+                (Answer::Deny { messages: vec![message] }, Vec::new(), Vec::new(), Some(why))
             }
         };
         let (action, converted, messages) = match &answer {
@@ -249,6 +250,7 @@ impl Connection {
             converted,
             messages,
             warnings,
+            notes,
             fetched: round.fetched,
             error,
             latency: round.began.elapsed(),

@@ -12,6 +12,9 @@ use sha2::{Digest as _, Sha256};
 
 use super::snapshot::{Snapshot, SnapshotError};
 use crate::policy::{Policy, PolicyError};
+use crate::trust;
+use crate::verify::Trust;
+use crate::verify::sigstore::{TrustRootError, TrustRoots};
 
 /// Readings of the same files that may differ before it is an error.
 const MAX_READINGS: usize = 5;
@@ -49,6 +52,17 @@ pub enum SetsError {
         /// Why.
         source: PolicyError,
     },
+    /// A trust root cannot be read.
+    #[error("trust root `{name}`: {source}")]
+    TrustFile {
+        /// Its name.
+        name: String,
+        /// Why.
+        source: trust::FileError,
+    },
+    /// Trust roots that cannot stand together.
+    #[error(transparent)]
+    TrustRoot(#[from] TrustRootError),
     /// Files change faster than they can be read.
     #[error("the files of policy set `{set}` change while they are read")]
     Unstable {
@@ -64,7 +78,8 @@ pub struct Revision {
     pub set: Arc<str>,
     /// Counts loads of all sets from one; a set keeps its number while its files stay as they are.
     pub number: u64,
-    /// `sha256:…` over the names and bytes of all files of its policies.
+    /// `sha256:…` over the names and bytes of all files of its policies, and over the trust roots
+    /// that are read from files.
     pub digest: String,
     /// All must allow.
     pub policies: Arc<[Policy]>,
@@ -94,6 +109,8 @@ pub enum Reloaded {
 /// The sets. Cheap to read from everywhere.
 pub struct PolicySets {
     paths: BTreeMap<Arc<str>, Vec<PathBuf>>,
+    /// Files of trust roots, by name.
+    roots: Vec<(String, PathBuf)>,
     current: ArcSwap<BTreeMap<Arc<str>, Arc<Revision>>>,
     state: Mutex<State>,
 }
@@ -133,14 +150,26 @@ impl PolicySets {
     pub fn load(
         named: impl IntoIterator<Item = (String, Vec<PathBuf>)>,
     ) -> Result<Arc<Self>, SetsError> {
+        Self::trusting(named, Vec::new())
+    }
+
+    /// The same, trusting signatures of images and attestations by the roots in these files besides
+    /// those that are built in. They are read again with the policies.
+    ///
+    /// # Errors
+    /// As [`PolicySets::load`], and when a trust root cannot be read.
+    pub fn trusting(
+        named: impl IntoIterator<Item = (String, Vec<PathBuf>)>,
+        roots: Vec<(String, PathBuf)>,
+    ) -> Result<Arc<Self>, SetsError> {
         let paths: BTreeMap<Arc<str>, Vec<PathBuf>> =
             named.into_iter().map(|(name, paths)| (name.into(), paths)).collect();
         if paths.is_empty() {
             return Err(SetsError::None);
         }
-        let current = load(&paths, 1, &BTreeMap::new())?;
+        let current = load(&paths, &trusted(&roots)?, 1, &BTreeMap::new())?;
         let state = Mutex::new(State { number: 1, failure: None });
-        Ok(Arc::new(Self { paths, current: ArcSwap::from_pointee(current), state }))
+        Ok(Arc::new(Self { paths, roots, current: ArcSwap::from_pointee(current), state }))
     }
 
     /// The set of this name.
@@ -169,7 +198,9 @@ impl PolicySets {
         // Held for the whole of it: two at once could put the older one in last.
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let before = self.current.load_full();
-        match load(&self.paths, state.number + 1, &before) {
+        let loaded = trusted(&self.roots)
+            .and_then(|roots| load(&self.paths, &roots, state.number + 1, &before));
+        match loaded {
             Ok(current) => {
                 state.failure = None;
                 let changed = |it: &&Arc<Revision>| it.number > state.number;
@@ -192,17 +223,45 @@ impl PolicySets {
     }
 }
 
+/// Trust roots, and what tells them from others.
+struct Trusted {
+    trust: Arc<Trust>,
+    digest: Vec<u8>,
+}
+
+/// Reads trust roots from files.
+fn trusted(files: &[(String, PathBuf)]) -> Result<Trusted, SetsError> {
+    if files.is_empty() {
+        return Ok(Trusted { trust: Trust::embedded(), digest: Vec::new() });
+    }
+    let mut roots = TrustRoots::embedded()?;
+    let mut digest = Sha256::new();
+    for (name, path) in files {
+        let root = trust::read(name, path)
+            .map_err(|source| SetsError::TrustFile { name: name.clone(), source })?;
+        let dates = [root.as_of(), root.expires()].map(|at| at.unwrap_or(i64::MIN).to_be_bytes());
+        for part in [name.as_bytes(), root.fingerprint(), &dates.concat()] {
+            digest.update((part.len() as u64).to_be_bytes());
+            digest.update(part);
+        }
+        roots.insert(root)?;
+    }
+    let digest = digest.finalize().to_vec();
+    Ok(Trusted { trust: Arc::new(Trust::new(roots)), digest })
+}
+
 type Sets = BTreeMap<Arc<str>, Arc<Revision>>;
 
 fn load(
     paths: &BTreeMap<Arc<str>, Vec<PathBuf>>,
+    trusted: &Trusted,
     number: u64,
     before: &Sets,
 ) -> Result<Sets, SetsError> {
     paths
         .iter()
         .map(|(name, paths)| {
-            let loaded = one(name, paths, number, before.get(name))?;
+            let loaded = one((name, paths), trusted, number, before.get(name))?;
             Ok((Arc::clone(name), loaded))
         })
         .collect()
@@ -210,15 +269,15 @@ fn load(
 
 /// One set: what it was, where its files are what they were.
 fn one(
-    set: &Arc<str>,
-    paths: &[PathBuf],
+    (set, paths): (&Arc<str>, &[PathBuf]),
+    trusted: &Trusted,
     number: u64,
     before: Option<&Arc<Revision>>,
 ) -> Result<Arc<Revision>, SetsError> {
     if paths.is_empty() {
         return Err(SetsError::Empty { set: set.to_string() });
     }
-    let (digest, snapshots) = settled(set, paths)?;
+    let (digest, snapshots) = settled(set, paths, trusted)?;
     if let Some(same) = before.filter(|before| before.digest == digest) {
         return Ok(Arc::clone(same));
     }
@@ -226,7 +285,8 @@ fn one(
         .into_iter()
         .zip(paths)
         .map(|(snapshot, path)| {
-            snapshot.compile().map_err(|source| SetsError::Policy {
+            let compiled = snapshot.compile().map(|it| it.with_trust(Arc::clone(&trusted.trust)));
+            compiled.map_err(|source| SetsError::Policy {
                 set: set.to_string(),
                 path: path.clone(),
                 source,
@@ -237,10 +297,14 @@ fn one(
 }
 
 /// Files that are the same when they are read twice: nobody was in the middle of writing them.
-fn settled(set: &str, paths: &[PathBuf]) -> Result<(String, Vec<Snapshot>), SetsError> {
-    let mut last = read(set, paths)?;
+fn settled(
+    set: &str,
+    paths: &[PathBuf],
+    trusted: &Trusted,
+) -> Result<(String, Vec<Snapshot>), SetsError> {
+    let mut last = read(set, paths, trusted)?;
     for _ in 0..MAX_READINGS {
-        let again = read(set, paths)?;
+        let again = read(set, paths, trusted)?;
         if again.0 == last.0 {
             return Ok(again);
         }
@@ -250,8 +314,13 @@ fn settled(set: &str, paths: &[PathBuf]) -> Result<(String, Vec<Snapshot>), Sets
     Err(SetsError::Unstable { set: set.to_owned() })
 }
 
-fn read(set: &str, paths: &[PathBuf]) -> Result<(String, Vec<Snapshot>), SetsError> {
+fn read(
+    set: &str,
+    paths: &[PathBuf],
+    trusted: &Trusted,
+) -> Result<(String, Vec<Snapshot>), SetsError> {
     let mut digest = Sha256::new();
+    digest.update(&trusted.digest);
     let mut snapshots = Vec::with_capacity(paths.len());
     for path in paths {
         let snapshot = Snapshot::read(path)

@@ -65,6 +65,8 @@ pub struct Decision {
     pub messages: Vec<String>,
     /// What rules said besides.
     pub warnings: Vec<String>,
+    /// Why signatures that rules asked about are not verified, where it is refused.
+    pub notes: Vec<String>,
     /// What was resolved before, in rounds.
     pub fetched: Vec<Vec<MetaRequest>>,
     /// Why there was no decision; the action is then [`Action::Deny`].
@@ -162,6 +164,8 @@ struct Line<'a> {
     messages: Vec<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     warnings: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    notes: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
     policy_set: &'a str,
@@ -197,6 +201,7 @@ impl<'a> Line<'a> {
             converted: decision.converted.as_ref().map(shown),
             messages: masked(&decision.messages),
             warnings: masked(&decision.warnings),
+            notes: masked(&decision.notes),
             error: decision.error.as_deref().map(mask_text),
             policy_set: &build.revision.set,
             policy_revision: build.revision.number,
@@ -221,6 +226,8 @@ impl FetchedLine {
             what.extend(git.objects.then_some("objects"));
         }
         what.extend(request.http.as_ref().map(|_| "checksum"));
+        what.extend(request.signatures.as_ref().map(|_| "signatures"));
+        what.extend(request.content.map(|_| "content"));
         Self { source: request.source.masked(), what }
     }
 }

@@ -10,6 +10,7 @@ use crate::input::{Env, Input};
 use crate::meta::{GitRequest, HttpRequest, ImageRequest, MetaRequest};
 use crate::policy::Round;
 use crate::source::{Platform, SourceOp};
+use crate::verify::sigstore::EMBEDDED;
 
 const ALLOW: &str = "package docker\ndecision := {\"allow\": true}\n";
 const DENY: &str = "package docker\ndecision := {\"allow\": false, \"deny_msg\": \"no\"}\n";
@@ -72,6 +73,37 @@ fn nothing_is_loaded_of_what_is_broken() {
     assert!(matches!(sets(dir.path(), &["good", "broken"]), Err(SetsError::Policy { .. })));
     let empty = PolicySets::load([("x".to_owned(), Vec::new())]).err().unwrap().to_string();
     assert_eq!(empty, "policy set `x` names no policy, so nothing would be allowed");
+}
+
+#[test]
+fn trust_roots_are_read_again_with_the_policies() {
+    let dir = tempfile::tempdir().unwrap();
+    let [(_, public, _), (_, github, _)] = EMBEDDED;
+    write(dir.path(), &[("a/p.rego", ALLOW), ("ours.json", public)]);
+    let path = |name: &str| dir.path().join(name);
+    let roots = vec![("ours".to_owned(), path("ours.json"))];
+    let load = |roots| PolicySets::trusting([("a".to_owned(), vec![path("a")])], roots);
+    let sets = load(roots.clone()).unwrap();
+    let set = sets.set("a").unwrap();
+    let known = |revision: &Revision| {
+        *revision.policies[0].trust().root(Some("ours")).unwrap().fingerprint()
+    };
+    let before = set.current();
+    assert_eq!(sets.reload(), Reloaded::Unchanged);
+    write(dir.path(), &[("ours.json", github)]);
+    assert_eq!(sets.reload(), Reloaded::Changed { number: 2, sets: vec!["a".to_owned()] });
+    assert_ne!(before.digest, set.current().digest);
+    assert_ne!(known(&before), known(&set.current()));
+    let after = set.current();
+    for broken in ["", "{}", "{\"mediaType\": \"x\"}"] {
+        write(dir.path(), &[("ours.json", broken)]);
+        assert!(matches!(sets.reload(), Reloaded::Failed { .. }), "{broken}");
+        assert!(sets.failure().unwrap().starts_with("trust root `ours`: "));
+        assert!(Arc::ptr_eq(&after, &set.current()));
+    }
+    assert!(load(roots.clone()).is_err());
+    write(dir.path(), &[("ours.json", public)]);
+    assert!(load([roots.clone(), roots].concat()).is_err(), "twice");
 }
 
 #[test]
@@ -181,6 +213,7 @@ fn decision(source: &str) -> Decision {
         converted: None,
         messages: Vec::new(),
         warnings: Vec::new(),
+        notes: Vec::new(),
         fetched: Vec::new(),
         error: None,
         latency: Duration::from_micros(1500),

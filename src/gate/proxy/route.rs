@@ -117,10 +117,13 @@ impl Routes {
     }
 }
 
+/// Makes the key of a value that a call names.
+type ToKey = fn(String) -> Key;
+
 /// What a call is about, the most telling first. Of requests that are one message, that is read.
 async fn keys(request: Request<Body>) -> Result<(Request<Body>, Vec<Key>), Status> {
     let of_headers = keys_of(request.headers());
-    let fields: &[(u32, fn(String) -> Key)] = match request.uri().path() {
+    let fields: &[(u32, ToKey)] = match request.uri().path() {
         "/moby.buildkit.v1.Control/Solve" => {
             &[(5, Key::Session), (15, Key::Session), (1, Key::Build)]
         }
@@ -145,7 +148,7 @@ async fn keys(request: Request<Body>) -> Result<(Request<Body>, Vec<Key>), Statu
 }
 
 fn keys_of(headers: &HeaderMap) -> Vec<Key> {
-    let named: [(&str, fn(String) -> Key); 2] = [(BUILD, Key::Build), (SESSION, Key::Session)];
+    let named: [(&str, ToKey); 2] = [(BUILD, Key::Build), (SESSION, Key::Session)];
     let mut keys = Vec::new();
     for (name, key) in named {
         for value in headers.get_all(name) {

@@ -14,6 +14,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use super::batch::Batched;
 use super::client::Client;
 use super::counters::Counters;
 use super::io::Io;
@@ -148,7 +149,7 @@ impl Connection {
             .max_local_error_reset_streams(None)
             .keep_alive_interval(Some(PING).filter(|_| remote))
             .keep_alive_timeout(PONG)
-            .serve_connection(TokioIo::new(io), service);
+            .serve_connection(TokioIo::new(Batched::new(io)), service);
         let mut served = pin!(served);
         let mut calls = self.calls.subscribe();
         let idle = async move {

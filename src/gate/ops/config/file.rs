@@ -30,6 +30,7 @@ struct Raw {
     upstream_tls_key: One,
     policy: Many,
     policy_set: One,
+    trust_root: Many,
     mode: One,
     git_submodules: One,
     cache_types: Many,
@@ -157,6 +158,19 @@ impl Reader<'_> {
         self.one(key, said).map(|said| self.here(said))
     }
 
+    /// Files of trust roots, each with its name before it where it has one.
+    fn roots(&self, said: Many) -> Vec<Said> {
+        let here = |said: Said| match said.value.split_once('=') {
+            Some((name, path)) if !path.is_empty() => {
+                let value = format!("{name}={}", self.folder.join(path).display());
+                Said { value, ..said }
+            }
+            Some(_) => said,
+            None => self.here(said),
+        };
+        self.many("trust-root", said).into_iter().map(here).collect()
+    }
+
     fn here(&self, said: Said) -> Said {
         if said.value.is_empty() {
             return said;
@@ -183,6 +197,7 @@ impl Reader<'_> {
             upstream_tls_key: self.path("upstream-tls-key", raw.upstream_tls_key),
             policy: policies(self.many("policy", raw.policy)),
             policy_set: self.one("policy-set", raw.policy_set),
+            trust_root: self.roots(raw.trust_root),
             mode: self.one("mode", raw.mode),
             git_submodules: self.one("git-submodules", raw.git_submodules),
             cache_types: self.many("cache-types", raw.cache_types),

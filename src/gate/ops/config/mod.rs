@@ -44,6 +44,8 @@ pub struct Plan {
     pub upstreams: Vec<UpstreamOptions>,
     /// Policies by the name of their set.
     pub sets: BTreeMap<String, Vec<PathBuf>>,
+    /// Files of trust roots, by the name that rules know them by.
+    pub trust_roots: Vec<(String, PathBuf)>,
     /// Where `PolicyVerifier` is served by itself.
     pub verifier: Option<VerifierPlan>,
     /// Where decisions are written down.

@@ -14,6 +14,7 @@ use super::{Access, ClientPlan, DRAIN, ListenerPlan, OthersPlan, Plan, SocketPla
 use crate::gate::proxy::{
     Address, ClientPattern, ClientTls, NamePattern, Pair, Plaintext, ServerTls, UpstreamOptions,
 };
+use crate::verify::sigstore::TrustRoots;
 
 /// The set that `--policy` makes.
 pub(super) const DEFAULT_SET: &str = "default";
@@ -61,6 +62,7 @@ pub(super) fn plan(flags: Top, file: File) -> Result<Plan, ConfigError> {
         verifier,
         listeners: listeners.into_iter().map(|(_, listener)| listener).collect(),
         upstreams: upstreams(&top)?,
+        trust_roots: trust_roots(&top.trust_root)?,
         decision_log: top.decision_log.as_ref().map(decision_log).transpose()?,
         metrics: top.metrics_listen.as_ref().map(metrics).transpose()?,
         drain: top.drain.as_ref().map(drain).transpose()?.unwrap_or(DRAIN),
@@ -96,6 +98,24 @@ fn sets(policy: &[Said], named: &[(Said, Vec<Said>)]) -> Result<Sets, ConfigErro
         }
     }
     if sets.is_empty() { Err(ConfigError::Missing(NO_POLICY)) } else { Ok(sets) }
+}
+
+/// `NAME=FILE`, or a file in place of the root that is built in.
+fn trust_roots(said: &[Said]) -> Result<Vec<(String, PathBuf)>, ConfigError> {
+    let mut roots: Vec<(String, PathBuf)> = Vec::new();
+    for said in said {
+        let (name, path) = said.value.split_once('=').unwrap_or((TrustRoots::DEFAULT, &said.value));
+        if name.is_empty() || name.contains('/') || path.is_empty() {
+            return Err(
+                said.wrong("a trust root is FILE or NAME=FILE; a path with `=` needs a NAME")
+            );
+        }
+        if roots.iter().any(|(known, _)| known == name) {
+            return Err(said.wrong(format_args!("the trust root `{name}` is named twice")));
+        }
+        roots.push((name.to_owned(), PathBuf::from(path)));
+    }
+    Ok(roots)
 }
 
 /// The set that judges where nothing is said.

@@ -124,6 +124,8 @@ pub struct Top {
     pub policy: Vec<Said>,
     /// `policy-set`: which set judges where nothing else is said.
     pub policy_set: Option<Said>,
+    /// `--trust-root`.
+    pub trust_root: Vec<Said>,
     /// `--mode`.
     pub mode: Option<Said>,
     /// `--git-submodules`.
@@ -170,6 +172,7 @@ impl Top {
             upstream_tls_key: one(self.upstream_tls_key, file.upstream_tls_key)?,
             policy: many(self.policy, file.policy)?,
             policy_set: one(self.policy_set, file.policy_set)?,
+            trust_root: many(self.trust_root, file.trust_root)?,
             mode: one(self.mode, file.mode)?,
             git_submodules: one(self.git_submodules, file.git_submodules)?,
             cache_types: many(self.cache_types, file.cache_types)?,

@@ -54,6 +54,10 @@ fn what_is_no_configuration_says_where_and_what_would_be_one() {
     // With the least before them, so that lines count from four.
     let more = [
         "policy-set = \"prod\"".to_owned(),
+        "trust-root = [\"\"]".to_owned(),
+        "trust-root = [\"=a\"]".to_owned(),
+        "trust-root = [\"ours=\"]".to_owned(),
+        "trust-root = [\"ours=a\", \"ours=b\"]".to_owned(),
         "mode = \"log\"".to_owned(),
         "git-submodules = \"Judge\"".to_owned(),
         "cache-types = [\"registry\", \"inline\"]".to_owned(),
@@ -112,6 +116,7 @@ upstream-tls-ca = "tls/daemon-ca.pem"
 upstream-tls-cert = "tls/gate.pem"
 upstream-tls-key = "/abs/gate.key"
 policy-set = "staging"
+trust-root = ["sigstore.json", "ours=trust/ours.json", "theirs=/etc/theirs.json"]
 decision-log = "decisions.jsonl"
 metrics-listen = "0.0.0.0:9464"
 verifier-listen = "unix:///run/verifier.sock"

@@ -18,6 +18,7 @@ use tokio_rustls::{TlsConnector, TlsStream};
 use tonic::{Code, Status};
 
 use super::address::Address;
+use super::batch::Batched;
 use super::counters::Counters;
 use super::io::{Io, tune};
 use super::tls::{ALPN, ClientTls, Reloaded, TlsError};
@@ -277,7 +278,7 @@ impl Upstream {
                 self.secure(tcp).await?
             }
         };
-        let (channel, connection) = Channel::within(io, scope)
+        let (channel, connection) = Channel::within(Batched::new(io), scope)
             .await
             .map_err(|source| UpstreamError::Http { upstream: upstream(), source })?;
         let held = self.counters.hold(|counters| &counters.open_upstreams);
