@@ -7,66 +7,27 @@ use std::sync::OnceLock;
 
 use tempfile::TempDir;
 
-use crate::peers::{self, GitServer, HttpServer, World, need};
+use crate::peers::{self, GitServer, HttpServer, World, folder, need};
 
 /// Allows everything.
 const ALLOW: &str = "package docker\ndecision := {\"allow\": true}\n";
 
+fn binary() -> &'static Path {
+    Path::new(env!("CARGO_BIN_EXE_buildgate"))
+}
+
 /// The frontend's image in the registry, without policies of its own.
 pub fn image(world: &World) -> &'static str {
     static IMAGE: OnceLock<String> = OnceLock::new();
-    IMAGE.get_or_init(|| push(world, "buildgate:test", &[], "/bin/buildgate"))
+    IMAGE.get_or_init(|| {
+        succeeded(&peers::make_image(world, "buildgate:made", binary(), ""));
+        peers::push_runnable(world, "buildgate:made", "buildgate:test", binary())
+    })
 }
 
-/// Builds `frontend-image/` with these files of policies, and pushes it.
-fn push(world: &World, name: &str, policies: &[(&str, &str)], program: &str) -> String {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let binary = tempfile::tempdir().unwrap();
-    copy_program(Path::new(env!("CARGO_BIN_EXE_buildgate")), binary.path(), program);
-    let child = tempfile::tempdir().unwrap();
-    std::fs::create_dir(child.path().join("bin")).unwrap();
-    std::fs::copy(
-        root.join("integration-tests/tools/bin/dockerfile-frontend"),
-        child.path().join("bin/dockerfile-frontend"),
-    )
-    .unwrap();
-    let baked = folder(policies);
-    let reference = world.image(name);
-    let mut build = world.buildkit.buildctl();
-    build
-        .args(["build", "--progress=plain", "--frontend", "dockerfile.v0"])
-        .arg(format!("--local=dockerfile={}", root.join("frontend-image").display()))
-        .arg(format!("--local=context={}", baked.path().display()))
-        .arg(format!("--output=type=image,name={reference},push=true"));
-    for (name, dir) in [("binary", &binary), ("child", &child), ("policies", &baked)] {
-        build.arg(format!("--local={name}={}", dir.path().display()));
-        build.arg(format!("--opt=context:{name}=local:{name}"));
-    }
-    succeeded(&build.output().unwrap());
-    reference
-}
-
-/// A program and the libraries that it was linked with, as they lie on this machine.
-fn copy_program(program: &Path, root: &Path, name: &str) {
-    let place = |path: &str| root.join(path.trim_start_matches('/'));
-    std::fs::create_dir_all(place(name).parent().unwrap()).unwrap();
-    std::fs::copy(program, place(name)).unwrap();
-    let listed = Command::new("ldd").arg(program).output().unwrap();
-    let listed = String::from_utf8(listed.stdout).unwrap();
-    for library in listed.split_whitespace().filter(|word| word.starts_with('/')) {
-        std::fs::create_dir_all(place(library).parent().unwrap()).unwrap();
-        std::fs::copy(library, place(library)).unwrap();
-    }
-}
-
-fn folder(files: &[(&str, &str)]) -> TempDir {
-    let dir = tempfile::tempdir().unwrap();
-    for (path, content) in files {
-        let path = dir.path().join(path);
-        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        std::fs::write(path, content).unwrap();
-    }
-    dir
+/// The image of an org with this policy.
+fn push(world: &World, name: &str, rego: &str) -> String {
+    peers::push_org(world, image(world), name, binary(), rego)
 }
 
 fn succeeded(output: &Output) {
@@ -195,7 +156,7 @@ fn a_named_context_holds_a_policy() {
 fn what_the_org_denies_no_build_allows() {
     let world = need!(peers::world());
     let strict = only("endswith(input.image.repo, \"base\")");
-    let gate = push(world, "buildgate:org", &[("rules.rego", &strict)], "/bin/buildgate");
+    let gate = push(world, "buildgate:org", &strict);
     let (base, app) = (world.image("base:1"), world.image("app:plain"));
     for (from, passes) in [(&base, true), (&app, false)] {
         let context =
@@ -405,7 +366,7 @@ fn buildx_prints_the_reason_and_the_line() {
     };
     succeeded(&run(&["create", "--name=gate", "--driver=remote", world.buildkit.address()]));
     let strict = only("endswith(input.image.repo, \"base\")");
-    let gate = push(world, "buildgate:buildx", &[("rules.rego", &strict)], "/bin/buildgate");
+    let gate = push(world, "buildgate:buildx", &strict);
     let files = HttpServer::files([("/tool", b"tool".to_vec())]);
     let from = format!("# syntax={gate}\nFROM {}\n", world.image("base:1"));
     let add = format!("{from}ADD {} /\n", files.url("/tool"));
@@ -443,12 +404,11 @@ fn a_remote_context_is_judged_before_it_is_fetched() {
     };
     let (passed, said) = remote(image(world));
     assert!(!passed && said.contains("would be fetched before any policy is known"), "{said}");
-    let strict = push(world, "buildgate:remote0", &[("p.rego", &only("false"))], "/bin/buildgate");
+    let strict = push(world, "buildgate:remote0", &only("false"));
     let (passed, said) = remote(&strict);
     assert!(!passed && said.contains("ours says no"), "{said}");
     assert_eq!(git.asked().len(), 0);
-    let open =
-        push(world, "buildgate:remote1", &[("p.rego", &only("input.git"))], "/bin/buildgate");
+    let open = push(world, "buildgate:remote1", &only("input.git"));
     let (passed, said) = remote(&open);
     assert!(passed, "{said}");
 }
