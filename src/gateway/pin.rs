@@ -3,6 +3,9 @@
 use crate::check::Pin;
 use crate::source::{Source, SourceOp};
 
+/// Attribute of the object that a git reference must lead to.
+pub(super) const GIT_CHECKSUM: &str = "git.checksum";
+
 /// The source as the daemon takes it, and no other content than the one that was judged.
 pub fn pinned(op: &SourceOp, pin: Option<&Pin>) -> SourceOp {
     let mut op = op.clone();
@@ -17,14 +20,25 @@ pub fn pinned(op: &SourceOp, pin: Option<&Pin>) -> SourceOp {
         op.identifier = image.identifier();
     }
     let (name, value) = match pin {
-        Some(Pin::Git(checksum)) => ("git.checksum", checksum),
+        Some(Pin::Git(checksum)) => (GIT_CHECKSUM, checksum),
         Some(Pin::Http(checksum)) => ("http.checksum", checksum),
         Some(Pin::Image(_)) | None => return op,
     };
-    if !value.is_empty() {
-        op.attrs.entry(name.to_owned()).or_insert_with(|| value.clone());
+    if !value.is_empty() && !op.attrs.get(name).is_some_and(|declared| is_fixed(name, declared)) {
+        op.attrs.insert(name.to_owned(), value.clone());
     }
     op
+}
+
+/// Whether a checksum that somebody declared leaves one content and no other. BuildKit takes the
+/// first digits of a commit, and none at all, for any commit that begins with them.
+fn is_fixed(name: &str, declared: &str) -> bool {
+    if name == GIT_CHECKSUM { is_whole_object(declared) } else { !declared.is_empty() }
+}
+
+/// Whether it is the whole name of a git object, of SHA-1 or of SHA-256.
+pub(super) fn is_whole_object(name: &str) -> bool {
+    matches!(name.len(), 40 | 64) && name.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
 #[cfg(test)]
@@ -52,5 +66,23 @@ mod tests {
         check(url, Some(Pin::Http(digest.clone())), url, &[("http.checksum", &digest)]);
         let git = "git://example.com/a.git#main";
         check(git, Some(Pin::Git("c".repeat(40))), git, &[("git.checksum", &"c".repeat(40))]);
+    }
+
+    #[test]
+    fn what_is_declared_stays_only_where_it_is_whole() {
+        let commit = "c".repeat(40);
+        for (declared, wanted) in [
+            ("", &commit),
+            ("c", &commit),
+            ("ccccccc", &commit),
+            (&"c".repeat(39), &commit),
+            (&"d".repeat(40), &"d".repeat(40)),
+            (&"d".repeat(64), &"d".repeat(64)),
+        ] {
+            let mut op = SourceOp::new("git://example.com/a.git#main");
+            op.attrs.insert(GIT_CHECKSUM.to_owned(), declared.to_owned());
+            let got = pinned(&op, Some(&Pin::Git(commit.clone())));
+            assert_eq!(got.attrs[GIT_CHECKSUM], *wanted, "{declared}");
+        }
     }
 }

@@ -12,6 +12,7 @@ use std::future::Future;
 use std::pin::Pin as Boxed;
 
 use super::gitmodules::{links, modules, relative};
+use super::pin::{GIT_CHECKSUM as CHECKSUM, is_whole_object};
 use super::{Gateway, Tree, pinned};
 use crate::check::Pin;
 use crate::meta::{GitRequest, MetaRequest, ResolveSourceMeta};
@@ -21,8 +22,6 @@ use crate::source::{GitSource, Source, SourceOp};
 const SKIP: &str = "git.skipsubmodules";
 /// Attribute of a repository that comes with its `.git`, where the links are.
 const KEEP: &str = "git.keepgitdir";
-/// Attribute of the object that the reference must lead to.
-const CHECKSUM: &str = "git.checksum";
 /// Attribute of the URL that git is given.
 const FULL_URL: &str = "git.fullurl";
 /// Attributes of how SSH is spoken, with its submodules' hosts as with a repository's own.
@@ -106,7 +105,7 @@ fn has_submodules_to_fetch(op: &SourceOp) -> bool {
 
 /// The source with the object that its reference leads to now.
 async fn at_commit(gateway: &Gateway, op: SourceOp) -> Result<SourceOp, String> {
-    if op.attrs.get(CHECKSUM).is_some_and(|checksum| !checksum.is_empty()) {
+    if op.attrs.get(CHECKSUM).is_some_and(|checksum| is_whole_object(checksum)) {
         return Ok(op);
     }
     let request = MetaRequest {

@@ -14,6 +14,10 @@ pub type Body = UnsyncBoxBody<Bytes, BoxError>;
 /// Length of a frame's head: a flag and the length of the message.
 const HEAD: usize = 5;
 
+/// Most bytes of a message that is looked into. BuildKit takes and gives no message of more than
+/// 16 MiB; without a bound, whoever sends one fills our memory.
+pub const MAX_MESSAGE: usize = 64 << 20;
+
 /// A call that cannot be looked into. It is refused.
 #[derive(Debug, thiserror::Error)]
 pub enum GrpcError {
@@ -23,6 +27,9 @@ pub enum GrpcError {
     /// More or less than one message.
     #[error("the call holds something else than one whole message")]
     Framing,
+    /// More than [`MAX_MESSAGE`].
+    #[error("the message has more than {MAX_MESSAGE} bytes")]
+    TooLarge,
     /// Compressed, which we never offered.
     #[error("the message is compressed, which was not agreed on")]
     Compressed,
@@ -75,9 +82,18 @@ where
     B: http_body::Body<Data = Bytes>,
     B::Error: Into<BoxError>,
 {
-    let collected = body.collect().await.map_err(|error| GrpcError::Body(error.into()))?;
-    let trailers = collected.trailers().cloned();
-    let whole = collected.to_bytes();
+    let mut body = std::pin::pin!(body);
+    let (mut whole, mut trailers) = (BytesMut::new(), None);
+    while let Some(frame) = body.frame().await {
+        match frame.map_err(|error| GrpcError::Body(error.into()))?.into_data() {
+            Ok(data) if whole.len() + data.len() > HEAD + MAX_MESSAGE => {
+                return Err(GrpcError::TooLarge);
+            }
+            Ok(data) => whole.extend_from_slice(&data),
+            Err(last) => trailers = last.into_trailers().ok(),
+        }
+    }
+    let whole = whole.freeze();
     if whole.is_empty() {
         return Ok((None, trailers));
     }
@@ -122,6 +138,15 @@ mod tests {
         check(b"\0\0\0\0\x01a\0\0\0\0\0", Err(framing)).await;
         check(b"\0\0", Err(framing)).await;
         check(b"\x01\0\0\0\0", Err("the message is compressed, which was not agreed on")).await;
+    }
+
+    #[tokio::test]
+    async fn a_message_is_read_up_to_a_bound() {
+        for (length, wanted) in [(MAX_MESSAGE, true), (MAX_MESSAGE + 1, false)] {
+            let got = read_one(one(&vec![0; length])).await;
+            assert_eq!(got.is_ok(), wanted, "{length}");
+            assert!(wanted || matches!(got, Err(GrpcError::TooLarge)));
+        }
     }
 
     #[tokio::test]
