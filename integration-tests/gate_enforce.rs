@@ -26,7 +26,7 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::runtime::Runtime;
 use tonic::Status;
 
-use crate::peers::{self, GitServer, HttpServer, World, need};
+use crate::peers::{self, GitServer, HttpServer, World, llb, need};
 
 const SOLVE: &str = "/moby.buildkit.v1.Control/Solve";
 
@@ -40,22 +40,6 @@ enum As {
 /// A name that nobody had before.
 fn unique() -> String {
     SessionId::random().unwrap().reveal().to_owned()
-}
-
-/// A definition that loads these sources, each a root of its own.
-fn llb(sources: &[SourceOp]) -> pb::Definition {
-    let mut def = Vec::new();
-    let mut inputs = Vec::new();
-    for source in sources {
-        let op =
-            pb::Op { op: Some(pb::op::Op::Source(source.clone().into())), ..pb::Op::default() };
-        let op = op.encode_to_vec();
-        let digest = format!("sha256:{}", hex::encode(Sha256::digest(&op)));
-        inputs.push(pb::Input { digest, index: 0 });
-        def.push(op.into());
-    }
-    def.push(pb::Op { inputs, ..pb::Op::default() }.encode_to_vec().into());
-    pb::Definition { def, ..pb::Definition::default() }
 }
 
 fn of(source: SourceOp) -> SolveRequest {
