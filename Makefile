@@ -100,7 +100,7 @@ fuzz: ## Each fuzz target for FUZZ_SECONDS
 BENCH_PAIRS ?= 25
 
 .PHONY: bench
-bench: bench-build ## What a decision, a verification and a build cost, cold and warm (BENCH_CASES=FILE adds cases)
+bench: bench-build bench-gate ## What a decision, a verification and a build cost, cold and warm (BENCH_CASES=FILE adds cases)
 	BENCH_CASES="$(if $(BENCH_CASES),$(abspath $(BENCH_CASES)))" $(CARGO) bench $(LOCKED) --bench decision
 	$(CARGO) bench $(LOCKED) --bench verify
 
@@ -109,6 +109,14 @@ bench: bench-build ## What a decision, a verification and a build cost, cold and
 bench-build: static tools ## What the frontend adds to a build, and what Buildx's own policy does (BENCH_PAIRS=25)
 	BUILDGATE="$(abspath $(TARGET)/$(STATIC)/release/buildgate)" BENCH_PAIRS=$(BENCH_PAIRS) \
 	  $(CARGO) test $(LOCKED) --bench frontend
+
+# MiB of context that `make bench-gate` sends.
+BENCH_CONTEXT ?= 1024
+
+.PHONY: bench-gate
+bench-gate: static tools ## What the gate adds to a build, holds under load and takes from a transfer
+	BUILDGATE="$(abspath $(TARGET)/$(STATIC)/release/buildgate)" BENCH_PAIRS=$(BENCH_PAIRS) \
+	  BENCH_CONTEXT=$(BENCH_CONTEXT) $(CARGO) test $(LOCKED) --bench gate
 
 .PHONY: bench-peer
 bench-peer: tools ## The same by Buildx's engine and by ours, and the ratio (BENCH_CASES=FILE too)

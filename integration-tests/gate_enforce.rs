@@ -17,7 +17,7 @@ use buildgate::source::SourceOp;
 use buildgate::wire::policy::Answer;
 use buildgate::wire::proto::control::{SolveRequest, SolveResponse};
 use buildgate::wire::proto::policysession::CheckPolicyRequest;
-use buildgate::wire::proto::{gateway, pb, sourcepolicy};
+use buildgate::wire::proto::{gateway, sourcepolicy};
 use http::{HeaderMap, HeaderValue};
 use prost::Message;
 use sha2::{Digest, Sha256};
@@ -26,7 +26,7 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::runtime::Runtime;
 use tonic::Status;
 
-use crate::peers::{self, GitServer, HttpServer, World, need};
+use crate::peers::{self, GitServer, HttpServer, World, llb, need};
 
 pub const SOLVE: &str = "/moby.buildkit.v1.Control/Solve";
 
@@ -40,22 +40,6 @@ enum As {
 /// A name that nobody had before.
 pub fn unique() -> String {
     SessionId::random().unwrap().reveal().to_owned()
-}
-
-/// A definition that loads these sources, each a root of its own.
-pub fn llb(sources: &[SourceOp]) -> pb::Definition {
-    let mut def = Vec::new();
-    let mut inputs = Vec::new();
-    for source in sources {
-        let op =
-            pb::Op { op: Some(pb::op::Op::Source(source.clone().into())), ..pb::Op::default() };
-        let op = op.encode_to_vec();
-        let digest = format!("sha256:{}", hex::encode(Sha256::digest(&op)));
-        inputs.push(pb::Input { digest, index: 0 });
-        def.push(op.into());
-    }
-    def.push(pb::Op { inputs, ..pb::Op::default() }.encode_to_vec().into());
-    pb::Definition { def, ..pb::Definition::default() }
 }
 
 pub fn of(source: SourceOp) -> SolveRequest {

@@ -20,6 +20,7 @@ mod frontend;
 mod frontend_show;
 mod frontend_work;
 mod gate_enforce;
+mod gate_load;
 mod gate_ops;
 mod gate_proxy;
 mod gate_show;

@@ -18,8 +18,9 @@ use super::{TCP, another, tcp, user};
 use crate::frontend_show::clients::{Buildx, Ended};
 use crate::frontend_show::stock;
 use crate::frontend_work::{Modules, moving};
-use crate::gate_enforce::{SOLVE, llb, of, only, open_session, reasons, unique};
+use crate::gate_enforce::{SOLVE, of, only, open_session, reasons, unique};
 use crate::gate_ops::Gate;
+use crate::peers::llb;
 use crate::peers::{self, GitServer, HttpServer, need};
 
 const BRIDGE: &str = "/moby.buildkit.v1.frontend.LLBBridge/";

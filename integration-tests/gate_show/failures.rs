@@ -20,8 +20,9 @@ use tokio::sync::watch;
 use super::denials::{raw, raw_child};
 use crate::frontend_show::clients::Ended;
 use crate::frontend_show::failures::Slow;
-use crate::gate_enforce::{llb, only};
+use crate::gate_enforce::only;
 use crate::gate_ops::{Gate, until};
+use crate::peers::llb;
 use crate::peers::{self, Buildkit, HttpServer, World, need};
 
 /// In which everything must be over.

@@ -6,6 +6,7 @@
 mod buildkit;
 mod daemon;
 mod frontends;
+mod gate;
 mod git;
 mod http;
 mod registry;
@@ -14,6 +15,7 @@ mod world;
 
 pub use buildkit::Buildkit;
 pub use frontends::{folder, make_image, make_image_with, push_org, push_runnable, push_stock};
+pub use gate::{GateProcess, builds_at_once, llb};
 pub use git::{GitServer, run as git, serve as serve_git, serve_then as serve_git_then};
 pub use http::{HttpServer, Request, Response};
 pub use registry::Registry;

@@ -141,3 +141,107 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Batched<T> {
         Pin::new(&mut self.inner).poll_shutdown(cx)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::task::Waker;
+
+    use tokio::io::{AsyncWriteExt, DuplexStream, duplex};
+
+    use super::*;
+
+    const FRAME: usize = 16 << 10;
+
+    /// What a connection does in each poll: it reads, and where nothing comes it is parked.
+    fn read(batched: &mut Batched<DuplexStream>) -> Vec<u8> {
+        let mut space = [0; FRAME];
+        let mut buf = ReadBuf::new(&mut space);
+        let mut cx = Context::from_waker(Waker::noop());
+        match Pin::new(batched).poll_read(&mut cx, &mut buf) {
+            Poll::Ready(read) => read.unwrap(),
+            Poll::Pending => assert!(buf.filled().is_empty()),
+        }
+        buf.filled().to_vec()
+    }
+
+    async fn arrived(peer: &mut DuplexStream, wanted: usize) {
+        let mut got = BytesMut::with_capacity(2 * BATCH);
+        assert_eq!(peer.read_buf(&mut got).await.unwrap(), wanted);
+    }
+
+    #[tokio::test]
+    async fn frames_that_are_flushed_one_by_one_leave_together_at_the_next_poll() {
+        let (near, mut far) = duplex(2 * BATCH);
+        let mut batched = Batched::new(near);
+        for _ in 0..3 {
+            batched.write_all(&[7; FRAME]).await.unwrap();
+            batched.flush().await.unwrap();
+        }
+        let early = tokio::time::timeout(std::time::Duration::ZERO, far.read_u8()).await;
+        assert!(early.is_err());
+        assert_eq!(read(&mut batched), b"");
+        arrived(&mut far, 3 * FRAME).await;
+        assert_eq!(batched.output.capacity(), 0, "an idle connection holds nothing");
+        // By then nothing is due, and what is only written stays.
+        batched.write_all(b"a").await.unwrap();
+        read(&mut batched);
+        assert_eq!(batched.output.len(), 1);
+    }
+
+    #[tokio::test]
+    async fn whoever_flushes_is_polled_again() {
+        let (near, mut far) = duplex(BATCH);
+        let mut batched = Batched::new(near);
+        let connection = async {
+            batched.write_all(b"ping").await.unwrap();
+            batched.flush().await.unwrap();
+            batched.read_u8().await.unwrap()
+        };
+        let peer = async {
+            arrived(&mut far, 4).await;
+            far.write_u8(1).await.unwrap();
+        };
+        let both = async { tokio::join!(connection, peer).0 };
+        let within = std::time::Duration::from_secs(10);
+        assert_eq!(tokio::time::timeout(within, both).await.unwrap(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_reader_that_stops_stops_the_writer() {
+        let (near, mut far) = duplex(FRAME);
+        let mut batched = Batched::new(near);
+        let mut cx = Context::from_waker(Waker::noop());
+        let mut taken = 0;
+        while let Poll::Ready(written) = Pin::new(&mut batched).poll_write(&mut cx, &[7; FRAME]) {
+            taken += written.unwrap();
+        }
+        assert_eq!(taken, BATCH + FRAME, "a batch here, and what the socket holds");
+        arrived(&mut far, FRAME).await;
+        assert!(Pin::new(&mut batched).poll_write(&mut cx, &[7; FRAME]).is_ready());
+    }
+
+    #[tokio::test]
+    async fn what_came_in_one_piece_is_read_frame_by_frame_and_the_end_comes_last() {
+        let (near, mut far) = duplex(BATCH);
+        let mut batched = Batched::new(near);
+        let sent: Vec<u8> = (0..=u8::MAX).cycle().take(2 * FRAME + 5).collect();
+        far.write_all(&sent).await.unwrap();
+        drop(far);
+        let parts: Vec<Vec<u8>> = (0..4).map(|_| read(&mut batched)).collect();
+        let lengths: Vec<usize> = parts.iter().map(Vec::len).collect();
+        assert_eq!(lengths, [FRAME, FRAME, 5, 0]);
+        assert!(parts.concat() == sent);
+        assert_eq!(batched.input.capacity(), 0, "an idle connection holds nothing");
+    }
+
+    #[tokio::test]
+    async fn the_end_takes_what_was_written_along() {
+        let (near, mut far) = duplex(BATCH);
+        let mut batched = Batched::new(near);
+        batched.write_all(b"last words").await.unwrap();
+        batched.shutdown().await.unwrap();
+        let mut got = Vec::new();
+        far.read_to_end(&mut got).await.unwrap();
+        assert_eq!(got, b"last words");
+    }
+}

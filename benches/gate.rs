@@ -1,0 +1,222 @@
+//! What the gate adds to a build, holds under load and takes from a transfer, each against the bare
+//! daemon in the same run.
+//!
+//! `BUILDGATE` names the static release binary that is measured; daemon, registry and clients are those
+//! of the tests. `BENCH_PAIRS` is how often a build runs with and without the gate, `BENCH_CONTEXT` how
+//! many MiB of context are sent.
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::print_stderr
+)]
+
+#[allow(dead_code, unused_imports, unused_macros, reason = "the tests use all of it")]
+#[path = "../integration-tests/peers/mod.rs"]
+mod peers;
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, ensure};
+use buildgate::source::SourceOp;
+use prost::Message as _;
+use tokio::runtime::Runtime;
+
+use self::peers::{GateProcess, World};
+
+/// How often each build is measured where nobody says.
+const PAIRS: usize = 25;
+/// MiB of context where nobody says, and how often it is sent each way.
+const CONTEXT: usize = 1024;
+const TRANSFERS: usize = 3;
+
+const POLICY: &str = "package docker\n\
+    default allow := false\n\
+    allow if input.local\n\
+    allow if { endswith(input.image.repo, \"/base\") }\n\
+    deny_msg contains \"not ours\" if not allow\n\
+    decision := {\"allow\": allow, \"deny_msg\": deny_msg}\n";
+
+struct Bench {
+    world: &'static World,
+    gate: GateProcess,
+    runtime: Runtime,
+    buildctl: PathBuf,
+}
+
+fn main() -> anyhow::Result<()> {
+    let binary: PathBuf =
+        std::env::var_os("BUILDGATE").context("BUILDGATE names no binary")?.into();
+    let pairs = number("BENCH_PAIRS", PAIRS)?;
+    let context = number("BENCH_CONTEXT", CONTEXT)?;
+    let world = peers::world()?;
+    let bench = Bench {
+        world,
+        gate: GateProcess::start(&binary, world, POLICY),
+        runtime: Runtime::new()?,
+        buildctl: peers::pinned("buildctl")?,
+    };
+    bench.at_once(1);
+    std::thread::sleep(Duration::from_secs(1));
+    let before = bench.held();
+    bench.one_build(pairs)?;
+    bench.load();
+    bench.transfers(context)?;
+    bench.gate.until("connections are closed", |gate| gate.descriptors() <= before.0);
+    println!("held before: {}\nheld after:  {}", said(before), said(bench.held()));
+    Ok(())
+}
+
+fn number(name: &str, default: usize) -> anyhow::Result<usize> {
+    std::env::var(name).map_or(Ok(default), |text| Ok(text.parse()?))
+}
+
+fn said((descriptors, threads, memory): (usize, u64, u64)) -> String {
+    format!("{descriptors} descriptors, {threads} threads, {} MiB", memory >> 10)
+}
+
+fn loaded() -> String {
+    let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    format!("load average {}", load.split(' ').next().unwrap_or_default())
+}
+
+impl Bench {
+    fn held(&self) -> (usize, u64, u64) {
+        (self.gate.descriptors(), self.gate.status("Threads"), self.gate.status("VmRSS"))
+    }
+
+    fn addresses(&self) -> [String; 2] {
+        [self.world.buildkit.address().to_owned(), self.gate.address()]
+    }
+
+    /// A build from a Dockerfile, by buildctl, in pairs.
+    fn one_build(&self, pairs: usize) -> anyhow::Result<()> {
+        let dockerfile = format!("FROM {}\nCOPY a /a\n", self.world.image("base:1"));
+        let context = peers::folder(&[("Dockerfile", &dockerfile), ("a", "content")]);
+        self.refuses()?;
+        let addresses = self.addresses();
+        let mut took = [Vec::new(), Vec::new()];
+        for round in 0..=pairs {
+            // Each goes first in turn. The first pair warms up.
+            for at in [round % 2, (round + 1) % 2] {
+                let mut build = self.dockerfile(&addresses[at], context.path());
+                let milliseconds = timed(&mut build, Stdio::null())? * 1_000.0;
+                if round > 0 {
+                    took[at].push(milliseconds);
+                }
+            }
+        }
+        let added = took[1].iter().zip(&took[0]).map(|(gate, bare)| gate - bare).collect();
+        let (bare, added) = (percentile(took[0].clone(), 50), percentile(added, 50));
+        let share = 100.0 * added / bare;
+        println!(
+            "a build: bare {bare:.1} ms, the gate adds {added:.1} ms ({share:.1} %), {pairs} pairs, {}",
+            loaded()
+        );
+        Ok(())
+    }
+
+    fn dockerfile(&self, address: &str, context: &Path) -> Command {
+        let mut build = Command::new(&self.buildctl);
+        build.args(["--addr", address, "build", "--frontend=dockerfile.v0"]);
+        for name in ["context", "dockerfile"] {
+            build.arg(format!("--local={name}={}", context.display()));
+        }
+        build
+    }
+
+    /// That what is measured decides anything at all.
+    fn refuses(&self) -> anyhow::Result<()> {
+        let dockerfile = format!("FROM {}\n", self.world.image("app:plain"));
+        let context = peers::folder(&[("Dockerfile", &dockerfile)]);
+        let mut build = self.dockerfile(&self.gate.address(), context.path());
+        ensure!(timed(&mut build, Stdio::null()).is_err(), "what should be denied was built");
+        Ok(())
+    }
+
+    fn at_once(&self, builds: usize) -> [Vec<f64>; 2] {
+        let image = self.world.image("base:1");
+        self.addresses()
+            .map(|address| self.runtime.block_on(peers::builds_at_once(&address, &image, builds)))
+    }
+
+    fn load(&self) {
+        println!(
+            "{:>8} {:>12} {:>12} {:>14} {:>16} {:>16}",
+            "at once", "bare p50 ms", "gate p50 ms", "peak MiB", "decision p50 ms", "p99 ms"
+        );
+        for builds in [1, 50, 500] {
+            let known = self.gate.latencies().len();
+            // So that p99 of a few is one of many.
+            let mut took = [Vec::new(), Vec::new()];
+            for _ in 0..(100 / builds).max(1) {
+                let [bare, gate] = self.at_once(builds);
+                took[0].extend(bare);
+                took[1].extend(gate);
+            }
+            let decisions = self.gate.latencies().split_off(known);
+            let [bare, gate] = took.map(|took| percentile(took, 50) * 1_000.0);
+            println!(
+                "{builds:>8} {bare:>12.1} {gate:>12.1} {:>14} {:>16.3} {:>16.3}  {} decisions, {}",
+                self.gate.status("VmHWM") >> 10,
+                percentile(decisions.clone(), 50),
+                percentile(decisions.clone(), 99),
+                decisions.len(),
+                loaded()
+            );
+        }
+    }
+
+    /// Context that the daemon does not have, sent both ways in turn.
+    fn transfers(&self, mebibytes: usize) -> anyhow::Result<()> {
+        let context = tempfile::tempdir()?;
+        let file = context.path().join("big");
+        let mut big = std::fs::File::create(&file)?;
+        let block: Vec<u8> = (0..=u8::MAX).cycle().take(1 << 20).collect();
+        for _ in 0..mebibytes {
+            big.write_all(&block)?;
+        }
+        let definition = context.path().with_extension("llb");
+        std::fs::write(
+            &definition,
+            peers::llb(&[SourceOp::new("local://context")]).encode_to_vec(),
+        )?;
+        let addresses = self.addresses();
+        let mut took = [Vec::new(), Vec::new()];
+        for round in 0..TRANSFERS {
+            for at in [round % 2, (round + 1) % 2] {
+                big.set_modified(std::time::SystemTime::now())?;
+                let mut send = Command::new(&self.buildctl);
+                send.args(["--addr", &addresses[at], "build", "--no-cache"]);
+                send.arg(format!("--local=context={}", context.path().display()));
+                took[at].push(timed(&mut send, std::fs::File::open(&definition)?.into())?);
+            }
+        }
+        std::fs::remove_file(definition)?;
+        let [bare, gate] = took.map(|took| mebibytes as f64 / percentile(took, 50));
+        let share = 100.0 * gate / bare;
+        println!(
+            "{mebibytes} MiB: bare {bare:.0} MiB/s, gate {gate:.0} MiB/s ({share:.0} %), {TRANSFERS} pairs, {}",
+            loaded()
+        );
+        Ok(())
+    }
+}
+
+/// Runs a client, and gives the seconds that it took.
+fn timed(command: &mut Command, input: Stdio) -> anyhow::Result<f64> {
+    let began = Instant::now();
+    let output = command.stdin(input).output()?;
+    ensure!(output.status.success(), "{command:?}:\n{}", String::from_utf8_lossy(&output.stderr));
+    Ok(began.elapsed().as_secs_f64())
+}
+
+fn percentile(mut numbers: Vec<f64>, percent: usize) -> f64 {
+    numbers.sort_by(f64::total_cmp);
+    let at = (numbers.len() * percent / 100).min(numbers.len().saturating_sub(1));
+    numbers.get(at).copied().unwrap_or(f64::NAN)
+}

@@ -1,0 +1,37 @@
+//! Many builds at once through the gate, and that it keeps nothing of them.
+
+use std::path::Path;
+
+use crate::peers::{self, GateProcess, need};
+
+/// Builds at once. `make bench-gate` has more.
+const BUILDS: usize = 50;
+/// Memory that the gate may have with them, in KiB.
+const MEMORY: u64 = 150 << 10;
+
+const POLICY: &str = "package docker\nallow if endswith(input.image.repo, \"base\")\n\
+                      decision := {\"allow\": allow}\ndefault allow := false\n";
+
+#[test]
+fn nothing_of_many_builds_at_once_is_kept() {
+    let world = need!(peers::world());
+    let gate = GateProcess::start(Path::new(env!("CARGO_BIN_EXE_buildgate")), world, POLICY);
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let builds = |count| {
+        runtime.block_on(peers::builds_at_once(&gate.address(), &world.image("base:1"), count))
+    };
+    // The first one opens what stays: the line to the daemon that asks for its health.
+    builds(1);
+    gate.until("the first build is over", |gate| gate.descriptors() <= 20);
+    let before = gate.descriptors();
+    let mut memory = Vec::new();
+    for _ in 0..2 {
+        assert_eq!(builds(BUILDS).len(), BUILDS);
+        gate.until("what builds had open is closed", |gate| gate.descriptors() <= before);
+        memory.push(gate.status("VmRSS"));
+    }
+    assert_eq!(gate.latencies().len(), 1 + 2 * BUILDS, "each build is decided, and once");
+    assert!(gate.status("VmHWM") < MEMORY, "{} KiB", gate.status("VmHWM"));
+    // The second fifty find room in what the first left.
+    assert!(memory[1] < memory[0] + (4 << 10), "{memory:?} KiB");
+}
