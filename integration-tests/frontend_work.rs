@@ -414,7 +414,9 @@ impl Modules {
             if below.is_some() {
                 git(&work, &["add", ".gitmodules"]);
             }
-            git(&work, &["commit", "-q", "-m", name]);
+            // A commit of its own each time: a daemon that has it fetches nothing.
+            let message = format!("{name} of {}", dir.path().display());
+            git(&work, &["commit", "-q", "-m", &message]);
             let commit = git(&work, &["rev-parse", "HEAD"]).trim().to_owned();
             let bare = served.join(format!("{name}.git"));
             git(&work, &["clone", "-q", "--bare", ".", bare.to_str().unwrap()]);

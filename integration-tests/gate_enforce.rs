@@ -15,7 +15,7 @@ use buildgate::rpc::{self, Channel};
 use buildgate::session::{ID, PolicySession, SESSION, SessionId, Verifier, Verifying};
 use buildgate::source::SourceOp;
 use buildgate::wire::policy::Answer;
-use buildgate::wire::proto::control::{SolveRequest, SolveResponse};
+use buildgate::wire::proto::control::{SolveRequest, SolveResponse, StatusRequest, StatusResponse};
 use buildgate::wire::proto::policysession::CheckPolicyRequest;
 use buildgate::wire::proto::{gateway, sourcepolicy};
 use http::{HeaderMap, HeaderValue};
@@ -437,6 +437,14 @@ fn sessions_and_builds_of_others_are_refused() {
     assert_eq!(ping(&user, &[&unique()]).map(drop), denied);
     assert_eq!(ping(&user, &[&reference, &reference]).map(drop), denied);
     assert_eq!(ping(&user, &[]).map(drop), denied);
+    // Nor may another client look on.
+    let look = StatusRequest { r#ref: reference.clone() };
+    let shown: Result<StatusResponse, Status> = gate.runtime.block_on(other.call(
+        "/moby.buildkit.v1.Control/Status",
+        &HeaderMap::new(),
+        &look,
+    ));
+    assert_eq!(shown.unwrap_err().code(), tonic::Code::PermissionDenied);
     // Nor can its name be taken while it runs.
     let again = SolveRequest { r#ref: reference.clone(), ..of(base) };
     let again: Result<SolveResponse, Status> =

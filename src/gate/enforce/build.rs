@@ -30,6 +30,8 @@ use crate::wire::proto::policysession::CheckPolicyRequest;
 
 /// How long one decision may take, with everything that is resolved for it.
 const PATIENCE: Duration = Duration::from_secs(120);
+/// Most sources of one build that are decided about: what a client names costs memory and a line of the log.
+const MAX_SOURCES: usize = 10_000;
 
 /// What a source is loaded as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -160,6 +162,10 @@ impl Build {
         let key = (op.clone(), platform, purpose);
         let cell = {
             let mut decided = self.decided.lock().unwrap_or_else(PoisonError::into_inner);
+            if decided.len() >= MAX_SOURCES && !decided.contains_key(&key) {
+                let why = format!("one build has more than {MAX_SOURCES} sources");
+                return Verdict::Deny(vec![why]);
+            }
             Arc::clone(decided.entry(key.clone()).or_default())
         };
         cell.get_or_init(|| self.decide(key)).await.clone()

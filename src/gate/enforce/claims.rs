@@ -181,6 +181,11 @@ impl Claims {
         self.wait(look).await.unwrap_or(Err(Foreign::Client))
     }
 
+    /// Whether a build of this reference is under way, and another client's.
+    pub fn is_anothers(&self, owner: &Owner, reference: &str) -> bool {
+        self.state().builds.get(reference).is_some_and(|build| !build.is_of(owner))
+    }
+
     /// Waits until `look` finds something, for as long as anyone would.
     async fn wait<T>(&self, look: impl Fn(&State) -> Option<T>) -> Option<T> {
         let deadline = Instant::now() + PATIENCE;

@@ -45,7 +45,7 @@ use tonic::Status;
 pub use self::daemon::{Daemon, DaemonError, Daemons};
 pub use self::verifier::Standalone;
 
-use self::claims::{Claims, Owner};
+use self::claims::{Claims, Foreign, Owner};
 use super::ops::{PolicySet, Recorder, Settings};
 use super::proxy::{Answer, Call, Client, Handle};
 use crate::gateway;
@@ -122,6 +122,11 @@ impl Enforcer {
         *call.request.body_mut() = rpc::one(&message);
         let request = StatusRequest::decode(message)
             .map_err(|error| Status::invalid_argument(format!("buildgate: Status: {error}")))?;
+        // Progress tells commands and files; references are in everyone's history.
+        if self.claims.is_anothers(owner, &request.r#ref) {
+            let why = format!("buildgate: build {}: {}", request.r#ref, Foreign::Client);
+            return Err(Status::permission_denied(why));
+        }
         let (claims, owner) = (self.claims.clone(), owner.clone());
         let answer = call.forward().await;
         Ok(answer.map(|it| it.map(|body| status::weave(body, claims, owner, request.r#ref))))

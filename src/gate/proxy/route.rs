@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, Request};
 use http_body_util::{BodyExt, Full};
 use prost::encoding::{DecodeContext, WireType, decode_key, decode_varint, skip_field};
@@ -117,6 +117,9 @@ impl Routes {
     }
 }
 
+/// Most bytes of a request that is looked into; the daemon takes less.
+const MAX_REQUEST: usize = 64 << 20;
+
 /// Makes the key of a value that a call names.
 type ToKey = fn(String) -> Key;
 
@@ -134,10 +137,7 @@ async fn keys(request: Request<Body>) -> Result<(Request<Body>, Vec<Key>), Statu
         _ => return Ok((request, of_headers)),
     };
     let (parts, body) = request.into_parts();
-    let body = body.collect().await.map_err(|error| {
-        Status::cancelled(format!("buildgate: the request was cut off: {error}"))
-    })?;
-    let bytes = body.to_bytes();
+    let bytes = whole(body).await?;
     let message = bytes.slice(bytes.len().min(5)..);
     let mut keys = of_headers;
     for (number, key) in fields {
@@ -145,6 +145,23 @@ async fn keys(request: Request<Body>) -> Result<(Request<Body>, Vec<Key>), Statu
     }
     let body = Full::new(bytes).map_err(|never| match never {}).boxed_unsync();
     Ok((Request::from_parts(parts, body), keys))
+}
+
+/// A request that is small enough to be looked into.
+async fn whole(mut body: Body) -> Result<Bytes, Status> {
+    let mut bytes = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| {
+            Status::cancelled(format!("buildgate: the request was cut off: {error}"))
+        })?;
+        let Ok(data) = frame.into_data() else { continue };
+        if bytes.len() + data.len() > MAX_REQUEST {
+            let why = format!("buildgate: the request has more than {MAX_REQUEST} bytes");
+            return Err(Status::resource_exhausted(why));
+        }
+        bytes.extend_from_slice(&data);
+    }
+    Ok(bytes.freeze())
 }
 
 fn keys_of(headers: &HeaderMap) -> Vec<Key> {
