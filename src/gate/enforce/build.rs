@@ -7,7 +7,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use tokio::sync::OnceCell;
 use tonic::Status;
@@ -17,7 +17,7 @@ use super::daemon::Daemon;
 use super::internal::{Internal, InternalError};
 use super::peer::Peer;
 use super::progress::Progress;
-use super::ruling::{self, Ruling};
+use super::ruling::{self, Audited, Ruling};
 use crate::gate::ops::{self, Action, Decision, ErrorKind, Mode, Recorder, Settings};
 use crate::input::Env;
 use crate::meta::SourceMeta;
@@ -28,8 +28,6 @@ use crate::source::{Platform, SourceOp, mask_text};
 use crate::wire::policy::{Answer, Question};
 use crate::wire::proto::policysession::CheckPolicyRequest;
 
-/// How long one decision may take, with everything that is resolved for it.
-const PATIENCE: Duration = Duration::from_secs(120);
 /// Most sources of one build that are decided about: what a client names costs memory and a line of the log.
 const MAX_SOURCES: usize = 10_000;
 
@@ -178,10 +176,7 @@ impl Build {
 
     async fn decide(&self, key: Key) -> Verdict {
         let began = Instant::now();
-        let ruling = tokio::time::timeout(PATIENCE, ruling::rule(self, &key)).await;
-        let ruling = ruling.unwrap_or_else(|_| {
-            Ruling::undecided(format!("no decision within {} s", PATIENCE.as_secs()))
-        });
+        let ruling = ruling::rule(self, &key).await;
         let (op, platform, purpose) = key;
         let verdict = self.written(&op, &platform, ruling, began).await;
         if let Verdict::Convert(instead) = &verdict {
@@ -199,7 +194,7 @@ impl Build {
         ruling: Ruling,
         began: Instant,
     ) -> Verdict {
-        let Ruling { verdict, warnings, notes, fetched, error, closed } = ruling;
+        let Ruling { verdict, warnings, notes, fetched, error, audited } = ruling;
         let (action, converted, messages) = match &verdict {
             Verdict::Allow => (Action::Allow, None, Vec::new()),
             Verdict::Convert(instead) | Verdict::Redirect(instead) => {
@@ -235,9 +230,13 @@ impl Build {
                 "it is refused because its decision could not be written down: {error}"
             )]);
         }
-        match (verdict, facts.mode) {
-            (Verdict::Deny(_), Mode::Audit) if !closed => Verdict::Allow,
-            (verdict, Mode::Audit | Mode::Enforce) => verdict,
+        match (verdict, facts.mode, audited) {
+            (Verdict::Deny(_), Mode::Audit, Audited::Passes) => Verdict::Allow,
+            (Verdict::Deny(_), Mode::Audit, Audited::Redirects(instead)) => {
+                Verdict::Redirect(instead)
+            }
+            (verdict, Mode::Audit, Audited::Stands | Audited::Passes | Audited::Redirects(_))
+            | (verdict, Mode::Enforce, _) => verdict,
         }
     }
 
