@@ -8,8 +8,8 @@ use std::process::{Command, Output};
 use std::sync::Arc;
 
 use buildgate::gate::enforce::{Assigned, Enforcer};
-use buildgate::gate::ops::{DecisionLog, LogTarget, Metrics, PolicySets, Recorder, Settings};
 use buildgate::gate::ops::Submodules;
+use buildgate::gate::ops::{DecisionLog, LogTarget, Metrics, PolicySets, Recorder, Settings};
 use buildgate::gate::proxy::{
     Address, Counters, Gate as Proxy, ListenOptions, UpstreamOptions, Upstreams, bind, serve,
 };
@@ -147,7 +147,8 @@ impl Gate {
     /// The same: action and source of each line.
     fn decisions(&self) -> Vec<(String, String)> {
         let lines = self.lines();
-        let text = |line: &serde_json::Value, name| line[name].as_str().unwrap_or_default().to_owned();
+        let text =
+            |line: &serde_json::Value, name| line[name].as_str().unwrap_or_default().to_owned();
         lines.iter().map(|line| (text(line, "action"), text(line, "source"))).collect()
     }
 

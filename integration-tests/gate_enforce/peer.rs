@@ -29,7 +29,12 @@ impl Verifier for Theirs {
 }
 
 /// One solve that brings this verifier along.
-fn solve(gate: &Gate, channel: &Channel, rule: Rule, source: &str) -> Result<SolveResponse, Status> {
+fn solve(
+    gate: &Gate,
+    channel: &Channel,
+    rule: Rule,
+    source: &str,
+) -> Result<SolveResponse, Status> {
     let id = SessionId::random().unwrap();
     let opening = PolicySession::open(channel, id, Arc::new(Theirs(rule)));
     let session = gate.runtime.block_on(opening).unwrap();

@@ -4,6 +4,7 @@
 mod builds;
 mod denials;
 mod failures;
+mod shared;
 
 use buildgate::rpc::Channel;
 use tokio::net::{TcpStream, UnixStream};

@@ -25,10 +25,16 @@ const SOURCE: u32 = 3;
 const LOCATIONS: u32 = 1;
 /// `pb.Op.inputs`.
 const INPUTS: u32 = 1;
+/// `pb.Op.exec`.
+const OP_EXEC: u32 = 2;
 /// `pb.Op.source`.
 const OP_SOURCE: u32 = 3;
+/// `pb.ExecOp.meta`.
+const EXEC_META: u32 = 1;
 /// `pb.Input.digest`, and the key of a map's entry.
 const NAME: u32 = 1;
+/// Where a name leads that is there for its own sake.
+const LOOPBACK: &str = "127.0.0.1";
 
 /// A definition that cannot be rewritten.
 #[derive(Debug, thiserror::Error)]
@@ -58,12 +64,44 @@ pub fn rewrite(
     definition: &Bytes,
     sources: &BTreeMap<String, SourceOp>,
 ) -> Result<Bytes, RewriteError> {
+    let source = |digest: &str, _: &[RawField]| {
+        let source = pb::SourceOp::from(sources.get(digest)?.clone());
+        Some((OP_SOURCE, source.encode_to_vec().into()))
+    };
+    with(definition, &source)
+}
+
+/// Gives each command one more line in its `/etc/hosts`: `name`, which leads to itself. It is then
+/// another command than the same one without, to whatever remembers or shares what commands made.
+///
+/// # Errors
+/// As [`rewrite`].
+pub fn with_host(definition: &Bytes, name: &str) -> Result<Bytes, RewriteError> {
+    let host = pb::HostIp { host: name.to_owned(), ip: LOOPBACK.to_owned() };
+    let meta = pb::Meta { extra_hosts: vec![host], ..pb::Meta::default() }.encode_to_vec();
+    let exec = |_: &str, fields: &[RawField]| {
+        let execs: Vec<&Bytes> = contents(fields, OP_EXEC).collect();
+        // A second `meta` is merged with the first, and so are several `exec`.
+        let mut changed = BytesMut::new();
+        for exec in &execs {
+            changed.extend_from_slice(exec);
+        }
+        raw::put(&mut changed, EXEC_META, &meta);
+        (!execs.is_empty()).then(|| (OP_EXEC, changed.freeze()))
+    };
+    with(definition, &exec)
+}
+
+/// What is put in place of a field of an op, told by its digest and its fields.
+type Change<'a> = dyn Fn(&str, &[RawField]) -> Option<(u32, Bytes)> + 'a;
+
+fn with(definition: &Bytes, change: &Change<'_>) -> Result<Bytes, RewriteError> {
     let parts = raw::fields(definition)?;
     let ops: Vec<&Bytes> = contents(&parts, DEF).collect();
     if ops.len() > MAX_OPS {
         return Err(RewriteError::TooManyOps);
     }
-    let names = renamed(&ops, sources)?;
+    let names = renamed(&ops, change)?;
     if names.is_empty() {
         return Ok(definition.clone());
     }
@@ -91,10 +129,7 @@ struct Renamed {
 }
 
 /// The ops that change, by their old digest: those named, and whatever consumes one that changes.
-fn renamed(
-    ops: &[&Bytes],
-    sources: &BTreeMap<String, SourceOp>,
-) -> Result<BTreeMap<String, Renamed>, RewriteError> {
+fn renamed(ops: &[&Bytes], change: &Change<'_>) -> Result<BTreeMap<String, Renamed>, RewriteError> {
     let mut waiting = Vec::with_capacity(ops.len());
     for op in ops {
         let fields = raw::fields(op)?;
@@ -114,9 +149,9 @@ fn renamed(
                 continue;
             }
             left.remove(&old);
-            let source = sources.get(&old);
-            if source.is_some() || inputs.iter().any(|input| names.contains_key(input)) {
-                let op = changed(&fields, source, &names)?;
+            let change = change(&old, &fields);
+            if change.is_some() || inputs.iter().any(|input| names.contains_key(input)) {
+                let op = changed(&fields, change, &names)?;
                 names.insert(old, Renamed { digest: digest(&op), op });
             }
         }
@@ -128,22 +163,22 @@ fn renamed(
     Ok(names)
 }
 
-/// The op with this source, and with its inputs under their new names.
+/// The op with this field, and with its inputs under their new names.
 fn changed(
     fields: &[RawField],
-    source: Option<&SourceOp>,
+    change: Option<(u32, Bytes)>,
     names: &BTreeMap<String, Renamed>,
 ) -> Result<Bytes, RewriteError> {
     let mut out = BytesMut::new();
     for RawField { number, whole, content } in fields {
-        match (*number, content, source) {
+        match (*number, content, &change) {
             (INPUTS, Some(input), _) => raw::put(&mut out, INPUTS, &with_name(input, names)?),
-            (OP_SOURCE, _, Some(_)) => {}
+            (number, _, Some((changed, _))) if number == *changed => {}
             _ => out.extend_from_slice(whole),
         }
     }
-    if let Some(source) = source {
-        raw::put(&mut out, OP_SOURCE, &pb::SourceOp::from(source.clone()).encode_to_vec());
+    if let Some((number, content)) = change {
+        raw::put(&mut out, number, &content);
     }
     Ok(out.freeze())
 }
@@ -262,6 +297,36 @@ mod tests {
                 assert_eq!(digest(old) == *new, kept);
             }
         }
+    }
+
+    #[test]
+    fn every_command_gets_the_host_and_keeps_the_rest() {
+        let exec = |arg: &str| {
+            let host = pb::HostIp { host: "theirs".into(), ip: "::1".into() };
+            let meta =
+                pb::Meta { args: vec![arg.into()], extra_hosts: vec![host], ..pb::Meta::default() };
+            let mounts = vec![pb::Mount { dest: "/".into(), ..pb::Mount::default() }];
+            pb::op::Op::Exec(pb::ExecOp { meta: Some(meta), mounts, ..pb::ExecOp::default() })
+        };
+        let a = source("docker-image://a");
+        let first = on(&[&a], Some(exec("one")));
+        let second = on(&[&first], Some(exec("two")));
+        let last = on(&[&second], None);
+        let got = with_host(&definition(&[&a, &first, &second, &last]), "ours").unwrap();
+        let got = pb::Definition::decode(got).unwrap();
+        assert_eq!(got.def[0], a, "a source is no command");
+        let commands = got.def.iter().filter_map(|op| match pb::Op::decode(op.clone()).unwrap() {
+            pb::Op { op: Some(pb::op::Op::Exec(exec)), inputs, .. } => {
+                let meta = exec.meta.unwrap();
+                let hosts: Vec<String> = meta.extra_hosts.into_iter().map(|it| it.host).collect();
+                Some((meta.args, hosts, exec.mounts.len(), inputs[0].digest.clone()))
+            }
+            _ => None,
+        });
+        let hosts = vec!["theirs".to_owned(), "ours".to_owned()];
+        let wanted = |arg: &str, on: &[u8]| (vec![arg.to_owned()], hosts.clone(), 1, digest(on));
+        let commands: Vec<_> = commands.collect();
+        assert_eq!(commands, [wanted("one", &a), wanted("two", &got.def[1])]);
     }
 
     #[test]

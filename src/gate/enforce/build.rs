@@ -81,6 +81,8 @@ pub struct Begun {
     pub peer: Option<Peer>,
     /// Whether the client's static rules may put sources in place of others.
     pub converts: bool,
+    /// By what its commands are told from those of other builds, where their HTTP is judged.
+    pub commands: Option<String>,
 }
 
 /// A build under way.
@@ -167,6 +169,13 @@ impl Build {
             Arc::clone(decided.entry(key.clone()).or_default())
         };
         cell.get_or_init(|| self.decide(key)).await.clone()
+    }
+
+    /// Refuses something of it for a reason of our own, written down as any decision is; gives what is
+    /// answered.
+    pub async fn refuse(&self, op: &SourceOp, why: String, audited: Audited) -> Verdict {
+        let ruling = Ruling { audited, ..Ruling::refused(why) };
+        self.written(op, &self.begun.daemon.platform, ruling, Instant::now()).await
     }
 
     /// Whether a source is one that we put in place of another.

@@ -13,6 +13,7 @@
 //! | `internal`   | the build of our own that resolves metadata                                |
 //! | `peer`       | the client's own verifier                                                  |
 //! | `cache`      | cache imports, which no daemon asks about                                  |
+//! | `definitions`| LLB that a client hands over: what of it is judged only the first time     |
 //! | `bridge`     | `LLBBridge` on the control socket                                          |
 //! | `relay`      | sessions of clients                                                        |
 //! | `claims`     | whose sessions and builds are whose                                        |
@@ -27,6 +28,7 @@ mod build;
 mod cache;
 mod claims;
 mod daemon;
+mod definitions;
 mod internal;
 mod peer;
 mod progress;

@@ -66,7 +66,7 @@ impl Ruling {
     }
 
     /// Refused for a reason of our own.
-    fn refused(why: impl Into<String>) -> Self {
+    pub fn refused(why: impl Into<String>) -> Self {
         Self::of(Verdict::Deny(vec![why.into()]))
     }
 

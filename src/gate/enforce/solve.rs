@@ -12,10 +12,12 @@ use tonic::Status;
 use super::build::{Begun, Build};
 use super::cache::{self, Import};
 use super::claims::{BuildClaim, Foreign, OwnName, Owner, SessionClaim};
+use super::daemon::Daemon;
+use super::definitions;
 use super::peer::Peer;
 use super::{Assigned, Enforcer};
 use crate::check;
-use crate::gate::ops::{self, ErrorKind, UnderWay};
+use crate::gate::ops::{self, ErrorKind, Revision, UnderWay};
 use crate::gate::proxy::{Answer, Call, Client};
 use crate::input::Env;
 use crate::rpc::{self, BoxError, Channel, reset_of, unavailable};
@@ -73,6 +75,8 @@ pub async fn solve(enforcer: &Enforcer, owner: &Owner, call: Call) -> Result<Ans
         Status::unavailable(format!("buildgate: {error}"))
     })?;
     let session = Arc::new(session);
+    definitions::admit(&build, request.definition.iter().chain(request.frontend_inputs.values()))
+        .await?;
     rewrite(&build, &request, &mut raw).await?;
     let ours = session.id().reveal().as_bytes();
     raw.append_bytes_field(Field::CONTROL_SOLVE_SOURCE_POLICY_SESSION, ours);
@@ -170,16 +174,19 @@ async fn begin(
         // What a later daemon may have added counts as well.
         ![PolicyAction::Allow.into(), PolicyAction::Deny.into()].contains(&action)
     });
+    let env = Env::of_options(&request.frontend_attrs);
+    let revision = assigned.policies.current();
+    let commands = commands(&revision, &env, &daemon)?;
     Ok(Arc::new(Build::new(Begun {
         facts: ops::Build {
             reference: request.r#ref.clone(),
             client: client.identity.to_string(),
-            revision: assigned.policies.current(),
+            revision,
             mode: assigned.settings.mode,
             span: tracing::Span::current(),
         },
         owner: owner.clone(),
-        env: Env::of_options(&request.frontend_attrs),
+        env,
         session: request.session.clone(),
         settings: Arc::clone(&assigned.settings),
         recorder: Arc::clone(&enforcer.recorder),
@@ -188,7 +195,23 @@ async fn begin(
         daemon,
         peer,
         converts,
+        commands,
     })))
+}
+
+/// Whether the policies want HTTP of commands judged: then a name by which the build's commands are told
+/// from all others.
+fn commands(revision: &Revision, env: &Env, daemon: &Daemon) -> Result<Option<String>, Status> {
+    let refused = |why: String| Status::failed_precondition(format!("buildgate: {why}"));
+    let caps = check::caps(&revision.policies, env).map_err(|error| {
+        refused(format!("what the policies ask of the build could not be decided: {error}"))
+    })?;
+    if caps.exec_proxy != Some(true) {
+        return Ok(None);
+    }
+    daemon.proxies().map_err(|error| refused(error.to_string()))?;
+    let name = definitions::name().map_err(|error| Status::internal(error.to_string()))?;
+    Ok(Some(name))
 }
 
 /// Sets what no client may leave unset, and puts judged caches in place of those that it names.
@@ -197,14 +220,12 @@ async fn rewrite(
     request: &SolveRequest,
     raw: &mut RawMessage,
 ) -> Result<(), Status> {
-    let Begun { facts, env, daemon, .. } = build.begun();
-    let refused = |why: String| Status::failed_precondition(format!("buildgate: {why}"));
-    let caps = check::caps(&facts.revision.policies, env).map_err(|error| {
-        refused(format!("what the policies ask of the build could not be decided: {error}"))
-    })?;
-    if caps.exec_proxy == Some(true) {
-        daemon.proxies().map_err(|error| refused(error.to_string()))?;
+    if build.begun().commands.is_some() {
         raw.append_varint_field(Field::CONTROL_SOLVE_PROXY_NETWORK, 1);
+    }
+    definitions::apart(build, raw, definitions::CONTROL)?;
+    if let Some((name, value)) = definitions::options(build, &request.frontend_attrs)? {
+        raw.append_map_entry(Field::CONTROL_SOLVE_FRONTEND_ATTRS, name, &value);
     }
     for (name, value) in cache::admit_options(build, &request.frontend_attrs).await? {
         raw.append_map_entry(Field::CONTROL_SOLVE_FRONTEND_ATTRS, name, &value);
