@@ -1,8 +1,10 @@
 //! What a client's builds may do beyond naming sources: caches, entitlements, auditing, HTTP of `RUN`.
 
+use std::process::Command;
+
 use buildgate::gate::ops::{Mode, Settings};
 
-use super::{Gate, folder, only};
+use super::{Gate, folder, only, said};
 use crate::peers::{self, HttpServer, need};
 
 #[test]
@@ -51,15 +53,83 @@ fn auditing_allows_and_says_what_it_would_refuse() {
 #[test]
 fn entitlements_may_be_refused() {
     let world = need!(peers::world());
-    let denied = ["security.insecure".to_owned()].into();
+    let denied = ["security.insecure", "network.host", "device"].map(str::to_owned).into();
     let gate = Gate::with(
         world,
         &only("true"),
         Settings { denied_entitlements: denied, ..Settings::default() },
     );
     let context = folder(&[("Dockerfile", "FROM scratch\nCOPY Dockerfile /\n")]);
-    let (passed, said) = gate.build(context.path(), &["--allow=security.insecure"]);
-    assert!(!passed && said.contains("entitlement security.insecure is not allowed"), "{said}");
+    for name in ["security.insecure", "network.host", "device", "device=vendor.com/class=x"] {
+        let (passed, said) = gate.build(context.path(), &[&format!("--allow={name}")]);
+        let wanted = format!("the entitlement {name} is not allowed");
+        assert!(!passed && said.contains(&wanted), "{said}");
+        let line = ("deny".to_owned(), format!("entitlement {name}"));
+        assert!(gate.decisions().contains(&line), "{:?}", gate.decisions());
+    }
+    let (passed, said) = gate.build(context.path(), &[]);
+    assert!(passed, "{said}");
+}
+
+/// Caches of other types are written down and pass where ours are only written down.
+#[test]
+fn auditing_says_which_caches_it_would_refuse() {
+    let world = need!(peers::world());
+    let context = folder(&[("Dockerfile", "FROM scratch\nCOPY Dockerfile /\n")]);
+    let cache = tempfile::tempdir().unwrap();
+    let gha = "--import-cache=type=gha,url=http://127.0.0.1:9/,token=t".to_owned();
+    let local = format!("type=local,src={}", cache.path().display());
+    let export = format!("--export-cache=type=local,dest={}", cache.path().display());
+    for mode in [Mode::Audit, Mode::Enforce] {
+        let gate = Gate::with(world, &only("true"), Settings { mode, ..Settings::default() });
+        gate.build(context.path(), &[&export]);
+        for (kind, import) in [("gha", &gha), ("local", &format!("--import-cache={local}"))] {
+            let (passed, said) = gate.build(context.path(), &[import]);
+            assert_eq!(passed, mode == Mode::Audit, "{kind}: {said}");
+            let line = ("deny".to_owned(), format!("cache import of type {kind}"));
+            assert!(gate.decisions().contains(&line), "{kind}: {:?}", gate.decisions());
+        }
+    }
+}
+
+/// Rules read the build as it was asked for, by whichever client.
+#[test]
+fn rules_read_the_options_of_the_build() {
+    let world = need!(peers::world());
+    let buildx = need!(peers::pinned("buildx"));
+    let rego = "package docker\ndefault allow := false\n\
+                allow if {\n input.env.args.WORD == \"yes\"\n input.env.labels[\"a.b\"] == \"c\"\n \
+                input.env.target == \"final\"\n input.env.filename == \"My.Dockerfile\"\n}\n\
+                decision := {\"allow\": allow, \"deny_msg\": \"ours says no\"}\n";
+    let gate = Gate::start(world, rego);
+    let dockerfile = format!("FROM {} AS final\nARG WORD\n", world.image("base:1"));
+    let context = folder(&[("My.Dockerfile", &dockerfile)]);
+    let config = tempfile::tempdir().unwrap();
+    let run = |args: &[&str]| {
+        let mut command = Command::new(&buildx);
+        command.env("BUILDX_CONFIG", config.path()).env("DOCKER_CONFIG", config.path()).args(args);
+        said(&command.output().unwrap())
+    };
+    let (made, words) = run(&["create", "--name=gate", "--driver=remote", &gate.address()]);
+    assert!(made, "{words}");
+    for (word, passes) in [("yes", true), ("no", false)] {
+        let options = [
+            "--opt=filename=My.Dockerfile",
+            "--opt=target=final",
+            "--opt=label:a.b=c",
+            &format!("--opt=build-arg:WORD={word}"),
+        ];
+        let (passed, said) = gate.build(context.path(), &options);
+        assert_eq!(passed, passes, "{word}: {said}");
+        assert_eq!(said.contains("ours says no"), !passes, "{word}: {said}");
+        let path = context.path().display().to_string();
+        let file = format!("--file={path}/My.Dockerfile");
+        let word = format!("--build-arg=WORD={word}");
+        let args = ["build", "--builder=gate", "--progress=plain", "--target=final"];
+        let (passed, said) = run(&[&args[..], &["--label=a.b=c", &file, &word, &path]].concat());
+        assert_eq!(passed, passes, "buildx {word}: {said}");
+        assert_eq!(said.contains("ours says no"), !passes, "buildx {word}: {said}");
+    }
 }
 
 #[test]

@@ -15,7 +15,7 @@ use crate::gate_ops::{Gate, until};
 use crate::peers::{self, HttpServer, World, llb, need};
 
 /// A gate with two listeners: `lax.sock`, where `lax` judges, and `strict.sock`.
-fn both(world: &World, [lax, strict]: [&str; 2], more: &str) -> Gate {
+pub fn both(world: &World, [lax, strict]: [&str; 2], more: &str) -> Gate {
     let dir = peers::folder(&[("lax/p.rego", lax), ("strict/p.rego", strict)]);
     let run = dir.path().display();
     let config = format!(

@@ -86,7 +86,7 @@ async fn admitted(build: &Build, message: bytes::Bytes) -> Result<bytes::Bytes, 
         .await?;
     let mut raw = RawMessage::parse(message).map_err(unread)?;
     definitions::apart(build, &mut raw, definitions::GATEWAY)?;
-    if let Some((name, value)) = definitions::options(build, &request.frontend_opt)? {
+    if let Some((name, value)) = definitions::options(build, &request.frontend_opt).await? {
         raw.append_map_entry(Field::GATEWAY_SOLVE_FRONTEND_OPT, name, &value);
     }
     for (name, value) in cache::admit_options(build, &request.frontend_opt).await? {

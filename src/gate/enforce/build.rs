@@ -31,6 +31,9 @@ use crate::wire::proto::policysession::CheckPolicyRequest;
 /// Most sources of one build that are decided about: what a client names costs memory and a line of the log.
 const MAX_SOURCES: usize = 10_000;
 
+/// What stands for a source that a question does not name.
+const UNNAMED: &str = "no source";
+
 /// What a source is loaded as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Purpose {
@@ -93,7 +96,9 @@ pub struct Build {
     decided: Mutex<HashMap<Key, Arc<OnceCell<Verdict>>>>,
     /// What we put in place of sources: decided already.
     handed_out: Mutex<HashSet<Key>>,
-    progress: Progress,
+    progress: Arc<Progress>,
+    /// What is answered about sources beyond [`MAX_SOURCES`], written down once.
+    beyond: OnceCell<Verdict>,
 }
 
 impl Build {
@@ -105,7 +110,8 @@ impl Build {
             registry: OnceCell::new(),
             decided: Mutex::default(),
             handed_out: Mutex::default(),
-            progress: Progress::default(),
+            progress: Arc::default(),
+            beyond: OnceCell::new(),
         }
     }
 
@@ -120,7 +126,7 @@ impl Build {
     }
 
     /// What people see of its decisions.
-    pub fn progress(&self) -> &Progress {
+    pub fn progress(&self) -> &Arc<Progress> {
         &self.progress
     }
 
@@ -160,15 +166,23 @@ impl Build {
     ) -> Verdict {
         let platform = platform.unwrap_or_else(|| self.begun.daemon.platform.clone());
         let key = (op.clone(), platform, purpose);
-        let cell = {
-            let mut decided = self.decided.lock().unwrap_or_else(PoisonError::into_inner);
-            if decided.len() >= MAX_SOURCES && !decided.contains_key(&key) {
+        match self.cell(&key) {
+            Some(cell) => cell.get_or_init(|| self.decide(key)).await.clone(),
+            None => {
                 let why = format!("one build has more than {MAX_SOURCES} sources");
-                return Verdict::Deny(vec![why]);
+                let beyond = self.beyond.get_or_init(|| self.refuse(op, why, Audited::Stands));
+                beyond.await.clone()
             }
-            Arc::clone(decided.entry(key.clone()).or_default())
-        };
-        cell.get_or_init(|| self.decide(key)).await.clone()
+        }
+    }
+
+    /// Where the decision about a source is; `None` where there are too many.
+    fn cell(&self, key: &Key) -> Option<Arc<OnceCell<Verdict>>> {
+        let mut decided = self.decided.lock().unwrap_or_else(PoisonError::into_inner);
+        if decided.len() >= MAX_SOURCES && !decided.contains_key(key) {
+            return None;
+        }
+        Some(Arc::clone(decided.entry(key.clone()).or_default()))
     }
 
     /// Refuses something of it for a reason of our own, written down as any decision is; gives what is
@@ -249,24 +263,34 @@ impl Build {
         }
     }
 
+    /// Refuses a question that no daemon of ours asks.
+    async fn unanswered(&self, op: &SourceOp, why: String) -> Status {
+        self.begun.recorder.metrics().error(ErrorKind::Refused);
+        let status = Status::permission_denied(format!("buildgate: {why}"));
+        // Refused, whether it could be written down or not.
+        match self.refuse(op, why, Audited::Stands).await {
+            Verdict::Allow | Verdict::Convert(_) | Verdict::Redirect(_) | Verdict::Deny(_) => {
+                status
+            }
+        }
+    }
+
     async fn answer(&self, question: CheckPolicyRequest) -> Result<Answer, Status> {
-        let invalid = |error: &dyn std::error::Error| {
-            Status::permission_denied(format!("buildgate: {error}"))
-        };
+        let named = question.source.as_ref().and_then(|told| told.source.clone());
+        let named = named.map_or_else(|| SourceOp::new(UNNAMED), SourceOp::from);
         // The strict reading: a version of the operating system could not be asked for.
-        let platform = question
-            .platform
-            .clone()
-            .map(Platform::try_from)
-            .transpose()
-            .map_err(|e| invalid(&e))?;
-        let question = Question::try_from(question).map_err(|error| invalid(&error))?;
+        let platform = question.platform.clone().map(Platform::try_from).transpose();
+        let platform = match platform {
+            Ok(platform) => platform,
+            Err(error) => return Err(self.unanswered(&named, error.to_string()).await),
+        };
+        let question = match Question::try_from(question) {
+            Ok(question) => question,
+            Err(error) => return Err(self.unanswered(&named, error.to_string()).await),
+        };
         if question.meta != SourceMeta::default() {
-            self.begun.recorder.metrics().error(ErrorKind::Refused);
-            return Err(Status::permission_denied(format!(
-                "buildgate: the question about {} brings metadata that was not asked for",
-                question.source
-            )));
+            let why = format!("the question about {named} brings metadata that was not asked for");
+            return Err(self.unanswered(&named, why).await);
         }
         Ok(match self.judge(&question.source, platform, Purpose::Source).await {
             Verdict::Allow => Answer::Allow,
@@ -307,3 +331,6 @@ impl Verifier for Build {
         Box::pin(async move { Ok(self.answer(question).await?.into()) })
     }
 }
+
+#[cfg(test)]
+pub(super) mod tests;

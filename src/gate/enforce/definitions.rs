@@ -39,6 +39,11 @@ const BROKEN: &str = "one of its inputs is empty, over which the daemon would en
 const HOSTS: &str = "add-hosts";
 /// What names of ours end in. They lead to the machine itself.
 const OURS: &str = ".buildgate.invalid";
+/// Option of daemons before 0.34: a frontend gets the options behind `gateway-` in place of those that
+/// are judged.
+const DEVEL: &str = "gateway-devel";
+const DEVELOPS: &str = "it gives a frontend other options than those that are judged";
+const HOST: &str = "hosts ending in .buildgate.invalid are ours";
 /// Digits of a name.
 const DIGITS: usize = 32;
 /// The value of a map's entry.
@@ -76,7 +81,7 @@ pub async fn admit(
     let mut found = Vec::new();
     for definition in definitions {
         if definition.def.iter().any(|op| has_ours(op)) {
-            return Err(ours());
+            return Err(never(build, "a host of LLB", HOST).await);
         }
         found.extend(nested(definition).map_err(unread)?);
     }
@@ -102,31 +107,42 @@ fn has_ours(bytes: &[u8]) -> bool {
     bytes.windows(OURS.len()).any(|part| part.eq_ignore_ascii_case(OURS.as_bytes()))
 }
 
-fn ours() -> Status {
-    Status::permission_denied(format!("buildgate: hosts ending in {OURS} are ours"))
+/// What stays refused where ours are only written down.
+async fn never(build: &Build, what: &str, why: &str) -> Status {
+    let verdict = build.refuse(&SourceOp::new(what), why.to_owned(), Audited::Stands).await;
+    match verdict {
+        Verdict::Deny(messages) => status::denial(what, &messages, &[]),
+        Verdict::Allow | Verdict::Convert(_) | Verdict::Redirect(_) => {
+            status::denial(what, &[why.to_owned()], &[])
+        }
+    }
 }
 
-/// Options of a frontend that change, so that its commands are this build's alone.
+/// Refuses options by which a frontend would do what cannot be seen from here, and gives the one that
+/// changes so that its commands are this build's alone.
 ///
 /// # Errors
-/// When the client uses a name of ours.
-pub fn options(
+/// When one is refused.
+pub async fn options(
     build: &Build,
     given: &BTreeMap<String, String>,
 ) -> Result<Option<(&'static str, String)>, Status> {
-    hosts(build.begun().commands.as_deref(), given.get(HOSTS).map_or("", String::as_str))
-        .map(|hosts| hosts.map(|hosts| (HOSTS, hosts)))
+    if given.contains_key(DEVEL) {
+        return Err(never(build, &format!("the option {DEVEL}"), DEVELOPS).await);
+    }
+    let theirs = given.get(HOSTS).map_or("", String::as_str);
+    if has_ours(theirs.as_bytes()) {
+        return Err(never(build, &format!("the option {HOSTS}"), HOST).await);
+    }
+    Ok(build.begun().commands.as_deref().map(|name| (HOSTS, hosts(name, theirs))))
 }
 
-fn hosts(name: Option<&str>, given: &str) -> Result<Option<String>, Status> {
-    if has_ours(given.as_bytes()) {
-        return Err(ours());
-    }
-    // Ours is first: what stands before it could take it in.
-    Ok(name.map(|name| match given {
+/// Ours is first: what stands before it could take it in.
+fn hosts(name: &str, given: &str) -> String {
+    match given {
         "" => format!("{name}=127.0.0.1"),
         given => format!("{name}=127.0.0.1,{given}"),
-    }))
+    }
 }
 
 /// Makes the commands of a message's LLB this build's alone, where their HTTP is judged.
@@ -170,13 +186,11 @@ mod tests {
     fn hosts_of_the_client_stay_and_ours_are_nobodys() {
         let name = name().unwrap();
         assert_ne!(name, super::name().unwrap());
-        assert_eq!(hosts(None, "a=::1").unwrap(), None);
-        assert_eq!(hosts(Some(&name), "").unwrap().unwrap(), format!("{name}=127.0.0.1"));
-        let both = hosts(Some(&name), "a=::1").unwrap().unwrap();
-        assert_eq!(both, format!("{name}=127.0.0.1,a=::1"));
+        assert_eq!(hosts(&name, ""), format!("{name}=127.0.0.1"));
+        assert_eq!(hosts(&name, "a=::1"), format!("{name}=127.0.0.1,a=::1"));
+        assert!(!has_ours(b"a=::1,b.invalid=::1"));
         for theirs in [format!("{name}=::1"), format!("a=::1,{}=::1", name.to_uppercase())] {
-            assert!(hosts(None, &theirs).is_err(), "{theirs}");
-            assert!(has_ours(format!("\u{1}{theirs}").as_bytes()));
+            assert!(has_ours(theirs.as_bytes()), "{theirs}");
         }
     }
 }

@@ -47,7 +47,7 @@ use tonic::Status;
 pub use self::daemon::{Daemon, DaemonError, Daemons};
 pub use self::verifier::Standalone;
 
-use self::claims::{Claims, Foreign, Owner};
+use self::claims::{Claims, Owner};
 use super::ops::{PolicySet, Recorder, Settings};
 use super::proxy::{Answer, Call, Client, Handle};
 use crate::gateway;
@@ -103,8 +103,7 @@ impl Enforcer {
     }
 
     async fn answer(&self, call: Call) -> Result<Answer, Status> {
-        // Of one client, whatever the connection.
-        let owner: Owner = format!("{:?}", call.client.identity.principal()).into();
+        let owner = Owner::of(&call.client);
         plain(call.request.uri())?;
         match call.method() {
             internal::SOLVE => solve::solve(self, &owner, call).await,
@@ -125,8 +124,8 @@ impl Enforcer {
         let request = StatusRequest::decode(message)
             .map_err(|error| Status::invalid_argument(format!("buildgate: Status: {error}")))?;
         // Progress tells commands and files; references are in everyone's history.
-        if self.claims.is_anothers(owner, &request.r#ref) {
-            let why = format!("buildgate: build {}: {}", request.r#ref, Foreign::Client);
+        if let Some(foreign) = self.claims.is_anothers(owner, &request.r#ref) {
+            let why = format!("buildgate: build {}: {foreign}", request.r#ref);
             return Err(Status::permission_denied(why));
         }
         let (claims, owner) = (self.claims.clone(), owner.clone());
