@@ -64,7 +64,9 @@ async fn our_own_sessions_and_builds_are_nobodys() {
         "policy/p.rego",
         &only("input.image.labels[\"org.example.tier\"] == \"base\""),
     )]);
-    let between = Between::start(world, &dir.path().join("between.sock"));
+    let socket = dir.path().join("between.sock");
+    // It has a runtime of its own.
+    let between = tokio::task::block_in_place(|| Between::start(world, &socket));
     let listen = format!("unix://{}/gate.sock", dir.path().display());
     let args = ["--listen", &listen, "--upstream", &between.address, "--policy", "policy"];
     let gate = Gate::start(dir, &args, &[]);

@@ -193,6 +193,23 @@ fn commands_whose_http_is_judged_are_run_by_the_build_itself() {
         assert!(!ended.passed, "a shared command, {kind}: {}", ended.said);
         Ended::from(running.wait_with_output().unwrap()).passed("the lax build");
     }
+    // What one target made is LLB with its name, which the next one gets.
+    let gate = both(world, [&lax, &strict], "");
+    let run = |path: &str| {
+        let url = files.url(path);
+        format!("RUN [\"/bin/busybox\", \"wget\", \"-O\", \"/f\", \"{url}\"]\n")
+    };
+    let first = format!("FROM {}\nUSER 0\n{}", world.image("base:1"), run("/good-one"));
+    let second = format!("FROM one\n{}", run("/good-two"));
+    let bake = "target \"a\" { dockerfile = \"A\" }\n\
+                target \"b\" { dockerfile = \"B\"\n contexts = { one = \"target:a\" } }\n";
+    let context = peers::folder(&[("A", &first), ("B", &second), ("docker-bake.hcl", bake)]);
+    let address = format!("unix://{}", gate.path("strict.sock").display());
+    let mut baked = Buildx::at(&address).unwrap().command(&["bake", "--progress=plain", "b"]);
+    let baked = baked.env("BUILDX_BAKE_ENTITLEMENTS_FS", "0").current_dir(context.path());
+    Ended::from(baked.output().unwrap()).passed("linked targets");
+    assert!(decided(&gate, "strict", "/good-two"));
+
     // Nor does anyone get at the name that keeps them apart.
     let gate = both(world, [&lax, &strict], "");
     let hosts = "--opt=add-hosts=x.buildgate.invalid=127.0.0.1";

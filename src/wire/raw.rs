@@ -198,6 +198,11 @@ impl RawMessage {
         Ok(taken)
     }
 
+    /// The bytes as they are.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
     /// The bytes to pass on.
     #[must_use]
     pub fn into_bytes(self) -> Bytes {

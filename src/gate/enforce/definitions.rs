@@ -24,7 +24,8 @@ use crate::source::SourceOp;
 use crate::wire::nested::{Inputs, nested};
 use crate::wire::proto::pb;
 use crate::wire::raw::{self, Field, RawMessage};
-use crate::wire::{rewrite, status};
+use crate::wire::rewrite::{self, Hosts};
+use crate::wire::status;
 
 /// What stands for a build inside a build, in logs and messages.
 const NESTED: &str = "build-op";
@@ -70,7 +71,7 @@ pub fn name() -> Result<String, NoRandomness> {
     Ok(format!("{digits}{OURS}"))
 }
 
-/// Refuses builds inside a build, and commands that carry a name of ours.
+/// Refuses builds inside a build.
 ///
 /// # Errors
 /// When one is refused, or an op cannot be read.
@@ -80,9 +81,6 @@ pub async fn admit(
 ) -> Result<(), Status> {
     let mut found = Vec::new();
     for definition in definitions {
-        if definition.def.iter().any(|op| has_ours(op)) {
-            return Err(never(build, "a host of LLB", HOST).await);
-        }
         found.extend(nested(definition).map_err(unread)?);
     }
     let (why, audited) = match build.begun().settings.build_op {
@@ -145,31 +143,35 @@ fn hosts(name: &str, given: &str) -> String {
     }
 }
 
-/// Makes the commands of a message's LLB this build's alone, where their HTTP is judged.
+/// Makes the commands of a message's LLB this build's alone, where their HTTP is judged, and takes names of
+/// ours from them otherwise: what a build made is LLB that carries that build's.
 ///
 /// # Errors
 /// When the LLB cannot be read.
 pub fn apart(build: &Build, raw: &mut RawMessage, at: [Field; 2]) -> Result<(), Status> {
-    let Some(name) = &build.begun().commands else { return Ok(()) };
+    let hosts = Hosts { suffix: OURS, name: build.begun().commands.as_deref() };
+    if hosts.name.is_none() && !has_ours(raw.as_bytes()) {
+        return Ok(());
+    }
     let [definition, inputs] = at;
     let whole = raw.take(definition).map_err(unread)?;
     if !whole.is_empty() {
-        let whole = rewrite::with_host(&whole, name).map_err(unread)?;
+        let whole = rewrite::with_hosts(&whole, hosts).map_err(unread)?;
         raw.append_bytes_field(definition, &whole);
     }
     for entry in raw.take_each(inputs).map_err(unread)? {
-        raw.append_bytes_field(inputs, &input(&entry, name)?);
+        raw.append_bytes_field(inputs, &input(&entry, hosts)?);
     }
     Ok(())
 }
 
 /// The entry of an input, with its definition made this build's.
-fn input(entry: &Bytes, name: &str) -> Result<Bytes, Status> {
+fn input(entry: &Bytes, hosts: Hosts<'_>) -> Result<Bytes, Status> {
     let mut out = BytesMut::with_capacity(entry.len());
     for field in raw::fields(entry).map_err(unread)? {
-        match (field.number, &field.content) {
+        match (field.number, field.content) {
             (VALUE, Some(definition)) => {
-                let definition = rewrite::with_host(definition, name).map_err(unread)?;
+                let definition = rewrite::with_hosts(&definition, hosts).map_err(unread)?;
                 raw::put(&mut out, VALUE, &definition);
             }
             _ => out.extend_from_slice(&field.whole),
