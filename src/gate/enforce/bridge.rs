@@ -85,7 +85,7 @@ async fn admitted(build: &Build, message: bytes::Bytes) -> Result<bytes::Bytes, 
     definitions::admit(build, request.definition.iter().chain(request.frontend_inputs.values()))
         .await?;
     let mut raw = RawMessage::parse(message).map_err(unread)?;
-    definitions::apart(build, &mut raw, definitions::GATEWAY)?;
+    definitions::apart(build, &mut raw, definitions::GATEWAY).await?;
     if let Some((name, value)) = definitions::options(build, &request.frontend_opt).await? {
         raw.append_map_entry(Field::GATEWAY_SOLVE_FRONTEND_OPT, name, &value);
     }

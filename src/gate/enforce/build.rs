@@ -14,10 +14,12 @@ use tonic::Status;
 
 use super::claims::{Claims, Owner};
 use super::daemon::Daemon;
+use super::definitions;
 use super::internal::{Internal, InternalError};
 use super::peer::Peer;
 use super::progress::Progress;
 use super::ruling::{self, Audited, Ruling};
+use super::turns::Evaluator;
 use crate::gate::ops::{self, Action, Decision, ErrorKind, Mode, Recorder, Settings};
 use crate::input::Env;
 use crate::meta::SourceMeta;
@@ -80,12 +82,12 @@ pub struct Begun {
     pub channel: Channel,
     /// What that daemon can do.
     pub daemon: Arc<Daemon>,
+    /// Where its policies are evaluated.
+    pub evaluator: Evaluator,
     /// The client's own verifier.
     pub peer: Option<Peer>,
     /// Whether the client's static rules may put sources in place of others.
     pub converts: bool,
-    /// By what its commands are told from those of other builds, where their HTTP is judged.
-    pub commands: Option<String>,
 }
 
 /// A build under way.
@@ -99,6 +101,8 @@ pub struct Build {
     progress: Arc<Progress>,
     /// What is answered about sources beyond [`MAX_SOURCES`], written down once.
     beyond: OnceCell<Verdict>,
+    /// By what its commands are told from those of other builds, where their HTTP is judged.
+    commands: OnceCell<Option<String>>,
 }
 
 impl Build {
@@ -112,6 +116,7 @@ impl Build {
             handed_out: Mutex::default(),
             progress: Arc::default(),
             beyond: OnceCell::new(),
+            commands: OnceCell::new(),
         }
     }
 
@@ -128,6 +133,27 @@ impl Build {
     /// What people see of its decisions.
     pub fn progress(&self) -> &Arc<Progress> {
         &self.progress
+    }
+
+    /// Whether the policies want HTTP of its commands judged: then the name by which these are told from all
+    /// others.
+    ///
+    /// # Errors
+    /// When that is not decided, or the daemon cannot do it.
+    pub async fn commands(&self) -> Result<Option<&str>, Status> {
+        let refused = |why: String| Status::failed_precondition(format!("buildgate: {why}"));
+        let Begun { evaluator, env, daemon, .. } = &self.begun;
+        let name = async || {
+            let caps = evaluator.caps(env).await.map_err(|error| {
+                refused(format!("what the policies ask of the build could not be decided: {error}"))
+            })?;
+            if caps.exec_proxy != Some(true) {
+                return Ok(None);
+            }
+            daemon.proxies().map_err(|error| refused(error.to_string()))?;
+            definitions::name().map(Some).map_err(|error| Status::internal(error.to_string()))
+        };
+        Ok(self.commands.get_or_try_init(name).await?.as_deref())
     }
 
     /// The build of our own beside it, opened when it is first needed and again when it is gone.

@@ -89,7 +89,7 @@ pub async fn admit(
             (BROKEN, Audited::Stands)
         }
         BuildOp::Refuse => (ONCE, Audited::Passes),
-        BuildOp::Allow if build.begun().commands.is_some() => (PROXIED, Audited::Passes),
+        BuildOp::Allow if build.commands().await?.is_some() => (PROXIED, Audited::Passes),
         BuildOp::Allow => return Ok(()),
     };
     match build.refuse(&SourceOp::new(NESTED), why.to_owned(), audited).await {
@@ -132,7 +132,7 @@ pub async fn options(
     if has_ours(theirs.as_bytes()) {
         return Err(never(build, &format!("the option {HOSTS}"), HOST).await);
     }
-    Ok(build.begun().commands.as_deref().map(|name| (HOSTS, hosts(name, theirs))))
+    Ok(build.commands().await?.map(|name| (HOSTS, hosts(name, theirs))))
 }
 
 /// Ours is first: what stands before it could take it in.
@@ -148,8 +148,8 @@ fn hosts(name: &str, given: &str) -> String {
 ///
 /// # Errors
 /// When the LLB cannot be read.
-pub fn apart(build: &Build, raw: &mut RawMessage, at: [Field; 2]) -> Result<(), Status> {
-    let hosts = Hosts { suffix: OURS, name: build.begun().commands.as_deref() };
+pub async fn apart(build: &Build, raw: &mut RawMessage, at: [Field; 2]) -> Result<(), Status> {
+    let hosts = Hosts { suffix: OURS, name: build.commands().await? };
     if hosts.name.is_none() && !has_ours(raw.as_bytes()) {
         return Ok(());
     }

@@ -12,17 +12,15 @@ use tonic::Status;
 use super::build::{Begun, Build, Verdict};
 use super::cache::{self, Import};
 use super::claims::{BuildClaim, Foreign, OwnName, Owner, SessionClaim};
-use super::daemon::Daemon;
 use super::definitions;
 use super::peer::Peer;
 use super::ruling::Audited;
 use super::{Assigned, Enforcer};
-use crate::check;
-use crate::gate::ops::{self, ErrorKind, Revision, UnderWay};
+use crate::gate::ops::{self, ErrorKind, UnderWay};
 use crate::gate::proxy::{Answer, Call, Client};
 use crate::input::Env;
 use crate::rpc::{self, BoxError, Channel, reset_of, unavailable};
-use crate::session::{PolicySession, SessionId, Verifier};
+use crate::session::{PolicySession, SessionGone, SessionId, Verifier};
 use crate::source::SourceOp;
 use crate::wire::proto::control::{CacheOptions, CacheOptionsEntry, SolveRequest};
 use crate::wire::proto::sourcepolicy::PolicyAction;
@@ -76,11 +74,8 @@ pub async fn solve(enforcer: &Enforcer, owner: &Owner, call: Call) -> Result<Ans
         }
     })?;
     let verifier: Arc<dyn Verifier> = build.clone();
-    let session = PolicySession::open(&channel, id, verifier).await.map_err(|error| {
-        enforcer.recorder.metrics().error(ErrorKind::Session);
-        Status::unavailable(format!("buildgate: {error}"))
-    })?;
-    let session = Arc::new(session);
+    // The daemon, told of the session, waits for it: the solve need not.
+    let session = Arc::new(PolicySession::begin(&channel, id, verifier));
     definitions::admit(&build, request.definition.iter().chain(request.frontend_inputs.values()))
         .await?;
     rewrite(&build, &request, &mut raw).await?;
@@ -102,11 +97,14 @@ pub async fn solve(enforcer: &Enforcer, owner: &Owner, call: Call) -> Result<Ans
             })
             .boxed_unsync()
         }))),
-        () = session.gone() => {
+        why = session.gone() => {
             enforcer.recorder.metrics().error(ErrorKind::Session);
-            Err(Status::unavailable(
-                "buildgate: the daemon dropped the policy session of this build, which was cancelled",
-            ))
+            Err(Status::unavailable(match why {
+                SessionGone::Dropped => {
+                    format!("buildgate: {why} of this build, which was cancelled")
+                }
+                SessionGone::Never(_) => format!("buildgate: {why}"),
+            }))
         }
     }
 }
@@ -185,10 +183,9 @@ async fn begin(
         // What a later daemon may have added counts as well.
         ![PolicyAction::Allow.into(), PolicyAction::Deny.into()].contains(&action)
     });
-    let env = Env::of_options(&request.frontend_attrs);
     let revision = assigned.policies.current();
-    let commands = commands(&revision, &env, &daemon)?;
     Ok(Arc::new(Build::new(Begun {
+        evaluator: enforcer.turns.of_build(Arc::clone(&revision.policies)),
         facts: ops::Build {
             reference: request.r#ref.clone(),
             client: client.identity.to_string(),
@@ -197,7 +194,7 @@ async fn begin(
             span: tracing::Span::current(),
         },
         owner: owner.clone(),
-        env,
+        env: Env::of_options(&request.frontend_attrs),
         session: request.session.clone(),
         settings: Arc::clone(&assigned.settings),
         recorder: Arc::clone(&enforcer.recorder),
@@ -206,23 +203,7 @@ async fn begin(
         daemon,
         peer,
         converts,
-        commands,
     })))
-}
-
-/// Whether the policies want HTTP of commands judged: then a name by which the build's commands are told
-/// from all others.
-fn commands(revision: &Revision, env: &Env, daemon: &Daemon) -> Result<Option<String>, Status> {
-    let refused = |why: String| Status::failed_precondition(format!("buildgate: {why}"));
-    let caps = check::caps(&revision.policies, env).map_err(|error| {
-        refused(format!("what the policies ask of the build could not be decided: {error}"))
-    })?;
-    if caps.exec_proxy != Some(true) {
-        return Ok(None);
-    }
-    daemon.proxies().map_err(|error| refused(error.to_string()))?;
-    let name = definitions::name().map_err(|error| Status::internal(error.to_string()))?;
-    Ok(Some(name))
 }
 
 /// Sets what no client may leave unset, and puts judged caches in place of those that it names.
@@ -231,10 +212,10 @@ async fn rewrite(
     request: &SolveRequest,
     raw: &mut RawMessage,
 ) -> Result<(), Status> {
-    if build.begun().commands.is_some() {
+    if build.commands().await?.is_some() {
         raw.append_varint_field(Field::CONTROL_SOLVE_PROXY_NETWORK, 1);
     }
-    definitions::apart(build, raw, definitions::CONTROL)?;
+    definitions::apart(build, raw, definitions::CONTROL).await?;
     if let Some((name, value)) = definitions::options(build, &request.frontend_attrs).await? {
         raw.append_map_entry(Field::CONTROL_SOLVE_FRONTEND_ATTRS, name, &value);
     }

@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tonic::Status;
 
@@ -35,7 +36,7 @@ use crate::wire::proto::policysession::{CheckPolicyRequest, CheckPolicyResponse}
 /// Sources with questions open at once, on one connection.
 const MAX_OPEN: usize = 10_000;
 
-/// Connections at once; who comes then waits until one ends.
+/// Connections at once; who comes then is turned away.
 const MAX_CONNECTIONS: usize = 256;
 /// Questions at once on one connection.
 const MAX_CALLS: u32 = 256;
@@ -54,12 +55,13 @@ pub struct Standalone {
     policies: PolicySet,
     mode: Mode,
     recorder: Arc<Recorder>,
+    seats: Arc<Semaphore>,
 }
 
 impl Standalone {
     /// A verifier of these policies.
     pub fn new(policies: PolicySet, mode: Mode, recorder: Arc<Recorder>) -> Self {
-        Self { policies, mode, recorder }
+        Self { policies, mode, recorder, seats: Arc::new(Semaphore::new(MAX_CONNECTIONS)) }
     }
 
     /// Serves everyone at a listener until `stop` comes; who is connected then is cut off.
@@ -70,12 +72,17 @@ impl Standalone {
             let arrival = tokio::select! {
                 () = &mut stop => break,
                 Some(_) = connections.join_next(), if !connections.is_empty() => continue,
-                arrival = listener.accept(), if connections.len() < MAX_CONNECTIONS => arrival,
+                arrival = listener.accept() => arrival,
             };
             match arrival {
                 Ok(arrival) => {
                     let standalone = self.clone();
+                    let Ok(seat) = Arc::clone(&self.seats).try_acquire_owned() else {
+                        tracing::warn!("a client was turned away: {MAX_CONNECTIONS} are here");
+                        continue;
+                    };
                     connections.spawn(async move {
+                        let _seat = seat;
                         match arrival.greet().await {
                             Ok((io, _client)) => standalone.serve(io).await,
                             Err(error) => tracing::warn!("a client was turned away: {error}"),

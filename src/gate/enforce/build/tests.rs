@@ -8,6 +8,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::gate::enforce::cache::{self, Import};
 use crate::gate::enforce::definitions;
+use crate::gate::enforce::turns::Turns;
 use crate::gate::ops::{DecisionLog, LogTarget, Metrics, PolicySets};
 use crate::gate::proxy::{Client, Identity};
 use crate::wire::proto::{caps::ApiCap, gateway, pb, worker::WorkerRecord};
@@ -54,11 +55,13 @@ impl Bench {
             listener: "here".into(),
             connection: 1,
         };
+        let revision = sets.set("all").unwrap().current();
         let build = Build::new(Begun {
+            evaluator: Turns::default().of_build(Arc::clone(&revision.policies)),
             facts: ops::Build {
                 reference: "r".to_owned(),
                 client: "uid:1".to_owned(),
-                revision: sets.set("all").unwrap().current(),
+                revision,
                 mode,
                 span: tracing::Span::none(),
             },
@@ -72,7 +75,6 @@ impl Bench {
             daemon: Arc::new(daemon()),
             peer: None,
             converts: false,
-            commands: None,
         });
         Self { dir, build }
     }
