@@ -87,9 +87,9 @@ async fn our_own_sessions_and_builds_are_nobodys() {
 
     let seen = between.seen();
     let solves = |internal: bool| seen.solves.iter().filter(move |it| it.internal == internal);
-    let theirs = solves(false).last().unwrap();
+    let theirs = solves(false).next_back().unwrap();
     assert_eq!(theirs.r#ref, reference);
-    let ours = solves(true).last().unwrap();
+    let ours = solves(true).next_back().unwrap();
     let sessions = [&theirs.source_policy_session, &ours.source_policy_session];
     for id in sessions {
         assert!(id.len() == 64 && seen.sessions.contains(id), "{seen:?}");

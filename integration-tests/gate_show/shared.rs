@@ -202,7 +202,7 @@ fn commands_whose_http_is_judged_are_run_by_the_build_itself() {
     let first = format!("FROM {}\nUSER 0\n{}", world.image("base:1"), run("/good-one"));
     let second = format!("FROM one\n{}", run("/good-two"));
     let bake = "target \"a\" { dockerfile = \"A\" }\n\
-                target \"b\" { dockerfile = \"B\"\n contexts = { one = \"target:a\" } }\n";
+                target \"b\" {\n dockerfile = \"B\"\n contexts = { one = \"target:a\" }\n }\n";
     let context = peers::folder(&[("A", &first), ("B", &second), ("docker-bake.hcl", bake)]);
     let address = format!("unix://{}", gate.path("strict.sock").display());
     let buildx = Buildx::at(&address).unwrap();
