@@ -3,14 +3,20 @@
 use std::io::Write as _;
 use std::process::Stdio;
 
+use buildgate::gateway::BUILD_ID;
+use buildgate::rpc::Channel;
 use buildgate::source::SourceOp;
-use buildgate::wire::proto::pb;
+use buildgate::wire::proto::control::{SolveRequest, SolveResponse};
+use buildgate::wire::proto::{gateway, pb};
+use http::{HeaderMap, HeaderValue};
 use prost::Message as _;
 use sha2::{Digest as _, Sha256};
+use tonic::Status;
 
 use super::denials::built_from;
+use super::user;
 use crate::frontend_show::clients::{Buildx, Ended};
-use crate::gate_enforce::only;
+use crate::gate_enforce::{SOLVE, only, reasons, unique};
 use crate::gate_ops::{Gate, until};
 use crate::peers::{self, HttpServer, World, llb, need};
 
@@ -218,4 +224,66 @@ fn commands_whose_http_is_judged_are_run_by_the_build_itself() {
     let claiming = fetching.buildctl("lax.sock", "true", &[hosts]);
     let ended: Ended = claiming.wait_with_output().unwrap().into();
     assert!(!ended.passed && ended.said.contains(".buildgate.invalid are ours"), "{}", ended.said);
+}
+
+/// In whatever field a client puts it; and one over which the daemon would end stays refused where others pass.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_build_in_a_build_is_refused_wherever_it_stands() {
+    let world = need!(peers::world());
+    let inside = built_from(SourceOp::new("local://none"));
+    let mut broken = inside.clone();
+    let build = pb::BuildOp {
+        builder: -1,
+        // All zero, which is left out on the wire.
+        inputs: [("buildkit.llb.definition".to_owned(), pb::BuildInput { input: 0 })].into(),
+        ..pb::BuildOp::default()
+    };
+    let op = pb::Op { op: Some(pb::op::Op::Build(build)), ..pb::Op::default() };
+    broken.def[1] = op.encode_to_vec().into();
+    let refusing = Gate::before(world, &only("true"), &[]);
+    let allowing = Gate::before(world, &only("true"), &["--build-op", "allow"]);
+    let auditing = Gate::before(world, &only("true"), &["--mode", "audit"]);
+    for (gate, definition, wanted) in [
+        (&refusing, &inside, "--build-op"),
+        (&refusing, &broken, "the daemon would end"),
+        (&allowing, &broken, "the daemon would end"),
+        (&auditing, &broken, "the daemon would end"),
+    ] {
+        let user = user(gate).await;
+        let reference = unique();
+        let open = SolveRequest { r#ref: reference.clone(), ..SolveRequest::default() };
+        let solving = user.clone();
+        let running = tokio::spawn(async move { solve(&solving, open).await });
+        let inputs = || [("x".to_owned(), definition.clone())].into();
+        let of_build =
+            HeaderMap::from_iter([(BUILD_ID, HeaderValue::from_str(&reference).unwrap())]);
+        let mut refused = Vec::new();
+        for request in [
+            SolveRequest { definition: Some(definition.clone()), ..SolveRequest::default() },
+            SolveRequest { frontend_inputs: inputs(), ..SolveRequest::default() },
+        ] {
+            let request = SolveRequest { r#ref: unique(), ..request };
+            refused.push(solve(&user, request).await.unwrap_err());
+        }
+        for request in [
+            gateway::SolveRequest { definition: Some(definition.clone()), ..Default::default() },
+            gateway::SolveRequest { frontend_inputs: inputs(), ..Default::default() },
+        ] {
+            let method = "/moby.buildkit.v1.frontend.LLBBridge/Solve";
+            let answer: Result<gateway::SolveResponse, Status> =
+                user.call(method, &of_build, &request).await;
+            refused.push(answer.unwrap_err());
+        }
+        for status in refused {
+            assert!(status.message().contains("not allowed by policy"), "{status:?}");
+            assert!(reasons(&status).contains(wanted), "{wanted}: {status:?}");
+        }
+        running.abort();
+    }
+    let output = world.buildkit.buildctl().args(["debug", "workers"]).output().unwrap();
+    assert!(output.status.success(), "{}", world.buildkit.log());
+}
+
+async fn solve(channel: &Channel, request: SolveRequest) -> Result<SolveResponse, Status> {
+    channel.call(SOLVE, &HeaderMap::new(), &request).await
 }
