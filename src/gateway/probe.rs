@@ -39,10 +39,8 @@ pub(super) struct ReadContentResponse {
 enum Seen {
     /// Its config.
     Config(Bytes),
-    /// It has none for that platform.
-    NoSuchPlatform,
-    /// There is something that is no image.
-    Other,
+    /// It has none: nothing is there, or something that is no image.
+    None(String),
 }
 
 impl Gateway {
@@ -104,20 +102,22 @@ impl Gateway {
     }
 
     /// Whether the image has anything under the platform of attestations. A plain manifest is the same
-    /// image for each platform; an index without any has none for both.
+    /// image for each platform; an index without any has none for both, and says so alike.
+    ///
+    /// The root is at the daemon once the image was looked up, so that no registry has a say in whether
+    /// both are alike.
     async fn keeps_something(&self, request: &MetaRequest) -> Result<bool, ResolveError> {
+        let image = Some(ImageRequest { config: true, attestations: false });
+        self.once(&MetaRequest { image, ..request.clone() }).await?;
         let (kept, control) = futures_util::future::join(
             self.seen(request, Platform::from_parts("unknown", "unknown", "")),
             self.seen(request, Platform::from_parts("buildgate", "none", "")),
         )
         .await;
         match (kept?, control?) {
-            (Seen::NoSuchPlatform, Seen::NoSuchPlatform) => Ok(false),
-            (Seen::Config(kept), Seen::Config(control)) if kept == control => Ok(false),
-            (Seen::Config(_) | Seen::Other, Seen::NoSuchPlatform) => Ok(true),
-            (Seen::Config(_), Seen::Config(_) | Seen::Other)
-            | (Seen::Other, Seen::Config(_) | Seen::Other)
-            | (Seen::NoSuchPlatform, Seen::Config(_) | Seen::Other) => Err(ResolveError::Failed {
+            (kept, control) if kept == control => Ok(false),
+            (Seen::Config(_) | Seen::None(_), Seen::None(_)) => Ok(true),
+            (Seen::Config(_) | Seen::None(_), Seen::Config(_)) => Err(ResolveError::Failed {
                 what: request.source.masked(),
                 source: "what the daemon says of its platforms does not fit together: its \
                          attestations could not be verified"
@@ -138,8 +138,9 @@ impl Gateway {
                 Ok(Seen::Config(answer.image.map(|image| image.config).unwrap_or_default()))
             }
             Err(status) => match status.code() {
-                Code::NotFound => Ok(Seen::NoSuchPlatform),
-                Code::Unknown | Code::InvalidArgument => Ok(Seen::Other),
+                Code::NotFound | Code::Unknown | Code::InvalidArgument => {
+                    Ok(Seen::None(status.message().to_owned()))
+                }
                 _ => Err(failed(&request.source, &status)),
             },
         }

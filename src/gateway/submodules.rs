@@ -5,7 +5,9 @@
 //! repository links to, and so do theirs; whoever does not refuses what has any.
 //!
 //! What the daemon's git fetches is fixed by that: `.gitmodules` and the links are content of a
-//! commit that is pinned, and what git takes from a submodule's URL is the commit of the link.
+//! commit that is pinned, and what git takes from a submodule's URL is the commit of the link. Not
+//! fixed is where it asks, once a build before gave a submodule of that name another URL: the daemon
+//! keeps its clone, and git remembers.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::future::Future;

@@ -308,26 +308,33 @@ async fn attestations_are_absent_or_asked_for_or_not_known() {
 /// there is no answer; an error of the registry is not one either.
 #[tokio::test]
 async fn what_does_not_fit_together_is_no_absence() {
-    for (kept, control, wanted) in [
-        ("NotFound", "NotFound", Some("")),
-        ("{}", "{}", Some("")),
-        ("{}", "NotFound", Some("asked")),
-        ("Unknown", "NotFound", Some("asked")),
-        ("Unknown", "Unknown", None),
-        ("Unavailable", "Unavailable", None),
-        ("NotFound", "Unknown", None),
-        ("NotFound", "{}", None),
-        ("{}", "{ }", None),
-        ("{}", "Unknown", None),
+    for (image, kept, control, wanted) in [
+        ("{}", "NotFound", "NotFound", Some("")),
+        ("{}", "Unknown", "Unknown", Some("")),
+        ("{}", "{}", "{}", Some("")),
+        ("{}", "{}", "NotFound", Some("asked")),
+        ("{}", "{}", "Unknown", Some("asked")),
+        ("{}", "Unknown", "NotFound", Some("asked")),
+        ("{}", "NotFound", "{}", None),
+        ("{}", "{}", "{ }", None),
+        ("{}", "Unavailable", "Unavailable", None),
+        ("{}", "Unavailable", "NotFound", None),
+        // What nobody gets tells nothing of platforms.
+        ("Unknown", "Unknown", "Unknown", None),
+        ("Unknown", "NotFound", "NotFound", None),
     ] {
-        let texts = |name: &str, text: &str| (name.to_owned(), Bytes::from(text.to_owned()));
-        let daemon =
-            Daemon::with([texts("unknown", kept), texts("buildgate", control)].into()).await;
+        let said = |os: &str, text: &str| (os.to_owned(), Bytes::from(text.to_owned()));
+        let files = [said("", image), said("unknown", kept), said("buildgate", control)];
+        let daemon = Daemon::with(files.into()).await;
         let source = SourceOp::new(format!("docker-image://r.example/a@{}", digest(b"root")));
-        let image = Some(ImageRequest { config: true, attestations: true });
-        let request = MetaRequest { source, image, ..MetaRequest::default() };
+        let asked = Some(ImageRequest { config: true, attestations: true });
+        let request = MetaRequest { source, image: asked, ..MetaRequest::default() };
         let got = daemon.gateway.resolve(&request).await;
         let got = got.ok().map(|got| got.image.unwrap().attestations.unwrap().image_manifest);
-        assert_eq!(got.as_deref(), wanted, "{kept} {control}");
+        assert_eq!(got.as_deref(), wanted, "{image} {kept} {control}");
+        let request = gateway::ResolveSourceMetaRequest::from(request);
+        let got = daemon.gateway.answer_for(request).await.ok();
+        let got = got.map(|got| got.image.unwrap().attestation_chain.unwrap().image_manifest);
+        assert_eq!(got.as_deref(), wanted, "{image} {kept} {control}");
     }
 }
