@@ -310,6 +310,7 @@ fn rules_read_what_the_daemon_resolves() {
         (from("app:plain"), "input.image.hasProvenance".to_owned(), false),
         (from("app:docker"), "input.image.hasProvenance".to_owned(), false),
         (from("app:multi"), "input.image.hasProvenance".to_owned(), false),
+        (from("app:docker-unknown"), "input.image.hasProvenance".to_owned(), false),
         (from("app:plain"), "not input.image.hasProvenance".to_owned(), true),
         (add(&url), format!("input.http.checksum == \"{tool}\""), false),
         (add(&url), "startswith(input.http.checksum, \"sha256:\")".to_owned(), true),

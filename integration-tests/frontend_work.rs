@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-use crate::peers::{self, HttpServer, Response, World, folder, git, need};
+use crate::peers::{self, GitServer, HttpServer, Response, World, folder, git, need};
 
 /// Allows everything.
 const ALLOW: &str = "package docker\ndecision := {\"allow\": true}\n";
@@ -393,6 +393,11 @@ pub struct Modules {
 
 impl Modules {
     pub fn start() -> Result<Self, peers::NoPeer> {
+        Self::written(|module| (module.to_owned(), module.to_owned()))
+    }
+
+    /// The same with how the path of each is written in `.gitmodules`, and where its link is.
+    pub fn written(path: impl Fn(&str) -> (String, String)) -> Result<Self, peers::NoPeer> {
         let dir = tempfile::tempdir().unwrap();
         let served = dir.path().join("served");
         std::fs::create_dir(&served).unwrap();
@@ -403,11 +408,11 @@ impl Modules {
             git(&work, &["init", "-q", "-b", "main"]);
             std::fs::write(work.join(name), name).unwrap();
             if let Some((module, commit)) = &below {
-                let text = format!(
-                    "[submodule \"{module}\"]\n\tpath = {module}\n\turl = ../{module}.git\n"
-                );
+                let (path, link) = path(module);
+                let text =
+                    format!("[submodule \"{module}\"]\n\tpath = {path}\n\turl = ../{module}.git\n");
                 std::fs::write(work.join(".gitmodules"), text).unwrap();
-                let link = format!("160000,{commit},{module}");
+                let link = format!("160000,{commit},{link}");
                 git(&work, &["update-index", "--add", "--cacheinfo", &link]);
             }
             git(&work, &["add", "--", name]);
@@ -465,6 +470,96 @@ fn submodules_are_judged_one_by_one() {
             modules.server.asked()
         );
     }
+}
+
+/// What git reads in `.gitmodules` as the path of a link, and others may not.
+pub const ODDLY_WRITTEN: [fn(&str) -> (String, String); 2] = [
+    |module| (format!("{module}\u{a0}"), format!("{module}\u{a0}")),
+    |module| (format!("a\t{module}"), format!("a {module}")),
+];
+
+#[test]
+fn submodules_that_git_alone_sees_are_refused() {
+    let world = need!(peers::world());
+    for written in ODDLY_WRITTEN {
+        let modules = need!(Modules::written(written));
+        let add = format!("FROM scratch\nADD {} /src\n", modules.server.url("/top.git"));
+        let rego = only("endswith(input.git.remote, \"/top.git\")");
+        let context = folder(&[("Dockerfile", &add), ("Dockerfile.rego", &rego)]);
+        build(world, open(world), &context, &[])
+            .refused(&[".gitmodules: line 2 is not of the form that can be judged"]);
+        assert!(!modules.asked("middle") && !modules.asked("bottom"));
+    }
+}
+
+/// What we look into ourselves is what was judged, too: neither the repository whose submodules are
+/// looked for, nor the context whose policy is read.
+#[test]
+fn what_the_client_converts_only_for_us_is_refused() {
+    let world = need!(peers::world());
+    let (modules, clean) = (need!(Modules::start()), need!(GitServer::start()));
+    let host = |url: &str| url.trim_start_matches("http://").to_owned();
+    // Of a repository that is looked into without its submodules another one is made.
+    let convert = |url: &str, from: &str, to: &str, commit: &str| {
+        format!(
+            "{{\"version\":1,\"rules\":[{{\"action\":\"CONVERT\",\"selector\":{{\"identifier\":\
+             \"git://{from}\",\"constraints\":[{{\"key\":\"git.skipsubmodules\",\"value\":\"true\"}}]}},\
+             \"updates\":{{\"identifier\":\"git://{to}\",\"attrs\":{{\"git.fullurl\":\"{url}\",\
+             \"git.checksum\":\"{commit}\"}}}}}}]}}"
+        )
+    };
+    let top = modules.server.url("/top.git");
+    let rules = convert(&clean.url(), &host(&top), &host(&clean.url()), &clean.object("main"));
+    let context = folder(&[
+        ("Dockerfile", &format!("FROM scratch\nADD {top} /src\n")),
+        ("Dockerfile.rego", &only("endswith(input.git.remote, \"/top.git\")")),
+        ("rules.json", &rules),
+    ]);
+    let file = format!("--source-policy-file={}", context.path().join("rules.json").display());
+    build(world, open(world), &context, &[&file]).refused(&["denied by policy"]);
+    assert!(!modules.asked("middle") && !modules.asked("bottom"));
+    assert_eq!(clean.asked().len(), 0);
+
+    let (strict, lax) = (only("false"), only("true"));
+    let dockerfile = ("Dockerfile", "FROM scratch\nCOPY Dockerfile /\n");
+    let contexts = need!(repositories(&[
+        ("strict", &[dockerfile, ("Dockerfile.rego", &strict)]),
+        ("lax", &[dockerfile, ("Dockerfile.rego", &lax)]),
+    ]));
+    let [strict, lax] = ["strict", "lax"].map(|name| contexts.server.url(&format!("/{name}.git")));
+    let rules = convert(&lax, &host(&strict), &host(&lax), &contexts.head("lax"));
+    std::fs::write(context.path().join("rules.json"), rules).unwrap();
+    let gate = image(world, "work:remote", &only("input.git"));
+    let from = |url: &str| run(world, &gate, &[format!("--opt=context={url}"), file.clone()]);
+    from(&lax).passed();
+    from(&strict).refused(&["denied by policy"]);
+}
+
+/// Repositories of one commit each.
+struct Repositories {
+    server: HttpServer,
+    dir: TempDir,
+}
+
+impl Repositories {
+    fn head(&self, name: &str) -> String {
+        let bare = self.dir.path().join(format!("{name}.git"));
+        git(&bare, &["rev-parse", "main"]).trim().to_owned()
+    }
+}
+
+/// Repositories by name, each with its files.
+fn repositories(all: &[(&str, &[(&str, &str)])]) -> Result<Repositories, peers::NoPeer> {
+    let dir = tempfile::tempdir().unwrap();
+    for (name, files) in all {
+        let work = folder(files);
+        git(work.path(), &["init", "-q", "-b", "main"]);
+        git(work.path(), &["add", "."]);
+        git(work.path(), &["commit", "-q", "-m", &format!("{name} in {}", dir.path().display())]);
+        let bare = dir.path().join(format!("{name}.git"));
+        git(work.path(), &["clone", "-q", "--bare", ".", bare.to_str().unwrap()]);
+    }
+    Ok(Repositories { server: peers::serve_git(dir.path().to_owned())?, dir })
 }
 
 /// A context as an archive brings its own policy, which a policy before it has let in.

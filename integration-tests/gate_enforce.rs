@@ -232,6 +232,7 @@ fn rules_read_what_the_gate_resolves_and_the_daemon_lives() {
         (from("app:docker"), "input.image.hasProvenance".to_owned(), false),
         (from("app:multi"), "input.image.hasProvenance".to_owned(), false),
         (from("app:multi-docker"), "input.image.hasProvenance".to_owned(), false),
+        (from("app:docker-unknown"), "input.image.hasProvenance".to_owned(), false),
         (from("app:plain"), "not input.image.hasProvenance".to_owned(), true),
         (add(&url), "startswith(input.http.checksum, \"sha256:\")".to_owned(), true),
         (add(&url), "input.http.checksum == \"sha256:0\"".to_owned(), false),
@@ -248,6 +249,13 @@ fn rules_read_what_the_gate_resolves_and_the_daemon_lives() {
         let (passed, said) = gate.build(context.path(), &[]);
         assert_eq!(passed, passes, "{dockerfile}{condition}\n{said}\n{}", world.buildkit.log());
         assert_eq!(!passed, said.contains("ours says no"), "{said}");
+    }
+    // Nor is anything known of this one, which is neither yes nor no.
+    for condition in ["input.image.hasProvenance", "not input.image.hasProvenance"] {
+        let gate = Gate::start(world, &only(condition));
+        let context = folder(&[("Dockerfile", &from("app:no-mediatype"))]);
+        let (passed, said) = gate.build(context.path(), &[]);
+        assert!(!passed && said.contains("could not be verified"), "{said}");
     }
 }
 
@@ -446,7 +454,15 @@ fn sessions_and_builds_of_others_are_refused() {
     assert_eq!(again.unwrap_err().code(), tonic::Code::AlreadyExists);
     assert!(ping(&user, &[&reference]).is_ok());
     // An attestation chain that would end the daemon.
-    for name in ["app:plain", "app:docker", "app:multi", "app:multi-docker", "app:attested"] {
+    for name in [
+        "app:plain",
+        "app:docker",
+        "app:multi",
+        "app:multi-docker",
+        "app:docker-unknown",
+        "app:no-mediatype",
+        "app:attested",
+    ] {
         let request = gateway::ResolveSourceMetaRequest {
             source: Some(SourceOp::new(format!("docker-image://{}", world.image(name))).into()),
             image: Some(gateway::ResolveSourceImageRequest {
@@ -463,6 +479,11 @@ fn sessions_and_builds_of_others_are_refused() {
                 &metadata,
                 &request,
             ));
+        if name == "app:no-mediatype" {
+            let status = answer.unwrap_err();
+            assert!(status.message().contains("could not be verified"), "{status:?}");
+            continue;
+        }
         let image = answer.unwrap().image.unwrap();
         let chain = image.attestation_chain.unwrap();
         assert_eq!(!chain.attestation_manifest.is_empty(), name == "app:attested", "{name}");

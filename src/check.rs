@@ -12,13 +12,13 @@ mod tests;
 
 use futures_util::future::try_join_all;
 
-pub use self::answer::{Allowed, CheckError, Checked, Denied, Fetched, Outcome, Pin};
+pub use self::answer::{Allowed, CheckError, Checked, Denied, Fetched, Outcome, Pin, Unpinnable};
 pub use self::evaluate::{Evaluate, Stepping};
 pub use self::signed::verify as verify_signatures;
 
 use crate::input::{self, Document, Env, Input};
 use crate::meta::{ASIDE, Known, MetaRequest, NodePath, ResolveSourceMeta};
-use crate::policy::{Caps, Decision, Needs, Policy, Round};
+use crate::policy::{Caps, Decision, EvalError, Needs, Policy, Round};
 use crate::source::{Digest, ImageSource, Platform, Source, SourceOp};
 
 /// Most rounds of one decision, the last included (the daemon's own limit).
@@ -172,7 +172,7 @@ fn allow(
     let mut pins: Vec<&String> = decisions.iter().filter_map(|it| it.pin.as_ref()).collect();
     pins.dedup();
     match (pins.as_slice(), source) {
-        ([], _) => Ok(Outcome::Allowed(Allowed { pin: Pin::of(source, known) })),
+        ([], _) => Ok(Outcome::Allowed(Allowed { pin: Pin::of(source, known)? })),
         ([digest], Source::Image(image)) => {
             let digest: Digest = digest.parse().map_err(CheckError::Pin)?;
             Ok(Outcome::Converted(pinned(&question.op, image, &digest)))
@@ -267,20 +267,29 @@ pub async fn check(
 /// What the policies ask of the build as a whole, before any source is judged.
 ///
 /// # Errors
-/// When a policy comes to no decision about that.
+/// When a policy fails over that, or would have to read metadata: there is no source it could be of.
+/// A policy that decides nothing about it asks for nothing.
 pub fn caps(policies: &[Policy], env: &Env) -> Result<Caps, CheckError> {
     let input = Input { env: Env { caps_request: true, ..env.clone() }, ..Input::default() };
     let mut caps = Caps::default();
     for policy in policies {
-        let evaluated = policy.judge(&input).map_err(|source| CheckError::Policy {
-            policy: policy.name().to_owned(),
-            source,
-            input: Box::new(input.clone()),
-        })?;
-        if let Round::Decided(Decision { caps: Caps { exec_proxy: Some(true) }, .. }) =
-            evaluated.round
-        {
-            caps.exec_proxy = Some(true);
+        let evaluated = match policy.judge(&input) {
+            Ok(evaluated) => evaluated,
+            Err(EvalError::Undefined { .. }) => continue,
+            Err(source) => {
+                let (policy, input) = (policy.name().to_owned(), Box::new(input));
+                return Err(CheckError::Policy { policy, source, input });
+            }
+        };
+        match evaluated.round {
+            Round::Decided(Decision { caps: Caps { exec_proxy: Some(true) }, .. }) => {
+                caps.exec_proxy = Some(true);
+            }
+            Round::Decided(_) => {}
+            Round::Needs(Needs { fields, .. }) => {
+                let fields: Vec<String> = fields.into_iter().map(|(_, it)| names(it)).collect();
+                return Err(CheckError::Unresolvable { fields: fields.join(", ") });
+            }
         }
     }
     Ok(caps)

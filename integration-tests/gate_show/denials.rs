@@ -17,7 +17,7 @@ use tonic::Status;
 use super::{TCP, another, tcp, user};
 use crate::frontend_show::clients::{Buildx, Ended};
 use crate::frontend_show::stock;
-use crate::frontend_work::{Modules, moving};
+use crate::frontend_work::{Modules, ODDLY_WRITTEN, moving};
 use crate::gate_enforce::{SOLVE, of, only, open_session, reasons, unique};
 use crate::gate_ops::Gate;
 use crate::peers::llb;
@@ -285,6 +285,21 @@ fn submodules_are_judged_one_by_one() {
             let words = format!("its submodule `{name}`");
             assert!(built.said.contains(&words), "{}", built.said);
         }
+    }
+}
+
+#[test]
+fn submodules_that_git_alone_sees_are_refused() {
+    let world = need!(peers::world());
+    let rego = only("endswith(input.git.remote, \"/top.git\")");
+    let gate = Gate::before(world, &rego, &["--decision-log", "log"]);
+    for written in ODDLY_WRITTEN {
+        let modules = need!(Modules::written(written));
+        let built =
+            gate.build(&format!("FROM scratch\nADD {} /\n", modules.server.url("/top.git")));
+        let words = ".gitmodules: line 2 is not of the form that can be judged";
+        assert!(!built.passed && built.said.contains(words), "{}", built.said);
+        assert!(!modules.asked("middle") && !modules.asked("bottom"));
     }
 }
 

@@ -1,5 +1,7 @@
 //! A real registry (distribution v3): plain HTTP on loopback, images in a temporary folder.
 
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::time::Duration;
 
 use super::daemon::Daemon;
@@ -48,6 +50,21 @@ impl Registry {
         let request = super::client().get(url).header("Accept", ACCEPT);
         let answer = request.send().await.unwrap().error_for_status().unwrap();
         answer.bytes().await.unwrap().to_vec()
+    }
+
+    /// Puts a manifest under a tag, as it is.
+    pub fn put(&self, repository: &str, tag: &str, media_type: &str, manifest: &[u8]) {
+        let mut stream = TcpStream::connect(&self.host).unwrap();
+        let head = format!(
+            "PUT /v2/{repository}/manifests/{tag} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\
+             Content-Type: {media_type}\r\nContent-Length: {}\r\n\r\n",
+            self.host,
+            manifest.len()
+        );
+        stream.write_all(&[head.as_bytes(), manifest].concat()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 201 "), "{answer}");
     }
 
     /// The digest of a manifest, as the registry has it on disk.

@@ -4,6 +4,7 @@
 use std::path::Path;
 use std::sync::OnceLock;
 
+use serde_json::json;
 use tempfile::TempDir;
 
 use super::buildkit::Buildkit;
@@ -23,6 +24,8 @@ use super::{NoPeer, tools};
 /// | `app:multi`            | linux/amd64 and linux/arm64, no attestations                          |
 /// | `app:multi-docker`     | the same as a Docker manifest list                                    |
 /// | `app:multi-attested`   | both platforms, each with provenance                                  |
+/// | `app:docker-unknown`   | a Docker manifest list of `app:docker`, also for `unknown/unknown`    |
+/// | `app:no-mediatype`     | `app:attested`, its index without a media type of its own             |
 pub struct World {
     /// The registry.
     pub registry: Registry,
@@ -88,6 +91,32 @@ impl World {
         for (context, name, options, export) in table {
             self.buildkit.push(context.path(), &self.image(name), options, export);
         }
+        self.put_odd_images();
+    }
+
+    /// Images that no builder makes.
+    fn put_odd_images(&self) {
+        let digest = self.registry.digest("app", "docker");
+        let manifest = |os: &str, architecture: &str| {
+            json!({
+                "mediaType": "application/vnd.docker.distribution.manifest.v2+json",
+                "digest": digest,
+                "size": self.registry.blob(&digest).len(),
+                "platform": {"os": os, "architecture": architecture},
+            })
+        };
+        let list = "application/vnd.docker.distribution.manifest.list.v2+json";
+        let unknown = json!({
+            "schemaVersion": 2,
+            "mediaType": list,
+            "manifests": [manifest("linux", "amd64"), manifest("unknown", "unknown")],
+        });
+        self.registry.put("app", "docker-unknown", list, unknown.to_string().as_bytes());
+        let attested = self.registry.blob(&self.registry.digest("app", "attested"));
+        let mut untyped: serde_json::Value = serde_json::from_slice(&attested).unwrap();
+        let index = untyped.as_object_mut().unwrap().remove("mediaType").unwrap();
+        let index = index.as_str().unwrap();
+        self.registry.put("app", "no-mediatype", index, untyped.to_string().as_bytes());
     }
 }
 

@@ -3,7 +3,7 @@
 use crate::input::{Input, InputError};
 use crate::meta::{Known, MetaRequest, ResolveError};
 use crate::policy::EvalError;
-use crate::source::{DigestError, Source, SourceError, SourceOp};
+use crate::source::{Digest, DigestError, Source, SourceError, SourceOp, is_commit};
 
 /// The answer about a source.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,7 +37,7 @@ pub struct Denied {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Pin {
     /// Digest of an image.
-    Image(String),
+    Image(Digest),
     /// Commit or tag object of a repository.
     Git(String),
     /// SHA-256 of a file.
@@ -46,18 +46,51 @@ pub enum Pin {
 
 impl Pin {
     /// What was resolved of the source itself, if anything was.
-    pub(super) fn of(source: &Source, known: &Known) -> Option<Self> {
-        match source {
-            Source::Image(_) => {
-                known.root.image.as_ref().and_then(|image| image.digest.clone()).map(Self::Image)
+    ///
+    /// # Errors
+    /// When something was, and nothing says which content it is of: another one could be fetched.
+    pub(super) fn of(source: &Source, known: &Known) -> Result<Option<Self>, CheckError> {
+        let (image, git, http) = (&known.root.image, &known.root.git, &known.root.http);
+        let pin = match (source, image, git, http) {
+            (Source::Image(image), Some(meta), _, _) => match (&meta.digest, &image.digest) {
+                (Some(digest), _) => Self::Image(digest.parse().map_err(Unpinnable::Digest)?),
+                // Its own digest is its pin.
+                (None, Some(_)) => return Ok(None),
+                (None, None) => return Err(Unpinnable::Image.into()),
+            },
+            (Source::Git(_), _, Some(git), _) if is_commit(&git.checksum) => {
+                Self::Git(git.checksum.clone())
             }
-            Source::Git(_) => known.root.git.as_ref().map(|git| Self::Git(git.checksum.clone())),
-            Source::Http(_) => {
-                known.root.http.as_ref().map(|http| Self::Http(http.checksum.clone()))
+            (Source::Git(_), _, Some(git), _) => {
+                return Err(Unpinnable::Object(git.checksum.clone()).into());
             }
-            Source::Local(_) | Source::OciLayout(_) | Source::Blob(_) => None,
-        }
+            (Source::Http(_), _, _, Some(http)) => {
+                let digest: Digest = http.checksum.parse().map_err(Unpinnable::Digest)?;
+                Self::Http(digest.to_string())
+            }
+            (Source::Image(_), None, _, _)
+            | (Source::Git(_), _, None, _)
+            | (Source::Http(_), _, _, None)
+            | (Source::Local(_) | Source::OciLayout(_) | Source::Blob(_), _, _, _) => {
+                return Ok(None);
+            }
+        };
+        Ok(Some(pin))
     }
+}
+
+/// Content that was looked at, and that nothing pins a source to.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unpinnable {
+    /// An image was resolved without its digest.
+    #[error("no digest came with it")]
+    Image,
+    /// A digest is none.
+    #[error(transparent)]
+    Digest(DigestError),
+    /// A repository was resolved to something that is no whole name of an object.
+    #[error("`{0}` is not the name of a git object")]
+    Object(String),
 }
 
 /// A source judged to the end.
@@ -155,6 +188,9 @@ pub enum CheckError {
         /// The limit.
         limit: usize,
     },
+    /// What was judged could not be told from what is fetched.
+    #[error("what was looked at cannot be pinned: {0}")]
+    Unpinnable(#[from] Unpinnable),
     /// `pin_image` with something that is no digest.
     #[error("pin_image: {0}")]
     Pin(#[source] DigestError),

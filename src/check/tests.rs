@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::*;
-use crate::meta::{ImageMeta, Resolving, SourceMeta};
+use crate::meta::{GitMeta, HttpMeta, ImageMeta, Resolving, SourceMeta};
 use crate::policy::PolicyFiles;
 
 const DIGEST: &str = "sha256:1111111111111111111111111111111111111111111111111111111111111111";
@@ -145,4 +145,95 @@ async fn what_is_converted_is_judged_again() {
         answer(&[&pin, &other], true).await,
         "error: the policies pin the source to different digests, or it is no image, asked 0"
     );
+}
+
+#[test]
+fn content_that_was_looked_at_is_pinned_or_an_error() {
+    let image = |digest: Option<&str>| SourceMeta {
+        image: Some(ImageMeta { digest: digest.map(str::to_owned), ..ImageMeta::default() }),
+        ..SourceMeta::default()
+    };
+    let git = |checksum: &str| SourceMeta {
+        git: Some(GitMeta { checksum: checksum.to_owned(), ..GitMeta::default() }),
+        ..SourceMeta::default()
+    };
+    let http = |checksum: &str| SourceMeta {
+        http: Some(HttpMeta { checksum: checksum.to_owned(), ..HttpMeta::default() }),
+        ..SourceMeta::default()
+    };
+    let alpine = "docker-image://docker.io/library/alpine:3";
+    let named = format!("{alpine}@{OTHER}");
+    let (repository, url) = ("git://h.example/a.git#main", "https://h.example/f");
+    let commit = "c".repeat(40);
+    let none = SourceMeta::default();
+    let pin = |digest: &str| Ok(Some(Pin::Image(digest.parse().unwrap())));
+    for (identifier, known, wanted) in [
+        (alpine, none.clone(), Ok(None)),
+        (repository, none.clone(), Ok(None)),
+        (url, none, Ok(None)),
+        (alpine, image(Some(DIGEST)), pin(DIGEST)),
+        (alpine, image(None), Err("no digest came with it")),
+        (alpine, image(Some("")), Err("has no algorithm")),
+        (alpine, image(Some("sha256:1")), Err("takes 64 lower-case")),
+        (alpine, image(Some("md5:11")), Err("is unknown")),
+        (&named, image(None), Ok(None)),
+        (repository, git(&commit), Ok(Some(Pin::Git(commit.clone())))),
+        (repository, git(""), Err("not the name of a git object")),
+        (repository, git("ccccccc"), Err("not the name of a git object")),
+        (url, http(DIGEST), Ok(Some(Pin::Http(DIGEST.to_owned())))),
+        (url, http(""), Err("has no algorithm")),
+        (url, http("sha256:1"), Err("takes 64 lower-case")),
+    ] {
+        let source = Source::parse(&SourceOp::new(identifier)).unwrap();
+        let known = Known { root: known, ..Known::default() };
+        match (Pin::of(&source, &known), wanted) {
+            (Ok(got), Ok(wanted)) => assert_eq!(got, wanted, "{identifier}"),
+            (Err(error), Err(why)) => {
+                let said = error.to_string();
+                assert!(said.contains("cannot be pinned") && said.contains(why), "{said}");
+            }
+            (got, wanted) => panic!("{identifier}: {got:?} is not {wanted:?}"),
+        }
+    }
+}
+
+#[test]
+fn what_a_policy_asks_of_the_build_is_known_or_an_error() {
+    let judged = "allow if input.image.host == \"h\"\ndecision := {\"allow\": allow}";
+    let proxy = |when: &str| {
+        format!(
+            "default allow := false\n\
+             decision := {{\"allow\": allow, \"caps\": {{\"exec.proxy\": {when}}}}}"
+        )
+    };
+    let asked = "input.env.capsRequest == true";
+    let both = format!("default p := false\np if {asked}\n{}", proxy("p"));
+    for (rules, wanted) in [
+        (&["default allow := false\ndecision := {\"allow\": allow}"][..], Ok(None)),
+        // Nothing is decided of a build that has no source.
+        (&[judged], Ok(None)),
+        (&[judged, &proxy("true")], Ok(Some(true))),
+        (&[&proxy("false")], Ok(None)),
+        (&[&both], Ok(Some(true))),
+        (&["decision := 1"], Err("must be an object")),
+        (
+            &["allow := true\nallow := false\ndecision := {\"allow\": allow}"],
+            Err("more than one value"),
+        ),
+        (&[&proxy("\"yes\""), judged], Err("exec.proxy")),
+    ] {
+        let policies: Vec<Policy> = rules
+            .iter()
+            .map(|rules| {
+                let text = bytes::Bytes::from(format!("package docker\n{rules}\n"));
+                let files = PolicyFiles::memory([("p.rego".to_owned(), text)].into());
+                Policy::load("p", files, &["p.rego".to_owned()]).unwrap()
+            })
+            .collect();
+        match (caps(&policies, &Env::default()), wanted) {
+            (Ok(caps), Ok(wanted)) => assert_eq!(caps.exec_proxy, wanted, "{rules:?}"),
+            (Err(error), Err(why)) => assert!(error.to_string().contains(why), "{error}"),
+            (got, wanted) => panic!("{rules:?}: {got:?} is not {wanted:?}"),
+        }
+    }
 }

@@ -224,6 +224,7 @@ fn place(error: &EvalError) -> Option<&crate::policy::Position> {
         | EvalError::Depth { .. }
         | EvalError::Nesting { .. }
         | EvalError::CouldNotVerify { .. }
+        | EvalError::Undefined { .. }
         | EvalError::Decision { .. }
         | EvalError::Internal { .. } => None,
     }
@@ -233,7 +234,7 @@ fn place(error: &EvalError) -> Option<&crate::policy::Position> {
 fn pinned(checked: &Checked, pin: &Pin) -> String {
     let whole = checked.op.masked();
     match pin {
-        Pin::Image(digest) => image_with(&checked.op, digest).unwrap_or(whole),
+        Pin::Image(digest) => image_with(&checked.op, digest.as_str()).unwrap_or(whole),
         Pin::Git(commit) => format!("{whole} at {commit}"),
         Pin::Http(checksum) => format!("{whole} with {checksum}"),
     }

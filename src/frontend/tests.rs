@@ -259,6 +259,7 @@ async fn what_would_load_unjudged_is_refused() {
         let reached = peers.reached("Solve");
         let policies = reached[before..].iter().all(|it| {
             let wire = gateway::SolveRequest::decode(it.clone()).unwrap();
+            assert_eq!(wire.source_policies.len(), 1, "nothing else may come of it");
             let text = String::from_utf8_lossy(&wire.definition.unwrap().def[0]).into_owned();
             text.contains("local://dockerfile")
         });

@@ -1,11 +1,12 @@
 //! What git reads to find submodules: `.gitmodules`, the links in the index, relative URLs.
 //!
-//! Read as git does where git is plain, and refused where two readers could differ.
+//! Read as git does where git is plain, and refused where two readers could differ: versions of git
+//! end a value at NUL, or make a space of what is white space to them.
 
 use std::collections::BTreeMap;
 
-/// Most bytes of `.gitmodules`.
-const MAX_TEXT: usize = 1 << 20;
+/// What separates words for every version of git.
+const BLANK: [char; 2] = [' ', '\t'];
 /// Mode of an index entry that links to a commit.
 const LINK: u32 = 0o160_000;
 
@@ -20,9 +21,9 @@ pub(super) enum GitError {
         /// What is wrong with it.
         why: &'static str,
     },
-    /// It is too large, or no text.
-    #[error("it is too large or no text")]
-    Text,
+    /// It is no text.
+    #[error("it is no text: {0}")]
+    Text(#[from] std::str::Utf8Error),
     /// The index is none that is known.
     #[error("it is of an unknown form")]
     Index,
@@ -39,14 +40,20 @@ pub(super) enum GitError {
 /// # Errors
 /// When a line is of a form that only git reads, or a key is given twice.
 pub(super) fn modules(text: &[u8]) -> Result<BTreeMap<String, String>, GitError> {
-    let text = std::str::from_utf8(text).ok().filter(|it| it.len() <= MAX_TEXT);
+    let text = std::str::from_utf8(text)?;
     let mut section: Option<String> = None;
     let mut found: BTreeMap<String, (Option<String>, Option<String>)> = BTreeMap::new();
-    for (at, line) in text.ok_or(GitError::Text)?.lines().enumerate() {
+    for (at, line) in text.lines().enumerate() {
         let wrong = |why| GitError::Line { line: at + 1, why };
-        let line = line.trim();
+        if line.contains(|it: char| it.is_control() && it != '\t') {
+            return Err(wrong("a control character"));
+        }
+        let line = line.trim_matches(BLANK);
         if line.is_empty() || line.starts_with(['#', ';']) {
             continue;
+        }
+        if line.contains(|it: char| it.is_whitespace() && !BLANK.contains(&it)) {
+            return Err(wrong("white space that is not ASCII"));
         }
         if let Some(header) = line.strip_prefix('[') {
             let header = header.strip_suffix(']').ok_or(wrong("text behind a section"))?;
@@ -55,9 +62,14 @@ pub(super) fn modules(text: &[u8]) -> Result<BTreeMap<String, String>, GitError>
         }
         let section = section.as_ref().ok_or(wrong("a key outside of a section"))?;
         let (key, value) = line.split_once('=').ok_or(wrong("a key without a value"))?;
-        let value = plain(value.trim()).ok_or(wrong("a value with quotes or comments"))?;
+        let value = plain(value.trim_matches(BLANK));
+        let value = value.ok_or(wrong("a value with quotes, comments or tabs"))?;
+        let key = key.trim_end_matches(BLANK);
+        if !key.bytes().all(|it| it.is_ascii_alphanumeric() || it == b'-') {
+            return Err(wrong("a key of other characters than git's"));
+        }
         let entry = found.entry(section.clone()).or_default();
-        let slot = match key.trim().to_ascii_lowercase().as_str() {
+        let slot = match key.to_ascii_lowercase().as_str() {
             "path" => &mut entry.0,
             "url" => &mut entry.1,
             _ => continue,
@@ -78,9 +90,9 @@ pub(super) fn modules(text: &[u8]) -> Result<BTreeMap<String, String>, GitError>
 
 /// The name in `submodule "name"`.
 fn name(header: &str) -> Option<String> {
-    let (kind, name) = header.split_once(char::is_whitespace)?;
-    let name = name.trim().strip_prefix('"')?.strip_suffix('"')?;
-    let simple = !name.contains(['"', '\\']);
+    let (kind, name) = header.split_once(BLANK)?;
+    let name = name.trim_start_matches(BLANK).strip_prefix('"')?.strip_suffix('"')?;
+    let simple = !name.contains(['"', '\\', '\t']);
     (kind.eq_ignore_ascii_case("submodule") && simple).then(|| name.to_owned())
 }
 
@@ -89,7 +101,7 @@ fn plain(value: &str) -> Option<&str> {
     let inner = value.strip_prefix('"').and_then(|it| it.strip_suffix('"'));
     let value = inner.unwrap_or(value);
     let comment = inner.is_none() && value.contains(['#', ';']);
-    (!comment && !value.contains(['"', '\\'])).then_some(value)
+    (!comment && !value.contains(['"', '\\', '\t'])).then_some(value)
 }
 
 /// The commits that an index (version 2 or 3) links to, by path.
@@ -186,6 +198,23 @@ mod tests {
             ("[submodule \"a\"]\nurl = a\\\nb\n", None),
             ("[submodule \"a\"]\nurl = \"a\"b\n", None),
             ("[submodule \"a\"]\nurl = a # b\n", None),
+            (
+                "# \u{a0}\r\n[submodule \"a\"]\r\npath = \u{e9}\r\nurl=u\r\n",
+                Some(vec![("\u{e9}", "u")]),
+            ),
+            // Git takes these for `lib\u{a0}`, `v\x0b`, `a b` and `n`.
+            ("[submodule \"a\"]\npath = lib\u{a0}\nurl = u\n", None),
+            ("[submodule \"a\"]\npath = v\u{b}\nurl = u\n", None),
+            ("[submodule \"a\"]\npath = a\tb\nurl = u\n", None),
+            ("[submodule \"a\"]\npath = \"a\tb\"\nurl = u\n", None),
+            ("[submodule \"a\"]\npath = n\0tail\nurl = u\n", None),
+            ("[submodule \"a\"]\npath = a\nurl = u\u{2028}\n", None),
+            ("[submodule \"a\"]\npath = a\u{85}\nurl = u\n", None),
+            ("\u{3000}[submodule \"a\"]\npath = a\nurl = u\n", None),
+            ("[submodule\u{a0}\"a\"]\npath = a\nurl = u\n", None),
+            ("[submodule \"a\"]\npath\u{a0}= a\nurl = u\n", None),
+            ("[submodule \"a\"]\npa.th = a\n", None),
+            ("[submodule \"a\"]\r[submodule \"b\"]\npath = a\n", None),
         ] {
             let got = modules(text.as_bytes()).ok();
             let wanted = wanted.map(|pairs| {

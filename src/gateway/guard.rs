@@ -13,11 +13,22 @@ use crate::wire::proto::sourcepolicy::{
 /// Digit by digit, so that nothing else can stand behind an image's name.
 const ANY_DIGEST: &str = "@sha256:[0-9a-f]{64}$";
 
-/// Attributes that say which content is loaded. Where a source has none of a name, a conversion may
-/// not give it one.
-const DECISIVE: [(&str, &[&str]); 4] = [
-    ("docker-image", &["image.checksum"]),
-    ("http", &["http.checksum", "http.authheadersecret"]),
+/// Attributes that say which content is loaded, and whose secrets are shown for it. Where a source has
+/// none of a name, a conversion may not give it one. (`http.header.` may be followed by a name in any
+/// case, of which the usual ones are here: what was looked at has its checksum besides.)
+const DECISIVE: [(&str, &[&str]); 6] = [
+    ("docker-image", &["image.checksum", "image.layerlimit", "image.resolvemode"]),
+    (
+        "http",
+        &[
+            "http.checksum",
+            "http.authheadersecret",
+            "http.header.accept",
+            "http.header.Accept",
+            "http.header.user-agent",
+            "http.header.User-Agent",
+        ],
+    ),
     (
         "git",
         &[
@@ -27,11 +38,19 @@ const DECISIVE: [(&str, &[&str]); 4] = [
             "git.skipsubmodules",
             "git.keepgitdir",
             "git.checkoutbundle",
+            "git.fetchbycommit",
+            "git.mtime",
+            "git.authtokensecret",
+            "git.authheadersecret",
+            "git.knownsshhosts",
+            "git.mountsshsock",
             "oci.session",
             "oci.store",
         ],
     ),
-    ("oci-layout", &["oci.session", "oci.store"]),
+    ("oci-layout", &["oci.session", "oci.store", "oci.layerlimit"]),
+    ("oci-layout+blob", &["oci.session", "oci.store"]),
+    ("local", &["local.session"]),
 ];
 
 /// Whether an image that has no digest may get one.
@@ -206,6 +225,9 @@ mod tests {
         let url = "https://h.example/f";
         let git = "git://h.example/a.git#main";
         let tag = op("docker-image://r.example/app:1", &[]);
+        let layout = &format!("oci-layout://store@{digest}");
+        let blob = &format!("oci-layout+blob://store@{digest}");
+        let local = "local://context";
         for (judged, asked, exact, pinnable) in [
             (&tag, &tag, true, true),
             (&tag, &op("docker-image://r.example/app:2", &[]), false, false),
@@ -217,6 +239,20 @@ mod tests {
             (&op(url, &[("http.checksum", "c")]), &op(url, &[]), false, false),
             (&op(git, &[]), &op(git, &[("git.fullurl", "https://evil")]), false, false),
             (&op(git, &[("git.skipsubmodules", "true")]), &op(git, &[]), false, false),
+            (&op(url, &[]), &op(url, &[("http.header.accept", "x")]), false, false),
+            (&op(url, &[]), &op(url, &[("http.authheadersecret", "x")]), false, false),
+            (&op(url, &[]), &op(url, &[("http.perm", "0644")]), true, true),
+            (&tag, &op(&tag.identifier, &[("image.layerlimit", "1")]), false, false),
+            (&op(&pinned, &[]), &op(&pinned, &[("image.layerlimit", "1")]), false, false),
+            (&tag, &op(&pinned, &[("image.layerlimit", "1")]), false, false),
+            (&op(git, &[]), &op(git, &[("git.authtokensecret", "x")]), false, false),
+            (&op(git, &[]), &op(git, &[("git.authheadersecret", "x")]), false, false),
+            (&op(git, &[]), &op(git, &[("git.mountsshsock", "x")]), false, false),
+            (&op(git, &[]), &op(git, &[("git.fetchbycommit", "true")]), false, false),
+            (&op(layout, &[]), &op(layout, &[("oci.layerlimit", "1")]), false, false),
+            (&op(blob, &[]), &op(blob, &[("oci.session", "x")]), false, false),
+            (&op(blob, &[]), &op(blob, &[("oci.store", "x")]), false, false),
+            (&op(local, &[]), &op(local, &[("local.session", "x")]), false, false),
         ] {
             assert_eq!(passes(&only([judged], Precision::Exact), asked), exact, "{asked:?}");
             let may = only([judged], Precision::MayBePinned);

@@ -6,14 +6,18 @@
 mod gitmodules;
 mod guard;
 mod pin;
+mod probe;
 mod resolver;
+mod root;
 mod submodules;
+#[cfg(test)]
+mod tests;
 mod tree;
 
 pub use guard::{Precision, names, only, with_digest};
 pub use pin::pinned;
-pub use submodules::{JudgeSubmodule, judged, without};
-pub use tree::{Tree, join, local};
+pub use submodules::{JudgeSubmodule, brings_submodules, judged, without};
+pub use tree::{ReadError, Tree, join, local};
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use prost::Message;
@@ -27,22 +31,33 @@ pub const SERVICE: &str = "/moby.buildkit.v1.frontend.LLBBridge/";
 /// Metadata that names the build which a call on the control socket belongs to.
 pub const BUILD_ID: HeaderName = HeaderName::from_static("buildkit-controlapi-buildid");
 
+/// Where a gateway is reached, and what else is served there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    /// A frontend's own connection: nothing else.
+    Frontend,
+    /// The control socket, with the daemon's content beside it.
+    ControlSocket,
+}
+
 /// The gateway of one build. Cheap to clone.
 #[derive(Clone)]
 pub struct Gateway {
     channel: Channel,
     metadata: HeaderMap,
+    place: Place,
 }
 
 impl Gateway {
     /// The gateway at the other end of a connection that is one build's own.
     pub fn new(channel: Channel) -> Self {
-        Self { channel, metadata: HeaderMap::new() }
+        Self { channel, metadata: HeaderMap::new(), place: Place::Frontend }
     }
 
     /// The gateway of the build of this id, on the control socket.
     pub fn of_build(channel: Channel, id: HeaderValue) -> Self {
-        Self { channel, metadata: HeaderMap::from_iter([(BUILD_ID, id)]) }
+        let metadata = HeaderMap::from_iter([(BUILD_ID, id)]);
+        Self { channel, metadata, place: Place::ControlSocket }
     }
 
     /// Makes a call: one message there, one back.

@@ -10,21 +10,18 @@ pub(super) const GIT_CHECKSUM: &str = "git.checksum";
 pub fn pinned(op: &SourceOp, pin: Option<&Pin>) -> SourceOp {
     let mut op = op.clone();
     if let Ok(Source::Image(image)) = Source::parse(&op) {
-        let image = match pin {
-            Some(Pin::Image(digest)) if image.digest.is_none() => match digest.parse() {
-                Ok(digest) => image.with_digest(&digest),
-                Err(_) => image,
-            },
+        op.identifier = match pin {
+            Some(Pin::Image(digest)) if image.digest.is_none() => image.with_digest(digest),
             Some(Pin::Image(_) | Pin::Git(_) | Pin::Http(_)) | None => image,
-        };
-        op.identifier = image.identifier();
+        }
+        .identifier();
     }
     let (name, value) = match pin {
         Some(Pin::Git(checksum)) => (GIT_CHECKSUM, checksum),
         Some(Pin::Http(checksum)) => ("http.checksum", checksum),
         Some(Pin::Image(_)) | None => return op,
     };
-    if !value.is_empty() && !op.attrs.get(name).is_some_and(|declared| is_fixed(name, declared)) {
+    if !op.attrs.get(name).is_some_and(|declared| is_fixed(name, declared)) {
         op.attrs.insert(name.to_owned(), value.clone());
     }
     op
@@ -59,9 +56,9 @@ mod tests {
         let image = "docker-image://docker.io/library/alpine:3";
         check(image, None, image, &[]);
         check("docker-image://alpine:3", None, image, &[]);
-        check(image, Some(Pin::Image(digest.clone())), &format!("{image}@{digest}"), &[]);
+        check(image, Some(Pin::Image(digest.parse().unwrap())), &format!("{image}@{digest}"), &[]);
         let named = format!("{image}@{other}");
-        check(&named, Some(Pin::Image(digest.clone())), &named, &[]);
+        check(&named, Some(Pin::Image(digest.parse().unwrap())), &named, &[]);
         let url = "https://example.com/a";
         check(url, Some(Pin::Http(digest.clone())), url, &[("http.checksum", &digest)]);
         let git = "git://example.com/a.git#main";

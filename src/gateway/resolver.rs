@@ -4,12 +4,12 @@ use bytes::Bytes;
 use tonic::{Code, Status};
 
 use super::guard::{self, Precision};
-use super::{Gateway, Tree};
+use super::{Gateway, ReadError, Tree};
 use crate::meta::{
     AttestationChain, Content, ImageRequest, MAX_CONTENT, MetaRequest, ResolveError,
     ResolveSourceMeta, Resolving, SourceMeta,
 };
-use crate::source::{Digest, Platform, Source, SourceOp};
+use crate::source::{Digest, Source, SourceOp};
 use crate::wire::proto::gateway;
 use crate::wire::{PROVENANCE_PREDICATES, Resolved};
 
@@ -27,10 +27,11 @@ impl Gateway {
         if request.signatures.is_some() {
             return Err(ResolveError::Unsupported {
                 what: format!("what signs {}", request.source.masked()),
-                why: "BuildKit gives a frontend neither the referrers of an image nor its \
-                      `.sig` tag, so that it could not be verified here; the gate and \
+                why:
+                    "BuildKit gives neither the referrers of an image nor its `.sig` tag to those \
+                      who ask it, so that it could not be verified here; the gate and \
                       `buildgate check` verify it, with a registry client of their own"
-                    .to_owned(),
+                        .to_owned(),
             });
         }
         if request.content.is_some() {
@@ -134,24 +135,33 @@ impl Gateway {
 
     /// The content of a file that is no source of the build.
     async fn read(&self, source: &SourceOp) -> Result<SourceMeta, ResolveError> {
-        let failed = |status: Status| failed(source, status);
-        let tree = Tree::load(self, source).await.map_err(failed)?;
-        let files = tree.list("").await.map_err(failed)?;
-        let [file] = files.as_slice() else {
-            return Err(ResolveError::NotFound { what: source.masked() });
-        };
-        let data = tree.read(file).await.map_err(failed)?;
-        if data.len() > MAX_CONTENT {
-            let (what, limit) = (source.masked(), MAX_CONTENT as u64);
-            return Err(ResolveError::TooLarge { what, limit });
-        }
+        let data = self.content(source, MAX_CONTENT as u64).await?;
         let content = Content { source: source.clone(), data: Some(data) };
         Ok(SourceMeta { content: Some(content), ..SourceMeta::default() })
     }
 
-    async fn once(&self, request: &MetaRequest) -> Result<SourceMeta, ResolveError> {
+    /// The content of a source that is one file.
+    pub(super) async fn content(
+        &self,
+        source: &SourceOp,
+        limit: u64,
+    ) -> Result<Bytes, ResolveError> {
+        let tree = Tree::load(self, source).await.map_err(|status| failed(source, &status))?;
+        let files = tree.list("").await.map_err(|status| failed(source, &status))?;
+        let [file] = files.as_slice() else {
+            return Err(ResolveError::NotFound { what: source.masked() });
+        };
+        tree.read(file, limit).await.map_err(|error| match error {
+            ReadError::Daemon(status) => failed(source, &status),
+            ReadError::TooLarge { limit, .. } => {
+                ResolveError::TooLarge { what: source.masked(), limit }
+            }
+        })
+    }
+
+    pub(super) async fn once(&self, request: &MetaRequest) -> Result<SourceMeta, ResolveError> {
         let answered =
-            self.answer(request).await.map_err(|status| failed(&request.source, status))?;
+            self.answer(request).await.map_err(|status| failed(&request.source, &status))?;
         let resolved = Resolved::try_from(answered).map_err(|error| ResolveError::Failed {
             what: request.source.masked(),
             source: Box::new(error),
@@ -169,7 +179,7 @@ impl Gateway {
         Ok(resolved.meta)
     }
 
-    async fn answer(
+    pub(super) async fn answer(
         &self,
         request: &MetaRequest,
     ) -> Result<gateway::ResolveSourceMetaResponse, Status> {
@@ -177,45 +187,6 @@ impl Gateway {
         wire.log_name = log_name(request);
         wire.source_policies = vec![guard::only([&request.source], Precision::Exact)];
         self.call("ResolveSourceMeta", &wire).await
-    }
-
-    /// Whether the chain may be asked for. A daemon ends (dereferencing nil, 0.32 to 0.34) where
-    /// the image is no OCI index. So the image is looked up for the platform under which indexes keep
-    /// attestations, and for one that nobody has: a plain manifest answers both alike, and so does an
-    /// index or a list that has neither. Only where attestations are do the two differ.
-    async fn has_attestations(&self, request: &MetaRequest) -> Result<bool, ResolveError> {
-        let (kept, control) = futures_util::future::join(
-            self.seen(request, Platform::from_parts("unknown", "unknown", "")),
-            self.seen(request, Platform::from_parts("buildgate", "none", "")),
-        )
-        .await;
-        Ok(kept? != control?)
-    }
-
-    /// What a daemon says of an image for one platform: its config, or that it has none.
-    async fn seen(
-        &self,
-        request: &MetaRequest,
-        platform: Platform,
-    ) -> Result<Result<Bytes, String>, ResolveError> {
-        let probe = MetaRequest {
-            source: request.source.clone(),
-            platform: Some(platform),
-            image: Some(ImageRequest { config: true, attestations: false }),
-            ..MetaRequest::default()
-        };
-        match self.answer(&probe).await {
-            Ok(answer) => Ok(Ok(answer.image.map(|image| image.config).unwrap_or_default())),
-            Err(status)
-                if matches!(
-                    status.code(),
-                    Code::NotFound | Code::Unknown | Code::InvalidArgument
-                ) =>
-            {
-                Ok(Err(status.message().to_owned()))
-            }
-            Err(status) => Err(failed(&request.source, status)),
-        }
     }
 }
 
@@ -251,7 +222,7 @@ fn log_name(request: &MetaRequest) -> String {
     format!("[policy] fetch {what} of {}{platform}", request.source)
 }
 
-fn failed(source: &SourceOp, status: Status) -> ResolveError {
+pub(super) fn failed(source: &SourceOp, status: &Status) -> ResolveError {
     let what = source.masked();
     if status.code() == Code::NotFound {
         return ResolveError::NotFound { what };

@@ -5,7 +5,9 @@
 //! repository links to, and so do theirs; whoever does not refuses what has any.
 //!
 //! What the daemon's git fetches is fixed by that: `.gitmodules` and the links are content of a
-//! commit that is pinned, and what git takes from a submodule's URL is the commit of the link.
+//! commit that is pinned, and what git takes from a submodule's URL is the commit of the link. Not
+//! fixed is where it asks, once a build before gave a submodule of that name another URL: the daemon
+//! keeps its clone, and git remembers.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::future::Future;
@@ -13,7 +15,7 @@ use std::pin::Pin as Boxed;
 
 use super::gitmodules::{links, modules, relative};
 use super::pin::{GIT_CHECKSUM as CHECKSUM, is_whole_object};
-use super::{Gateway, Tree, pinned};
+use super::{Gateway, ReadError, Tree, pinned};
 use crate::check::Pin;
 use crate::meta::{GitRequest, MetaRequest, ResolveSourceMeta};
 use crate::source::{GitSource, Source, SourceOp};
@@ -30,6 +32,10 @@ const SSH: [&str; 2] = ["git.knownsshhosts", "git.mountsshsock"];
 const SECRETS: [&str; 2] = ["git.authtokensecret", "git.authheadersecret"];
 /// Digits of an object's name. The index of a repository with longer ones has another form.
 const SHA1: usize = 40;
+/// Most bytes of `.gitmodules`.
+const MAX_TEXT: u64 = 1 << 20;
+/// Most bytes of an index: some 80,000 files.
+const MAX_INDEX: u64 = 8 << 20;
 /// Most submodules of one repository, theirs included.
 const MAX_SUBMODULES: usize = 64;
 
@@ -49,11 +55,16 @@ pub trait JudgeSubmodule: Send + Sync {
 /// # Errors
 /// Why it is refused.
 pub async fn without(gateway: &Gateway, op: SourceOp) -> Result<SourceOp, String> {
-    let Some(op) = looked_into(gateway, op).await? else {
+    if !brings_submodules(&op) {
+        return Ok(op);
+    }
+    let op = at_commit(gateway, op).await?;
+    let tree = load(gateway, &bare(&op)).await?;
+    if tree.has(".gitmodules").await.map_err(|it| it.message().to_owned())? {
         return Err("it has submodules (.gitmodules), which BuildKit would fetch without asking \
                     anyone; leave them out with `?submodules=false`"
             .to_owned());
-    };
+    }
     Ok(op)
 }
 
@@ -66,7 +77,7 @@ pub async fn judged(
     op: SourceOp,
     judge: &dyn JudgeSubmodule,
 ) -> Result<SourceOp, String> {
-    if !has_submodules_to_fetch(&op) {
+    if !brings_submodules(&op) {
         return Ok(op);
     }
     let op = at_commit(gateway, op).await?;
@@ -87,18 +98,8 @@ pub async fn judged(
     Ok(op)
 }
 
-/// The source at its commit, where it has no submodules; nothing where it has.
-async fn looked_into(gateway: &Gateway, op: SourceOp) -> Result<Option<SourceOp>, String> {
-    if !has_submodules_to_fetch(&op) {
-        return Ok(Some(op));
-    }
-    let op = at_commit(gateway, op).await?;
-    let tree = load(gateway, &bare(&op)).await?;
-    let has = tree.has(".gitmodules").await.map_err(|it| it.message().to_owned())?;
-    Ok((!has).then_some(op))
-}
-
-fn has_submodules_to_fetch(op: &SourceOp) -> bool {
+/// Whether it is a repository that a daemon fetches with its submodules.
+pub fn brings_submodules(op: &SourceOp) -> bool {
     let skips = op.attrs.get(SKIP).is_some_and(|value| value == "true");
     !skips && matches!(Source::parse(op), Ok(Source::Git(_)))
 }
@@ -124,6 +125,7 @@ async fn at_commit(gateway: &Gateway, op: SourceOp) -> Result<SourceOp, String> 
 /// The submodules of a repository, by their paths in it.
 async fn of(gateway: &Gateway, op: &SourceOp) -> Result<Vec<(String, SourceOp)>, String> {
     let status = |it: tonic::Status| it.message().to_owned();
+    let unread = |it: ReadError| it.to_string();
     let bare = bare(op);
     let tree = load(gateway, &bare).await?;
     if !tree.has(".gitmodules").await.map_err(status)? {
@@ -135,27 +137,30 @@ async fn of(gateway: &Gateway, op: &SourceOp) -> Result<Vec<(String, SourceOp)>,
     if op.attrs.get(CHECKSUM).is_none_or(|checksum| checksum.len() != SHA1) {
         return Err("it has submodules, and its objects are not of SHA-1".to_owned());
     }
-    let text = tree.read(".gitmodules").await.map_err(status)?;
+    let text = tree.read(".gitmodules", MAX_TEXT).await.map_err(unread)?;
     let urls = modules(&text).map_err(|error| format!(".gitmodules: {error}"))?;
     let mut whole = bare;
     whole.attrs.insert(KEEP.into(), "true".into());
     let tree = load(gateway, &whole).await?;
-    let index = tree.read(".git/index").await.map_err(status)?;
+    let index = tree.read(".git/index", MAX_INDEX).await.map_err(unread)?;
     let links = links(&index).map_err(|error| format!("the index of its submodules: {error}"))?;
     submodules(&remote, &urls, &links, op)
 }
 
-/// Each link with the URL that git would fetch it from. What only one of the two names is fetched by
-/// nobody, or fails the build.
+/// Each link with the URL that git would fetch it from. An entry without a link is fetched by nobody;
+/// over a link without an entry git ends, or else reads the entries in another way than we do.
 fn submodules(
     remote: &str,
     urls: &BTreeMap<String, String>,
     links: &BTreeMap<String, String>,
     of: &SourceOp,
 ) -> Result<Vec<(String, SourceOp)>, String> {
-    let named = links.iter().filter_map(|(path, commit)| Some((path, commit, urls.get(path)?)));
-    named
-        .map(|(path, commit, url)| {
+    links
+        .iter()
+        .map(|(path, commit)| {
+            let url = urls.get(path).ok_or_else(|| {
+                format!("it links to a submodule at `{path}` without a path and URL in .gitmodules")
+            })?;
             let url = relative(remote, url)
                 .map_err(|error| format!("the URL of its submodule `{path}`: {error}"))?;
             let op = submodule(&url, commit, of)
@@ -250,6 +255,23 @@ mod tests {
             let op = submodule(url, &commit, &of).unwrap();
             assert_eq!(op.attrs.contains_key("git.authtokensecret"), told, "{url}");
             assert!(op.attrs.contains_key("git.mountsshsock"));
+        }
+    }
+
+    #[test]
+    fn every_link_has_an_entry_and_not_every_entry_a_link() {
+        let text = |text: &str| text.to_owned();
+        let link = |path: &str| (text(path), "c".repeat(40));
+        let entry = |path: &str| (text(path), text("https://h.example/b.git"));
+        for (entries, linked, wanted) in [
+            (vec![entry("a")], vec![link("a")], Some(1)),
+            (vec![entry("a"), entry("b")], vec![link("a")], Some(1)),
+            (vec![entry("a")], vec![link("a"), link("a\u{a0}")], None),
+            (vec![], vec![link("a")], None),
+        ] {
+            let (urls, links) = (entries.into_iter().collect(), linked.into_iter().collect());
+            let got = submodules("https://h.example/a.git", &urls, &links, &SourceOp::default());
+            assert_eq!(got.ok().map(|it| it.len()), wanted, "{urls:?} {links:?}");
         }
     }
 

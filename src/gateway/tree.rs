@@ -9,6 +9,7 @@ use sha2::{Digest, Sha256};
 use tonic::Status;
 
 use super::Gateway;
+use super::guard::{self, Precision};
 use crate::policy::MAX_DATA;
 use crate::source::SourceOp;
 use crate::wire::proto::{gateway, pb};
@@ -16,6 +17,10 @@ use crate::wire::raw;
 
 /// Most files that are listed of one directory tree.
 const MAX_FILES: usize = 2_000;
+/// Most bytes of all files that are read for one policy.
+const MAX_TOTAL: usize = 64 << 20;
+/// Bytes that are asked for at once: a daemon sends no message of more than 16 MiB.
+const PIECE: usize = 4 << 20;
 /// Bit of a directory in the mode of an entry.
 const DIRECTORY: u32 = 1 << 31;
 
@@ -25,18 +30,40 @@ pub struct Tree<'g> {
     reference: String,
 }
 
+/// A file that was not read.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// The daemon does not give it.
+    #[error("{}", .0.message())]
+    Daemon(#[from] Box<Status>),
+    /// It is cut off by nobody, and larger than it may be.
+    #[error("`{path}` is larger than {limit} bytes")]
+    TooLarge {
+        /// The file.
+        path: String,
+        /// The limit.
+        limit: u64,
+    },
+}
+
 impl<'g> Tree<'g> {
     /// Has the daemon load `op`. Whoever calls this has judged it.
     ///
     /// # Errors
     /// What the daemon says.
     pub async fn load(gateway: &'g Gateway, op: &SourceOp) -> Result<Self, Status> {
-        Self::solve(gateway, definition(op)).await
+        Self::solve(gateway, op, definition(op)).await
     }
 
-    async fn solve(gateway: &'g Gateway, definition: pb::Definition) -> Result<Self, Status> {
+    /// A client's own static rules apply to what we ask for as well: nothing but `op` may come of it.
+    async fn solve(
+        gateway: &'g Gateway,
+        op: &SourceOp,
+        definition: pb::Definition,
+    ) -> Result<Self, Status> {
         let request = gateway::SolveRequest {
             definition: Some(definition),
+            source_policies: vec![guard::only([op], Precision::Exact)],
             allow_result_return: true,
             allow_result_array_ref: true,
             ..Default::default()
@@ -59,7 +86,7 @@ impl<'g> Tree<'g> {
     pub async fn unpacked(gateway: &'g Gateway, op: &SourceOp) -> Result<Self, Status> {
         let mut file = op.clone();
         file.attrs.insert("http.filename".into(), "context".into());
-        Self::solve(gateway, unpacking(&file)).await
+        Self::solve(gateway, &file, unpacking(&file)).await
     }
 
     /// Paths of all regular files below `dir` (`""` is the root), relative to it.
@@ -107,20 +134,56 @@ impl<'g> Tree<'g> {
         Ok(!answer.entries.is_empty())
     }
 
-    /// One file.
+    /// One file of at most `limit` bytes, whole.
     ///
     /// # Errors
-    /// What the daemon says.
-    pub async fn read(&self, path: &str) -> Result<Bytes, Status> {
-        let limit = i64::try_from(MAX_DATA).unwrap_or(i64::MAX).saturating_add(1);
-        let request = gateway::ReadFileRequest {
-            r#ref: self.reference.clone(),
-            file_path: path.to_owned(),
-            range: Some(gateway::FileRange { offset: 0, length: limit }),
-            ..Default::default()
-        };
-        let answer: gateway::ReadFileResponse = self.gateway.call("ReadFile", &request).await?;
-        Ok(answer.data)
+    /// What the daemon says, and where it is larger.
+    pub async fn read(&self, path: &str, limit: u64) -> Result<Bytes, ReadError> {
+        let data = self.first(path, limit).await.map_err(Box::new)?;
+        if data.len() as u64 > limit {
+            return Err(ReadError::TooLarge { path: path.to_owned(), limit });
+        }
+        Ok(data)
+    }
+
+    /// What a file begins with: up to `limit` bytes, and one more where there are more.
+    async fn first(&self, path: &str, limit: u64) -> Result<Bytes, Status> {
+        let most = usize::try_from(limit).unwrap_or(usize::MAX).saturating_add(1);
+        let mut data = BytesMut::new();
+        loop {
+            let length = PIECE.min(most - data.len());
+            let offset = |bytes: usize| {
+                i64::try_from(bytes).map_err(|_| Status::out_of_range("a file of 2^63 bytes"))
+            };
+            let range = gateway::FileRange { offset: offset(data.len())?, length: offset(length)? };
+            let request = gateway::ReadFileRequest {
+                r#ref: self.reference.clone(),
+                file_path: path.to_owned(),
+                range: Some(range),
+                ..Default::default()
+            };
+            let answer: gateway::ReadFileResponse = self.gateway.call("ReadFile", &request).await?;
+            if answer.data.len() > length {
+                return Err(Status::internal(
+                    "the daemon reads more of a file than it was asked for",
+                ));
+            }
+            data.extend_from_slice(&answer.data);
+            if answer.data.len() < length || data.len() == most {
+                return Ok(data.freeze());
+            }
+        }
+    }
+
+    /// A file of a policy. What is too large is cut, just so far that whoever uses it sees that it is.
+    async fn file(&self, path: &str, total: &mut usize) -> Result<Bytes, Status> {
+        let content = self.first(path, MAX_DATA).await?;
+        *total += content.len();
+        if *total > MAX_TOTAL {
+            let text = format!("more than {MAX_TOTAL} bytes of files beside a policy");
+            return Err(Status::resource_exhausted(text));
+        }
+        Ok(content)
     }
 
     /// The files of these names below `dir`, by their path below it. `*` in a name is anything in one
@@ -133,7 +196,7 @@ impl<'g> Tree<'g> {
         dir: &str,
         names: &BTreeSet<String>,
     ) -> Result<BTreeMap<String, Bytes>, Status> {
-        let mut files = BTreeMap::new();
+        let (mut files, mut total) = (BTreeMap::new(), 0);
         let parts = dir.split('/').filter(|part| !matches!(*part, "" | "."));
         let above: Vec<&str> = parts.collect();
         for name in names {
@@ -150,7 +213,7 @@ impl<'g> Tree<'g> {
                 return Err(too_many());
             }
             for path in found {
-                let content = self.read(&path).await?;
+                let content = self.file(&path, &mut total).await?;
                 let name = path.strip_prefix(&above.join("/")).unwrap_or(&path);
                 files.insert(name.trim_start_matches('/').to_owned(), content);
             }
@@ -177,9 +240,9 @@ impl<'g> Tree<'g> {
     /// # Errors
     /// What the daemon says.
     pub async fn read_all(&self, dir: &str) -> Result<BTreeMap<String, Bytes>, Status> {
-        let mut files = BTreeMap::new();
+        let (mut files, mut total) = (BTreeMap::new(), 0);
         for path in self.list(dir).await? {
-            let content = self.read(&join(dir, &path)).await?;
+            let content = self.file(&join(dir, &path), &mut total).await?;
             files.insert(path, content);
         }
         Ok(files)
@@ -260,7 +323,7 @@ fn definition(op: &SourceOp) -> pb::Definition {
         inputs: vec![pb::Input { digest: digest.clone(), index: 0 }],
         ..Default::default()
     };
-    let name = format!("[buildgate] load policies from {}", op.masked());
+    let name = format!("[buildgate] look into {}", op.masked());
     let metadata = pb::OpMetadata {
         description: [("llb.customname".to_owned(), name)].into(),
         ..Default::default()

@@ -109,7 +109,16 @@ pub enum EvalError {
         /// Why.
         why: String,
     },
-    /// The decision is missing, or not of the form that a decision has.
+    /// There is no decision about this input.
+    #[error(
+        "{policy}: data.docker.decision is undefined; a policy says \
+         `decision := {{\"allow\": allow, \"deny_msg\": deny_msg}}` in package docker"
+    )]
+    Undefined {
+        /// The policy's name.
+        policy: String,
+    },
+    /// The decision is not of the form that a decision has.
     #[error("{message}")]
     Decision {
         /// What is wrong with it.

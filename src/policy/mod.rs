@@ -226,13 +226,7 @@ impl Policy {
 }
 
 fn no_decision(policy: &Policy) -> EvalError {
-    EvalError::Decision {
-        message: format!(
-            "{}: data.docker.decision is undefined; a policy says \
-             `decision := {{\"allow\": allow, \"deny_msg\": deny_msg}}` in package docker",
-            policy.name
-        ),
-    }
+    EvalError::Undefined { policy: policy.name.clone() }
 }
 
 /// Runs an evaluation so that a fault in it is an error, and nothing more.

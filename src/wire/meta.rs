@@ -54,6 +54,9 @@ pub enum MetaError {
     /// A checksum was asked for, and the answer holds none.
     #[error("http: the answer to the checksum request holds no digest")]
     NoDigest,
+    /// What was resolved does not say which content it is of.
+    #[error("{0}: the answer holds no checksum of what was resolved")]
+    NoChecksum(&'static str),
     /// A hash algorithm that we do not know.
     #[error("http: unknown checksum algorithm {0}")]
     Algorithm(i32),
@@ -194,7 +197,7 @@ impl TryFrom<gateway::ResolveSourceMetaResponse> for Resolved {
             source: source.into(),
             meta: SourceMeta {
                 image: image.map(TryInto::try_into).transpose()?,
-                git: git.map(Into::into),
+                git: git.map(TryInto::try_into).transpose()?,
                 http: http.map(TryInto::try_into).transpose()?,
                 signatures: None,
                 content: None,
@@ -240,8 +243,10 @@ impl From<ImageMeta> for gateway::ResolveSourceImageResponse {
     }
 }
 
-impl From<gateway::ResolveSourceGitResponse> for GitMeta {
-    fn from(wire: gateway::ResolveSourceGitResponse) -> Self {
+impl TryFrom<gateway::ResolveSourceGitResponse> for GitMeta {
+    type Error = MetaError;
+
+    fn try_from(wire: gateway::ResolveSourceGitResponse) -> Result<Self, Self::Error> {
         let gateway::ResolveSourceGitResponse {
             checksum,
             r#ref,
@@ -249,13 +254,16 @@ impl From<gateway::ResolveSourceGitResponse> for GitMeta {
             commit_object,
             tag_object,
         } = wire;
-        Self {
+        if checksum.is_empty() {
+            return Err(MetaError::NoChecksum("git"));
+        }
+        Ok(Self {
             checksum,
             reference: r#ref,
             commit_checksum,
             commit_object: present(commit_object),
             tag_object: present(tag_object),
-        }
+        })
     }
 }
 
@@ -283,6 +291,9 @@ impl TryFrom<gateway::ResolveSourceHttpResponse> for HttpMeta {
             last_modified: _,
             checksum_response,
         } = wire;
+        if checksum.is_empty() {
+            return Err(MetaError::NoChecksum("http"));
+        }
         let checksum_response = match checksum_response {
             Some(gateway::ChecksumResponse { digest, .. }) if digest.is_empty() => {
                 return Err(MetaError::NoDigest);

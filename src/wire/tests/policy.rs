@@ -134,6 +134,7 @@ fn questions_that_contradict_themselves_are_refused() {
             let response =
                 gateway::ChecksumResponse { digest: String::new(), suffix: Bytes::new() };
             let http = gateway::ResolveSourceHttpResponse {
+                checksum: digest('4'),
                 checksum_response: Some(response),
                 ..Default::default()
             };
@@ -141,6 +142,15 @@ fn questions_that_contradict_themselves_are_refused() {
         },
         "policy question: what is told of the source does not hold: \
          http: the answer to the checksum request holds no digest",
+    );
+    let lost = "policy question: what is told of the source does not hold:";
+    check_malformed(
+        |wire| wire.source.as_mut().unwrap().http = Some(Default::default()),
+        &format!("{lost} http: the answer holds no checksum of what was resolved"),
+    );
+    check_malformed(
+        |wire| wire.source.as_mut().unwrap().git = Some(Default::default()),
+        &format!("{lost} git: the answer holds no checksum of what was resolved"),
     );
 }
 

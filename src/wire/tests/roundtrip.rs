@@ -19,6 +19,10 @@ fn text() -> impl Strategy<Value = String> {
     "[ -~é→]{0,12}"
 }
 
+fn some_text() -> impl Strategy<Value = String> {
+    "[ -~é→]{1,12}"
+}
+
 fn texts() -> impl Strategy<Value = BTreeMap<String, String>> {
     prop::collection::btree_map(text(), text(), 0..4)
 }
@@ -57,7 +61,7 @@ fn any_meta() -> impl Strategy<Value = SourceMeta> {
     let digest = prop::option::of("sha256:[0-9a-f]{4}");
     let image = (digest, some_content(), prop::option::of(any_chain()))
         .prop_map(|(digest, config, attestations)| ImageMeta { digest, config, attestations });
-    let git = (text(), text(), text(), some_content(), some_content()).prop_map(
+    let git = (some_text(), text(), text(), some_content(), some_content()).prop_map(
         |(checksum, reference, commit_checksum, commit_object, tag_object)| GitMeta {
             checksum,
             reference,
@@ -68,7 +72,7 @@ fn any_meta() -> impl Strategy<Value = SourceMeta> {
     );
     let response = ("sha512:[0-9a-f]{4}", content())
         .prop_map(|(digest, suffix)| ChecksumResponse { digest, suffix });
-    let http = (text(), text(), prop::option::of(response)).prop_map(
+    let http = (some_text(), text(), prop::option::of(response)).prop_map(
         |(checksum, filename, checksum_response)| HttpMeta {
             checksum,
             filename,

@@ -1,0 +1,148 @@
+//! Whether a daemon may be asked for an image's attestations.
+//!
+//! A daemon ends (dereferencing nil, 0.32 to 0.34) where it is asked for the attestations of what is no
+//! OCI index to it. On the control socket the root is read from the daemon's content, and says what
+//! it is. A frontend has no such place: there the image is looked up for the platform under which
+//! indexes keep attestations, and for one that nobody has, which tells whether there is anything to
+//! ask for; and the root is read as a blob of its registry, where that gives it as one (many give
+//! only Docker's own types to whoever names none, which are those that would end the daemon).
+
+use bytes::Bytes;
+use tonic::Code;
+
+use super::resolver::failed;
+use super::root::{Attested, MAX_ROOT, attested};
+use super::{Gateway, Place};
+use crate::meta::{ImageRequest, MetaRequest, ResolveError};
+use crate::source::{ImageSource, Platform, Source, SourceOp};
+
+/// containerd's content service, which a daemon serves beside its own.
+const READ: &str = "/containerd.services.content.v1.Content/Read";
+
+/// `containerd.services.content.v1.ReadContentRequest`.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct ReadContentRequest {
+    #[prost(string, tag = "1")]
+    pub(super) digest: String,
+}
+
+/// `containerd.services.content.v1.ReadContentResponse`. What is larger than one is an error here: a
+/// message holds 1 MiB.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct ReadContentResponse {
+    #[prost(bytes = "bytes", tag = "2")]
+    pub(super) data: Bytes,
+}
+
+/// What a daemon says of an image for one platform.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Seen {
+    /// Its config.
+    Config(Bytes),
+    /// It has none: nothing is there, or something that is no image.
+    None(String),
+}
+
+impl Gateway {
+    /// Whether the chain is asked for: there is one, and the daemon lives on. The source has a digest,
+    /// so that what is looked at is what will be asked about.
+    pub(super) async fn has_attestations(
+        &self,
+        request: &MetaRequest,
+    ) -> Result<bool, ResolveError> {
+        let what = || request.source.masked();
+        let unsupported = |why: String| ResolveError::Unsupported { what: what(), why };
+        let image = match Source::parse(&request.source) {
+            Ok(Source::Image(image)) => image,
+            Ok(_) => return Err(unsupported("only images have attestations".to_owned())),
+            Err(error) => return Err(unsupported(error.to_string())),
+        };
+        let Some(digest) = image.digest.clone() else {
+            return Err(unsupported("its digest is not known".to_owned()));
+        };
+        let root = match self.place {
+            Place::ControlSocket => self.stored(request, digest).await?,
+            Place::Frontend => {
+                if !self.keeps_something(request).await? {
+                    return Ok(false);
+                }
+                match self.blob(&image, &digest).await? {
+                    Some(root) => root,
+                    None => return Ok(true),
+                }
+            }
+        };
+        match attested(&root) {
+            Ok(Attested::Absent) => Ok(false),
+            Ok(Attested::Askable) => Ok(true),
+            Err(error) => Err(ResolveError::Failed { what: what(), source: Box::new(error) }),
+        }
+    }
+
+    /// The root out of the daemon's content, where it is as soon as the config was looked up.
+    async fn stored(&self, request: &MetaRequest, digest: String) -> Result<Bytes, ResolveError> {
+        let image = Some(ImageRequest { config: true, attestations: false });
+        self.once(&MetaRequest { image, ..request.clone() }).await?;
+        let root: ReadContentResponse = self
+            .channel
+            .call(READ, &http::HeaderMap::new(), &ReadContentRequest { digest })
+            .await
+            .map_err(|status| failed(&request.source, &status))?;
+        Ok(root.data)
+    }
+
+    /// The root as a blob; `None` where the daemon does not get it as one.
+    async fn blob(&self, image: &ImageSource, digest: &str) -> Result<Option<Bytes>, ResolveError> {
+        let root = SourceOp::new(format!("docker-image+blob://{}@{digest}", image.full_repo()));
+        match self.content(&root, MAX_ROOT).await {
+            Ok(root) => Ok(Some(root)),
+            Err(ResolveError::Failed { .. } | ResolveError::NotFound { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Whether the image has anything under the platform of attestations. A plain manifest is the same
+    /// image for each platform; an index without any has none for both, and says so alike.
+    ///
+    /// The root is at the daemon once the image was looked up, so that no registry has a say in whether
+    /// both are alike.
+    async fn keeps_something(&self, request: &MetaRequest) -> Result<bool, ResolveError> {
+        let image = Some(ImageRequest { config: true, attestations: false });
+        self.once(&MetaRequest { image, ..request.clone() }).await?;
+        let (kept, control) = futures_util::future::join(
+            self.seen(request, Platform::from_parts("unknown", "unknown", "")),
+            self.seen(request, Platform::from_parts("buildgate", "none", "")),
+        )
+        .await;
+        match (kept?, control?) {
+            (kept, control) if kept == control => Ok(false),
+            (Seen::Config(_) | Seen::None(_), Seen::None(_)) => Ok(true),
+            (Seen::Config(_) | Seen::None(_), Seen::Config(_)) => Err(ResolveError::Failed {
+                what: request.source.masked(),
+                source: "what the daemon says of its platforms does not fit together: its \
+                         attestations could not be verified"
+                    .into(),
+            }),
+        }
+    }
+
+    async fn seen(&self, request: &MetaRequest, platform: Platform) -> Result<Seen, ResolveError> {
+        let probe = MetaRequest {
+            source: request.source.clone(),
+            platform: Some(platform),
+            image: Some(ImageRequest { config: true, attestations: false }),
+            ..MetaRequest::default()
+        };
+        match self.answer(&probe).await {
+            Ok(answer) => {
+                Ok(Seen::Config(answer.image.map(|image| image.config).unwrap_or_default()))
+            }
+            Err(status) => match status.code() {
+                Code::NotFound | Code::Unknown | Code::InvalidArgument => {
+                    Ok(Seen::None(status.message().to_owned()))
+                }
+                _ => Err(failed(&request.source, &status)),
+            },
+        }
+    }
+}
