@@ -11,9 +11,9 @@ mod submodules;
 mod tree;
 
 pub use guard::{Precision, names, only, with_digest};
-pub use pin::pinned;
+pub use pin::{is_fixed, pinned};
 pub use submodules::{JudgeSubmodule, judged, without};
-pub use tree::{Tree, join, local};
+pub use tree::{Tree, UNPACKED, join, local};
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use prost::Message;
