@@ -43,6 +43,8 @@ CHILD    ?=
 STATIC    = $(shell rustc -vV | sed -n 's/^host: //p')
 # Bytes that the frontend's binary may have.
 MAX_BINARY := 20000000
+# Bytes that the frontend's image may have in all.
+MAX_IMAGE := 40000000
 
 .PHONY: static
 static: ## The release binary, statically linked
@@ -53,7 +55,7 @@ image: static $(BIN)/.buildkit.stamp ## The frontend's image: make image IMAGE=1
 	test -n "$(IMAGE)" || { echo "IMAGE=HOST/NAME:TAG is missing" >&2; exit 2; }
 	size=$$(stat -c %s "$(TARGET)/$(STATIC)/release/buildgate"); \
 	  echo "buildgate has $$size bytes"; test "$$size" -lt $(MAX_BINARY)
-	CHILD="$(CHILD)" POLICIES="$(POLICIES)" BIN="$(abspath $(BIN))" \
+	CHILD="$(CHILD)" POLICIES="$(POLICIES)" MAX_IMAGE=$(MAX_IMAGE) BIN="$(abspath $(BIN))" \
 	  BINARY="$(abspath $(TARGET)/$(STATIC)/release/buildgate)" frontend-image/build.sh "$(IMAGE)"
 
 ##@ Check

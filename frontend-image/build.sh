@@ -26,6 +26,11 @@ if [ -n "${POLICIES:-}" ]; then
   else
     find "$POLICIES/" -mindepth 2 -maxdepth 2 -name '*.rego' ! -name '*_test.rego' | grep -q . ||
       die "POLICIES=$POLICIES holds no policy"
+    # The frontend refuses every build where anything else lies there.
+    while IFS= read -r -d '' entry; do
+      [ -d "$entry" ] && find "$entry/" -maxdepth 1 -name '*.rego' ! -name '*_test.rego' | grep -q . ||
+        die "$entry holds no policy, and lies beside policies"
+    done < <(find "$POLICIES/" -mindepth 1 -maxdepth 1 -print0)
     cp -RL "$POLICIES/." "$work/policies/"
   fi
 fi
@@ -46,6 +51,9 @@ case "${CHILD:-}" in
       child=()
     else
       tail -n 1 "$work/asked" >&2
+      # Somebody answers for the registry, with something else than the digest names.
+      ! grep -Eq 'unexpected commit (digest|size)|failed size validation|digest mismatch|failed precondition' \
+        "$work/asked" || die "the official image is not what its digest says"
       echo "the official image is out of reach; the child is the one that \`make tools\` built" >&2
       CHILD=pinned
     fi
@@ -58,6 +66,16 @@ if [ "${CHILD:-}" = pinned ]; then
   child=(--local "child=$work/child" --opt context:child=local:child)
 fi
 
-build_within 0 --local "binary=$work/binary" --opt context:binary=local:binary \
-  --local "policies=$work/policies" --opt context:policies=local:policies \
-  ${child[@]+"${child[@]}"} --output "type=image,name=$image,push=true"
+build_image() {
+  build_within 0 --local "binary=$work/binary" --opt context:binary=local:binary \
+    --local "policies=$work/policies" --opt context:policies=local:policies \
+    ${child[@]+"${child[@]}"} --output "$1"
+}
+
+if [ -n "${MAX_IMAGE:-}" ]; then
+  # The files as they are; what is pushed is compressed.
+  size=$(build_image type=tar,dest=- | wc -c)
+  echo "the image has $size bytes" >&2
+  [ "$size" -lt "$MAX_IMAGE" ] || die "$image would have $size bytes, and may have $MAX_IMAGE"
+fi
+build_image "type=image,name=$image,push=true"

@@ -178,11 +178,24 @@ fn ways_around_end_in_a_denial() {
     let inside = format!("--opt=build-arg:BUILDKIT_SYNTAX={refused}");
     let replaced = format!("--opt=context:{base}=docker-image://{refused}");
     let cache = format!("--import-cache=type=registry,ref={bypass}");
-    // A second syntax line is not followed: the build is the one that was judged.
-    for (dockerfile, options) in [(&twice, vec![]), (&from, vec![inside.as_str()])] {
+    // Who names this frontend as the build's may have any syntax line in the Dockerfile: it is not
+    // followed, and the build is the one that was judged. A second one there is no Dockerfile.
+    let gate = image(world);
+    let named = format!("--opt=cmdline={gate}");
+    let same = format!("--opt=build-arg:BUILDKIT_SYNTAX={gate}");
+    let second = format!("# syntax={gate}\n{twice}");
+    let both = [named.as_str(), same.as_str()];
+    for (dockerfile, options, wanted) in [
+        (&twice, &[][..], ""),
+        (&from, &both, ""),
+        (&second, &both, "only one syntax parser directive can be used"),
+        (&from, &[inside.as_str()], "which is not followed from inside this frontend"),
+        (&from, &[named.as_str(), inside.as_str()], "not followed from inside this frontend"),
+    ] {
         let context = folder(&[("Dockerfile", dockerfile), ("Dockerfile.rego", &mine)]);
-        let built = build(world, image(world), context.path(), &options);
-        assert!(built.passed, "{}", built.said);
+        let built = build(world, gate, context.path(), options);
+        assert_eq!(built.passed, wanted.is_empty(), "{}", built.said);
+        assert!(built.said.contains(wanted), "{}", built.said);
     }
     for option in [&replaced, &cache] {
         denied(
@@ -325,30 +338,70 @@ fn rules_read_what_the_daemon_resolves() {
     }
 }
 
+/// However a child ends but well: before it gave a result, after it, or not at all.
 #[test]
 fn a_child_that_ends_or_stands_still_fails_the_build() {
     let world = need!(peers::world());
-    let context = folder(&[("Dockerfile", "FROM scratch\nCOPY Dockerfile /\n")]);
-    for (name, script, wanted) in [
-        ("ends", "echo lost >&2; exit 3", "ended without a result (exit status: 3)"),
-        ("passes", "exit 0", "ended without a result (exit status: 0)"),
-        ("stands", "sleep 100", "did nothing for 10 s"),
-    ] {
-        let gate = push_with(world, name, &format!("#!/bin/busybox sh\nexec 2>&2\n{script}\n"));
-        let started = std::time::Instant::now();
-        let built = build(world, &gate, context.path(), &[]);
-        assert!(!built.passed && built.said.contains(wanted), "{name}: {}", built.said);
-        assert!(started.elapsed().as_secs() < 20, "{name}");
-    }
+    let context =
+        folder(&[("Dockerfile", "FROM scratch\nCOPY Dockerfile /\n"), ("Dockerfile.rego", ALLOW)]);
+    let stock = "/bin/stock-frontend";
+    let rows = [
+        (
+            "ends",
+            "echo lost >&2; exit 3".to_owned(),
+            &["ended without a result (exit status: 3)", "its last words:\nlost"][..],
+        ),
+        ("passes", "exit 0".to_owned(), &["ended without a result (exit status: 0)"]),
+        ("stands", "sleep 100".to_owned(), &["did nothing for 10 s"]),
+        (
+            "fails-late",
+            format!("{stock}; echo late >&2; exit 3"),
+            &["failed after it had given its result (exit status: 3)", "its last words:\nlate"],
+        ),
+        (
+            "dies-late",
+            format!("{stock}; kill -KILL $$"),
+            &["failed after it had given its result (signal: 9 (SIGKILL))"],
+        ),
+        ("stands-late", format!("{stock}; sleep 100"), &["did nothing for 10 s"]),
+        // What the daemon says after that much never gets to it.
+        ("stalls", format!("(head -c 3000; sleep 100) | {stock}"), &["did nothing for 10 s"]),
+    ];
+    let gates: Vec<String> = rows
+        .iter()
+        .map(|(name, script, _)| {
+            push_with(world, name, &format!("#!/bin/busybox sh\nexec 2>&2\n{script}\n"))
+        })
+        .collect();
+    std::thread::scope(|tests| {
+        for ((name, _, wanted), gate) in rows.iter().zip(&gates) {
+            let context = context.path();
+            tests.spawn(move || {
+                let started = std::time::Instant::now();
+                let built = build(world, gate, context, &[]);
+                assert!(!built.passed, "{name} passed: {}", built.said);
+                for part in *wanted {
+                    assert!(built.said.contains(part), "{name}: {part:?} in:\n{}", built.said);
+                }
+                assert!(started.elapsed().as_secs() < 20, "{name}");
+            });
+        }
+    });
+    // The script by itself changes nothing.
+    let gate = push_with(world, "through", &format!("#!/bin/busybox sh\n{stock}\n"));
+    let built = build(world, &gate, context.path(), &[]);
+    assert!(built.passed, "{}", built.said);
 }
 
 /// An image whose child is a script, over the one with buildgate in it.
 fn push_with(world: &World, name: &str, script: &str) -> String {
     let reference = world.image(&format!("buildgate:{name}"));
     let dockerfile = format!(
-        "FROM {}\nCOPY --from={} /bin/busybox /bin/busybox\nCOPY --chmod=755 child /bin/dockerfile-frontend\n",
+        "FROM {}\nCOPY --from={} /bin/busybox /bin/busybox\nCOPY --from={} /bin/dockerfile-frontend /bin/stock-frontend\n\
+         COPY --chmod=755 child /bin/dockerfile-frontend\n",
         image(world),
-        world.image("base:1")
+        world.image("base:1"),
+        image(world)
     );
     let context = folder(&[("Dockerfile", &dockerfile), ("child", script)]);
     world.buildkit.push(context.path(), &reference, &[], "");

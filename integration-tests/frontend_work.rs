@@ -167,10 +167,10 @@ fn an_image_is_decided_once_and_its_digest_is_the_same_image() {
     let from = format!("FROM {base} AS a\nFROM {base}\nCOPY --from=a /bin/busybox /b\n");
     let context = folder(&[("Dockerfile", &from), ("Dockerfile.rego", rego)]);
     let platforms = "--opt=platform=linux/amd64,linux/amd64/v2";
-    for options in [&[][..], &[platforms]] {
+    for (options, wanted) in [(&[][..], 1), (&[platforms], 2)] {
         let said = build(world, open(world), &context, options).passed();
-        let told = said.matches(&format!("[policy] allowed: docker-image://{base}")).count();
-        assert!(told >= 1, "{said}");
+        assert_eq!(told(&said, &format!("docker-image://{base}")), wanted, "{said}");
+        assert_eq!(told(&said, "local://context"), 1, "{said}");
     }
     let digest = build(
         world,
@@ -182,6 +182,28 @@ fn an_image_is_decided_once_and_its_digest_is_the_same_image() {
         &[],
     );
     digest.refused(&["isCanonical"]);
+}
+
+/// How often people are told that something is allowed. A vertex has a number, and its name may be printed
+/// again.
+fn told(said: &str, source: &str) -> usize {
+    let text = format!(" [policy] allowed: {source}");
+    let lines = said.lines().filter(|line| line.starts_with('#') && line.contains(&text));
+    lines.collect::<std::collections::BTreeSet<_>>().len()
+}
+
+/// One file in two manners is one file.
+#[test]
+fn a_file_is_decided_once() {
+    let world = need!(peers::world());
+    let files = HttpServer::files([("/f", b"good".to_vec())]);
+    let url = files.url("/f");
+    let context = folder(&[
+        ("Dockerfile", &format!("FROM scratch\nADD {url} /a\nADD --chmod=755 {url} /b\n")),
+        ("Dockerfile.rego", &only("startswith(input.http.checksum, \"sha256:\")")),
+    ]);
+    let said = build(world, open(world), &context, &[]).passed();
+    assert_eq!(told(&said, &url), 1, "{said}");
 }
 
 /// Static rules of the client would put another source in place of the one that was judged.
@@ -225,23 +247,25 @@ fn what_the_client_converts_behind_us_is_refused() {
 #[test]
 fn a_file_that_changes_after_it_was_judged_is_not_built() {
     let world = need!(peers::world());
-    let asked = AtomicUsize::new(0);
-    let files = HttpServer::start(move |_| match asked.fetch_add(1, Ordering::SeqCst) {
-        0 => Response::ok("good"),
-        _ => Response::ok("evil"),
-    });
     let good = "sha256:770e607624d689265ca6c44884d0807d9b054d23c473c106c72be9de08b7376c";
     let rego = only(&format!("input.http.checksum == \"{good}\""));
-    let context = folder(&[
-        ("Dockerfile", &format!("FROM scratch\nADD {} /x\n", files.url("/f"))),
-        ("Dockerfile.rego", &rego),
-    ]);
-    let out = tempfile::tempdir().unwrap();
-    let output = format!("--output=type=local,dest={}", out.path().display());
-    let built = build(world, open(world), &context, &[&output]);
-    match std::fs::read_to_string(out.path().join("x")) {
-        Ok(content) => assert_eq!(content, "good", "{}", built.said),
-        Err(_) => assert!(!built.passed, "{}", built.said),
+    for changes in [false, true] {
+        let asked = AtomicUsize::new(0);
+        let files = HttpServer::start(move |_| match asked.fetch_add(1, Ordering::SeqCst) {
+            1.. if changes => Response::ok("evil"),
+            _ => Response::ok("good"),
+        });
+        let context = folder(&[
+            ("Dockerfile", &format!("FROM scratch\nADD {} /x\n", files.url("/f"))),
+            ("Dockerfile.rego", &rego),
+        ]);
+        let out = tempfile::tempdir().unwrap();
+        let output = format!("--output=type=local,dest={}", out.path().display());
+        let built = build(world, open(world), &context, &[&output]);
+        match std::fs::read_to_string(out.path().join("x")) {
+            Ok(content) => assert_eq!(content, "good", "{}", built.said),
+            Err(_) => assert!(changes && !built.passed, "{}", built.said),
+        }
     }
 }
 
@@ -249,43 +273,51 @@ fn a_file_that_changes_after_it_was_judged_is_not_built() {
 #[test]
 fn a_branch_that_moves_after_it_was_judged_is_not_followed() {
     let world = need!(peers::world());
-    let dir = tempfile::tempdir().unwrap();
-    let (work, served) = (dir.path().join("work"), dir.path().join("served"));
-    std::fs::create_dir(&work).unwrap();
-    std::fs::create_dir(&served).unwrap();
-    git(&work, &["init", "-q", "-b", "main"]);
-    let [good, evil] = ["good", "evil"].map(|text| {
-        std::fs::write(work.join("x"), text).unwrap();
-        git(&work, &["add", "x"]);
-        git(&work, &["commit", "-q", "-m", text]);
-        git(&work, &["rev-parse", "HEAD"]).trim().to_owned()
-    });
-    let bare = served.join("top.git");
-    git(&work, &["clone", "-q", "--bare", ".", bare.to_str().unwrap()]);
-    git(&bare, &["update-ref", "refs/heads/main", &good]);
-    let (moved, to) = (bare.clone(), evil.clone());
-    // The first `POST` is the one that tells where the branch leads.
-    let server = need!(peers::serve_git_then(served, move |request| {
-        if request.method == "POST" {
-            git(&moved, &["update-ref", "refs/heads/main", &to]);
+    for moves in [false, true] {
+        let dir = tempfile::tempdir().unwrap();
+        let (work, served) = (dir.path().join("work"), dir.path().join("served"));
+        std::fs::create_dir(&work).unwrap();
+        std::fs::create_dir(&served).unwrap();
+        git(&work, &["init", "-q", "-b", "main"]);
+        let [good, evil] = ["good", "evil"].map(|text| {
+            std::fs::write(work.join("x"), text).unwrap();
+            git(&work, &["add", "x"]);
+            // Commits of its own each time: what a daemon has, it does not fetch.
+            git(&work, &["commit", "-q", "-m", &format!("{text} {}", dir.path().display())]);
+            git(&work, &["rev-parse", "HEAD"]).trim().to_owned()
+        });
+        let bare = served.join("top.git");
+        git(&work, &["clone", "-q", "--bare", ".", bare.to_str().unwrap()]);
+        git(&bare, &["update-ref", "refs/heads/main", &good]);
+        let (moved, to) = (bare.clone(), evil.clone());
+        // The first `POST` is the one that tells where the branch leads.
+        let server = need!(peers::serve_git_then(served, move |request| {
+            if moves && request.method == "POST" {
+                git(&moved, &["update-ref", "refs/heads/main", &to]);
+            }
+        }));
+        let rego = only(&format!("input.git.checksum == \"{good}\""));
+        let url = server.url("/top.git");
+        let context = folder(&[
+            ("Dockerfile", &format!("FROM scratch\nADD {url}#main /src\n")),
+            ("Dockerfile.rego", &rego),
+        ]);
+        let out = tempfile::tempdir().unwrap();
+        let output = format!("--output=type=local,dest={}", out.path().display());
+        let built = build(world, open(world), &context, &[&output]);
+        let leads_to = if moves { &evil } else { &good };
+        assert_eq!(git(&bare, &["rev-parse", "main"]).trim(), leads_to);
+        match std::fs::read_to_string(out.path().join("src/x")) {
+            Ok(content) => assert_eq!(content, "good", "{}", built.said),
+            Err(_) => {
+                assert!(moves && !built.passed && built.said.contains(&good), "{}", built.said);
+            }
         }
-    }));
-    let rego = only(&format!("input.git.checksum == \"{good}\""));
-    let url = server.url("/top.git");
-    let context = folder(&[
-        ("Dockerfile", &format!("FROM scratch\nADD {url}#main /src\n")),
-        ("Dockerfile.rego", &rego),
-    ]);
-    let out = tempfile::tempdir().unwrap();
-    let output = format!("--output=type=local,dest={}", out.path().display());
-    let built = build(world, open(world), &context, &[&output]);
-    assert_eq!(git(&bare, &["rev-parse", "main"]).trim(), evil);
-    match std::fs::read_to_string(out.path().join("src/x")) {
-        Ok(content) => assert_eq!(content, "good", "{}", built.said),
-        Err(_) => assert!(!built.passed && built.said.contains(&good), "{}", built.said),
+        if moves {
+            // Who is asked from now on gives the other commit, and that is refused.
+            build(world, open(world), &context, &[]).refused(&["ours says no"]);
+        }
     }
-    // Who is asked from now on gives the other commit, and that is refused.
-    build(world, open(world), &context, &[]).refused(&["ours says no"]);
 }
 
 /// No frontend can have what `RUN` fetches judged.
@@ -585,12 +617,195 @@ fn the_policy_in_an_archive_is_read() {
     from("/strict.tgz").refused(&["ours says no", "denied by Dockerfile.rego"]);
 }
 
+/// Rules that read what lies beside them, and let in only the images that it names.
+fn reading() -> [(&'static str, &'static str); 3] {
+    let rules = "package docker\n\
+        import data.lib.hosts\n\
+        default allow := false\n\
+        allow if not input.image\n\
+        allow if hosts.ours(input.image.repo)\n\
+        deny_msg contains \"not among ours\" if not allow\n\
+        decision := {\"allow\": allow, \"deny_msg\": deny_msg}\n";
+    let hosts = "package lib.hosts\n\
+        ours(repo) if { some name in load_json(\"data/ours.json\").names; endswith(repo, name) }\n";
+    [("rego", rules), ("lib/hosts.rego", hosts), ("data/ours.json", "{\"names\": [\"/base\"]}")]
+}
+
+/// A policy beside the Dockerfile has what lies there too: with the client, in a folder of it, in a
+/// repository.
+#[test]
+fn a_policy_reads_what_lies_beside_it() {
+    let world = need!(peers::world());
+    let plain = crate::frontend::image(world);
+    let [(_, rules), hosts, data] = reading();
+    for (image, passes) in [("base:1", true), ("app:plain", false)] {
+        let from = format!("FROM {}\n", world.image(image));
+        let check = |built: Built, what: &str| {
+            assert_eq!(built.passed, passes, "{what}, {image}: {}", built.said);
+            assert_eq!(built.said.contains("not among ours"), !passes, "{what}: {}", built.said);
+        };
+        let files = [("Dockerfile", from.as_str()), ("Dockerfile.rego", rules), hosts, data];
+        let context = folder(&files);
+        check(build(world, plain, &context, &[]), "local");
+        let below = folder(&[
+            ("sub/x.Dockerfile", &from),
+            ("sub/x.Dockerfile.rego", rules),
+            ("sub/lib/hosts.rego", hosts.1),
+            ("sub/data/ours.json", data.1),
+            // What lies elsewhere is not read.
+            ("data/ours.json", "{\"names\": []}"),
+        ]);
+        check(build(world, plain, &below, &["--opt=filename=sub/x.Dockerfile"]), "below");
+        let served = tempfile::tempdir().unwrap();
+        let bare = served.path().join("top.git");
+        git(context.path(), &["init", "-q", "-b", "main"]);
+        git(context.path(), &["add", "."]);
+        let message = format!("of {}", context.path().display());
+        git(context.path(), &["commit", "-q", "-m", &message]);
+        git(context.path(), &["clone", "-q", "--bare", ".", bare.to_str().unwrap()]);
+        let server = need!(peers::serve_git(served.path().to_owned()));
+        let url = server.url("/top.git");
+        // The org lets everything in; the repository's own policy does not.
+        check(run(world, open(world), &[format!("--opt=context={url}#main")]), "git");
+    }
+}
+
+/// The policies of the image, of the named context and beside the Dockerfile: each denies by itself.
+#[test]
+fn each_of_the_policies_must_allow() {
+    let world = need!(peers::world());
+    let strict = |who: &str| only("input.http").replace("ours says no", &format!("{who} says no"));
+    let org = image(world, "work:strict", &strict("the org"));
+    let base = world.image("base:1");
+    let named = "--opt=context:policy=local:policy";
+    for denying in [&[][..], &["the org"], &["the name"], &["the file"], &["the name", "the file"]]
+    {
+        let rules = |who: &str| match denying.contains(&who) {
+            true => strict(who),
+            false => ALLOW.to_owned(),
+        };
+        let policy = folder(&[("p.rego", &rules("the name"))]);
+        let context = folder(&[
+            ("Dockerfile", &format!("FROM {base}\n")),
+            ("Dockerfile.rego", &rules("the file")),
+        ]);
+        let gate = if denying.contains(&"the org") { &org } else { open(world) };
+        let local = format!("--local=policy={}", policy.path().display());
+        let built = build(world, gate, &context, &[&local, named]);
+        match denying.first() {
+            None => drop(built.passed()),
+            Some(first) => drop(built.refused(&[&format!("{first} says no")])),
+        }
+    }
+}
+
+/// What a build is asked for decides.
+#[test]
+fn rules_read_the_options_of_the_build() {
+    let world = need!(peers::world());
+    let plain = crate::frontend::image(world);
+    let from = format!("FROM {} AS one\nFROM one\n", world.image("base:1"));
+    for (condition, option) in [
+        ("input.env.args.WHO == \"us\"", "--opt=build-arg:WHO=us"),
+        ("input.env.labels.team == \"us\"", "--opt=label:team=us"),
+        ("input.env.target == \"one\"", "--opt=target=one"),
+        ("input.env.filename == \"other\"", "--opt=filename=other"),
+    ] {
+        let rules = only(condition);
+        let context = folder(&[
+            ("Dockerfile", &from),
+            ("Dockerfile.rego", &rules),
+            ("other", &from),
+            ("other.rego", &rules),
+        ]);
+        build(world, plain, &context, &[option]).passed();
+        build(world, plain, &context, &[]).refused(&["ours says no"]);
+    }
+}
+
+/// A warning about a build by URL stands at its line too.
+#[test]
+fn warnings_of_a_remote_context_have_lines() {
+    let world = need!(peers::world());
+    let rego = "package docker\nwarn_msg contains \"base is going away\" if input.image\n\
+        decision := {\"allow\": true, \"warn_msg\": warn_msg}\n";
+    let gate = image(world, "work:warns", rego);
+    let from = format!("# one\nFROM {}\n", world.image("base:1"));
+    let files = HttpServer::files([("/file", from.into_bytes())]);
+    let options =
+        [format!("--opt=context={}", files.url("/file")), "--progress=rawjson".to_owned()];
+    let said = run(world, &gate, &options).passed();
+    let warning = said
+        .lines()
+        .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
+        .find_map(|mut status| status.get_mut("warnings").map(serde_json::Value::take));
+    let warning = warning.unwrap_or_else(|| panic!("no warning in:\n{said}"));
+    assert_eq!(warning[0]["range"][0]["start"]["line"], 2, "{warning}");
+}
+
+/// What a registry gives to those alone who have its password: rules read it, and builds get it, by
+/// the client's own credentials.
+#[test]
+fn a_registry_with_a_password_is_asked_with_the_clients() {
+    let world = need!(peers::world());
+    let registry = need!(peers::Registry::start_with_password());
+    let secret = format!("{}/secret:1", registry.host());
+    let login = folder(&[(
+        "config.json",
+        &format!(
+            "{{\"auths\":{{\"{}\":{{\"username\":\"tests\",\"password\":\"for tests\"}}}}}}",
+            registry.host()
+        ),
+    )]);
+    let stranger = folder(&[("config.json", "{}")]);
+    let run = |config: &TempDir, context: &TempDir, options: &[String]| {
+        let output = world
+            .buildkit
+            .buildctl()
+            .env("DOCKER_CONFIG", config.path())
+            .args(["build", "--progress=plain", "--no-cache"])
+            .arg(format!("--local=context={}", context.path().display()))
+            .arg(format!("--local=dockerfile={}", context.path().display()))
+            .args(options)
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        Built { passed: output.status.success(), said }
+    };
+    let labelled = folder(&[("Dockerfile", "FROM scratch\nCOPY Dockerfile /\nLABEL tier=ours\n")]);
+    let push = format!("--output=type=image,name={secret},push=true");
+    run(&login, &labelled, &["--frontend=dockerfile.v0".into(), push]).passed();
+    let gate = ["--frontend=gateway.v0".to_owned(), format!("--opt=source={}", open(world))];
+    for (tier, config, wanted) in [
+        ("ours", &login, None),
+        ("theirs", &login, Some("ours says no")),
+        ("ours", &stranger, Some("it could not be judged, and so is refused")),
+    ] {
+        let context = folder(&[
+            ("Dockerfile", &format!("FROM {secret}\n")),
+            ("Dockerfile.rego", &only(&format!("input.image.labels.tier == \"{tier}\""))),
+        ]);
+        let built = run(config, &context, &gate);
+        match wanted {
+            None => drop(built.passed()),
+            Some(wanted) => drop(built.refused(&[wanted])),
+        }
+    }
+}
+
 /// What the image's rules pin for one platform, the other does not get.
 #[test]
 fn each_platform_is_converted_by_itself() {
     let world = need!(peers::world());
-    let app = world.image("app:multi");
-    let digest = world.registry.digest("app", "multi-attested");
+    let both = "platform=linux/amd64,linux/arm64";
+    for tag in ["one", "two"] {
+        let from = format!("FROM scratch\nCOPY Dockerfile /{tag}\n");
+        let context = folder(&[("Dockerfile", &from)]);
+        let image = world.image(&format!("each:{tag}"));
+        world.buildkit.push(context.path(), &image, &[both], "");
+    }
+    let app = world.image("each:one");
+    let digest = world.registry.digest("each", "two");
     let rego = format!(
         "package docker\n\
          allow if input.local\n\
@@ -599,10 +814,16 @@ fn each_platform_is_converted_by_itself() {
          decision := {{\"allow\": allow}}\ndefault allow := false\n"
     );
     let context = folder(&[("Dockerfile", &format!("FROM {app}\n")), ("Dockerfile.rego", &rego)]);
-    let both = "--opt=platform=linux/amd64,linux/arm64";
-    let said = build(world, open(world), &context, &[both]).passed();
+    let out = tempfile::tempdir().unwrap();
+    let output = format!("--output=type=local,dest={}", out.path().display());
+    let platforms = format!("--opt={both}");
+    let said = build(world, open(world), &context, &[&platforms, &output]).passed();
     says(&said, &[&format!("(linux/arm64) as docker-image://{app}@{digest}")]);
-    assert!(!said.contains(&format!("(linux/amd64) as docker-image://{app}@{digest}")), "{said}");
+    for (platform, wanted) in [("linux_amd64", ["one"]), ("linux_arm64", ["two"])] {
+        let files = std::fs::read_dir(out.path().join(platform)).unwrap();
+        let names: Vec<_> = files.map(|file| file.unwrap().file_name()).collect();
+        assert_eq!(names, wanted, "{platform}: {said}");
+    }
 }
 
 /// Before anything that may take long: the child here never says a word. What the system takes to

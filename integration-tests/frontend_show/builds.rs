@@ -26,6 +26,8 @@ pub enum Ask {
     Secret(&'static str, String),
     Ssh(String),
     Sbom(String),
+    /// A cache, as both clients write it.
+    Cache(String),
 }
 
 /// One row of the table.
@@ -219,7 +221,8 @@ pub enum Client<'a> {
 }
 
 impl Ask {
-    fn buildctl(&self) -> Vec<String> {
+    /// In buildctl's words.
+    pub fn buildctl(&self) -> Vec<String> {
         match self {
             Self::Target(name) => vec![format!("--opt=target={name}")],
             Self::Arg(name, value) => vec![format!("--opt=build-arg:{name}={value}")],
@@ -235,10 +238,12 @@ impl Ask {
             Self::Secret(id, path) => vec![format!("--secret=id={id},src={path}")],
             Self::Ssh(socket) => vec![format!("--ssh=default={socket}")],
             Self::Sbom(generator) => vec![format!("--opt=attest:sbom=generator={generator}")],
+            Self::Cache(cache) => vec![format!("--import-cache={cache}")],
         }
     }
 
-    fn buildx(&self) -> String {
+    /// In Buildx's words.
+    pub fn buildx(&self) -> String {
         match self {
             Self::Target(name) => format!("--target={name}"),
             Self::Arg(name, value) => format!("--build-arg={name}={value}"),
@@ -252,6 +257,7 @@ impl Ask {
             Self::Secret(id, path) => format!("--secret=id={id},src={path}"),
             Self::Ssh(socket) => format!("--ssh=default={socket}"),
             Self::Sbom(generator) => format!("--sbom=generator={generator}"),
+            Self::Cache(cache) => format!("--cache-from={cache}"),
         }
     }
 }

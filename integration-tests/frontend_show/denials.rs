@@ -2,6 +2,7 @@
 //! words, and with the line of the Dockerfile where there is one.
 
 use std::path::Path;
+use std::process::Command;
 
 use buildgate::rpc::Channel;
 use buildgate::wire::proto::{control, pb};
@@ -10,15 +11,18 @@ use prost::Message as _;
 use sha2::{Digest as _, Sha256};
 use tonic::Status;
 
+use super::builds::Ask;
 use super::clients::{self, Buildx, Ended, Frontend};
 use super::{gate, oci, stock};
-use crate::peers::{self, GitServer, HttpServer, Registry, World, need};
+use crate::peers::{self, GitServer, HttpServer, Registry, Response, World, need};
 
 /// One way of one kind.
 struct Denial {
     what: &'static str,
     dockerfile: String,
-    options: Vec<String>,
+    asks: Vec<Ask>,
+    /// The context, where it is not the client's folder.
+    context: Option<String>,
     /// What the arrow points at; nothing where no line is at fault.
     line: &'static str,
 }
@@ -27,7 +31,17 @@ struct Peers {
     world: &'static World,
     files: HttpServer,
     git: GitServer,
+    /// Contexts by URL that name what is refused.
+    remote: Remote,
     client: tempfile::TempDir,
+}
+
+/// Dockerfiles whose second line is at fault: each as a file by URL (`/add`), in an archive (`/add.tgz`)
+/// and in a repository (`/add.git`).
+struct Remote {
+    files: HttpServer,
+    git: HttpServer,
+    _served: tempfile::TempDir,
 }
 
 impl Peers {
@@ -35,7 +49,9 @@ impl Peers {
         let world = peers::world()?;
         let client = peers::folder(&[("refused/file", "never sent")]);
         let files = HttpServer::files([("/allowed", b"allowed".to_vec())]);
-        let this = Self { world, files, git: GitServer::start()?, client };
+        let git = GitServer::start()?;
+        let remote = Remote::start(world, &files)?;
+        let this = Self { world, files, git, remote, client };
         let layout = this.path("layout");
         let context = peers::folder(&[("Dockerfile", "FROM scratch\nCOPY Dockerfile /\n")]);
         let mut build = world.buildkit.buildctl();
@@ -75,6 +91,46 @@ impl Peers {
     }
 }
 
+impl Remote {
+    fn start(world: &World, files: &HttpServer) -> Result<Self, peers::NoPeer> {
+        let served = tempfile::tempdir().unwrap();
+        let base = format!("FROM {}\n", world.image("base:1"));
+        let image = world.image("refused:1");
+        let mut contents = std::collections::BTreeMap::new();
+        for (name, line) in [
+            ("mount", format!("RUN --mount=from={image} true\n")),
+            ("copy", format!("COPY --from={image} / /\n")),
+            ("named", "COPY --from=named / /\n".to_owned()),
+            ("add", format!("ADD {} /\n", files.url("/refused.tgz"))),
+        ] {
+            let text = format!("{base}{line}");
+            let context = peers::folder(&[("Dockerfile", &text)]);
+            let mut tar = Command::new("tar");
+            let tar = tar.args(["-czf", "-", "-C"]).arg(context.path()).arg(".").output().unwrap();
+            contents.insert(format!("/{name}"), text.into_bytes());
+            contents.insert(format!("/{name}.tgz"), tar.stdout);
+            let bare = served.path().join(format!("{name}.git"));
+            peers::git(context.path(), &["init", "-q", "-b", "main"]);
+            peers::git(context.path(), &["add", "."]);
+            let message = format!("of {}", context.path().display());
+            peers::git(context.path(), &["commit", "-q", "-m", &message]);
+            peers::git(context.path(), &["clone", "-q", "--bare", ".", bare.to_str().unwrap()]);
+        }
+        let git = peers::serve_git(served.path().to_owned())?;
+        let files = HttpServer::start(move |request| match contents.get(&request.path) {
+            Some(content) => Response::ok(content.clone()),
+            None => Response::status(404),
+        });
+        Ok(Self { files, git, _served: served })
+    }
+
+    /// Where the Dockerfile of this name is, in each form.
+    fn urls(&self, name: &str) -> [String; 3] {
+        let of = |ending: &str| self.files.url(&format!("/{name}{ending}"));
+        [of(""), of(".tgz"), format!("{}#main", self.git.url(&format!("/{name}.git")))]
+    }
+}
+
 fn table(peers: &Peers) -> Vec<Denial> {
     let Peers { world, files, git, .. } = peers;
     let image = world.image("refused:1");
@@ -82,119 +138,136 @@ fn table(peers: &Peers) -> Vec<Denial> {
     let (url, repository) = (files.url("/refused.tgz"), format!("{}/refused.git", files.url("")));
     let submodule = format!("{}#submodule", git.url());
     let layout = oci::digest(Path::new(&peers.path("layout")));
-    let row = |what, dockerfile: String, options: &[String], line| Denial {
+    let row = |what, dockerfile: String, asks, line| Denial {
         what,
         dockerfile,
-        options: options.to_vec(),
+        asks,
+        context: None,
         line,
     };
-    let named = |value: &str| vec![format!("--opt=context:named={value}")];
-    let context = |value: &str| vec![format!("--opt=context={value}")];
-    let directory = [
-        "--opt=context:refused=local:refused".to_owned(),
-        format!("--local=refused={}", peers.path("refused")),
-    ];
-    let oci = [
-        "--opt=context:refused=oci-layout://store@".to_owned() + &layout,
-        format!("--oci-layout=store={}", peers.path("layout")),
-    ];
+    let remote = |what, context: &str, asks, line| Denial {
+        what,
+        dockerfile: String::new(),
+        asks,
+        context: Some(context.to_owned()),
+        line,
+    };
+    let named = |value: &str| vec![Ask::Context("named", value.to_owned())];
+    let directory = || vec![Ask::Directory("refused", peers.path("refused"))];
+    let oci = || vec![Ask::Layout("refused", peers.path("layout"), layout.clone())];
     let (copy, mount) =
         (format!("{base}COPY --from=named / /\n"), format!("{base}RUN --mount=from=named true\n"));
+    let mounted = format!("{base}RUN --mount=from=refused true\n");
     let from_named = "FROM named\n".to_owned();
-    let platforms = ["--opt=platform=linux/amd64,linux/arm64".to_owned()];
-    let cached = |value: &str| vec![format!("--import-cache={value}")];
-    vec![
-        row("image by FROM", format!("FROM {image}\n"), &[], "1 | >>> FROM "),
-        row("image by FROM of platforms", format!("FROM {image}\n"), &platforms, "1 | >>> FROM "),
+    let cached = |value: String| vec![Ask::Cache(value)];
+    let ssh =
+        git.url().replace("http://127.0.0.1", "ssh://git@127.0.0.1").replace("app", "refused");
+    let mut rows = vec![
+        row("image by FROM", format!("FROM {image}\n"), vec![], "1 | >>> FROM "),
+        row(
+            "image by FROM of platforms",
+            format!("FROM {image}\n"),
+            vec![Ask::Platforms("linux/amd64,linux/arm64")],
+            "1 | >>> FROM ",
+        ),
         row(
             "image by COPY --from",
             format!("{base}COPY --from={image} / /\n"),
-            &[],
+            vec![],
             "2 | >>> COPY ",
         ),
         row(
             "image by a mount",
             format!("{base}RUN --mount=from={image} true\n"),
-            &[],
+            vec![],
             "2 | >>> RUN ",
         ),
-        row("image by a variable", format!("ARG I={image}\nFROM $I\n"), &[], "2 | >>> FROM "),
+        row("image by a variable", format!("ARG I={image}\nFROM $I\n"), vec![], "2 | >>> FROM "),
         row(
             "image by ONBUILD",
             format!("FROM {}\n", world.image("trigger:1")),
-            &[],
+            vec![],
             "1 | >>> FROM ",
         ),
         row(
             "image by name",
             from_named.clone(),
-            &named(&format!("docker-image://{image}")),
+            named(&format!("docker-image://{image}")),
             "1 | >>> FROM ",
         ),
         row(
             "image by name, copied",
             copy.clone(),
-            &named(&format!("docker-image://{image}")),
+            named(&format!("docker-image://{image}")),
             "2 | >>> COPY ",
         ),
         row(
             "image by name, mounted",
             mount.clone(),
-            &named(&format!("docker-image://{image}")),
+            named(&format!("docker-image://{image}")),
             "2 | >>> RUN ",
         ),
-        row("image as a cache", base.clone(), &cached(&format!("type=registry,ref={image}")), ""),
-        row(
-            "image as a cache, the old way",
-            base.clone(),
-            &[format!("--opt=cache-from={image}")],
-            "",
-        ),
-        row(
-            "image as an SBOM generator",
-            base.clone(),
-            &[format!("--opt=attest:sbom=generator={image}")],
-            "",
-        ),
-        row("URL by ADD", format!("{base}ADD {url} /\n"), &[], "2 | >>> ADD "),
+        row("image as a cache", base.clone(), cached(format!("type=registry,ref={image}")), ""),
+        row("image as an SBOM generator", base.clone(), vec![Ask::Sbom(image.clone())], ""),
+        row("URL by ADD", format!("{base}ADD {url} /\n"), vec![], "2 | >>> ADD "),
         row(
             "URL by ADD with a checksum",
             format!("{base}ADD --checksum=sha256:{} {url} /\n", "a".repeat(64)),
-            &[],
+            vec![],
             "2 | >>> ADD ",
         ),
-        row("URL by name", from_named.clone(), &named(&url), "1 | >>> FROM "),
-        row("URL by name, copied", copy.clone(), &named(&url), "2 | >>> COPY "),
-        row("URL by name, mounted", mount.clone(), &named(&url), "2 | >>> RUN "),
-        row("URL as the context", base.clone(), &context(&url), ""),
-        row("repository by ADD", format!("{base}ADD {repository} /\n"), &[], "2 | >>> ADD "),
-        row("repository by name", from_named.clone(), &named(&repository), "1 | >>> FROM "),
-        row("repository by name, copied", copy.clone(), &named(&repository), "2 | >>> COPY "),
-        row("repository by name, mounted", mount, &named(&repository), "2 | >>> RUN "),
-        row("repository as the context", base.clone(), &context(&repository), ""),
-        row("submodule by ADD", format!("{base}ADD {submodule} /\n"), &[], "2 | >>> ADD "),
-        row("submodule by name", copy, &named(&submodule), "2 | >>> COPY "),
-        row("submodule of the context", base.clone(), &context(&submodule), ""),
-        row("layout by name", "FROM refused\n".into(), &oci, "1 | >>> FROM "),
+        row("URL by name", from_named.clone(), named(&url), "1 | >>> FROM "),
+        row("URL by name, copied", copy.clone(), named(&url), "2 | >>> COPY "),
+        row("URL by name, mounted", mount.clone(), named(&url), "2 | >>> RUN "),
+        remote("URL as the context", &url, vec![], ""),
+        row("repository by ADD", format!("{base}ADD {repository} /\n"), vec![], "2 | >>> ADD "),
+        row("repository by name", from_named.clone(), named(&repository), "1 | >>> FROM "),
+        row("repository by name, copied", copy.clone(), named(&repository), "2 | >>> COPY "),
+        row("repository by name, mounted", mount, named(&repository), "2 | >>> RUN "),
+        remote("repository as the context", &repository, vec![], ""),
+        row("submodule by ADD", format!("{base}ADD {submodule} /\n"), vec![], "2 | >>> ADD "),
+        row("submodule by name", copy, named(&submodule), "2 | >>> COPY "),
+        remote("submodule of the context", &submodule, vec![], ""),
+        row("layout by name", "FROM refused\n".into(), oci(), "1 | >>> FROM "),
         row(
             "layout by name, copied",
             format!("{base}COPY --from=refused / /\n"),
-            &oci,
+            oci(),
             "2 | >>> COPY ",
         ),
         row(
             "layout as a cache",
             base.clone(),
-            &cached(&format!("type=local,src={}", peers.path("cache"))),
+            cached(format!("type=local,src={}", peers.path("cache"))),
             "",
         ),
         row(
             "directory by name",
             format!("{base}COPY --from=refused / /\n"),
-            &directory,
+            directory(),
             "2 | >>> COPY ",
         ),
-    ]
+        row("layout by name, mounted", mounted.clone(), oci(), "2 | >>> RUN "),
+        row("directory by name, mounted", mounted, directory(), "2 | >>> RUN "),
+        row("repository by ADD and ssh", format!("{base}ADD {ssh} /\n"), vec![], "2 | >>> ADD "),
+    ];
+    let inside = [
+        ("image mounted by a context", "mount", "2 | >>> RUN "),
+        ("image copied by a context", "copy", "2 | >>> COPY "),
+        ("name copied by a context", "named", "2 | >>> COPY "),
+        ("URL added by a context", "add", "2 | >>> ADD "),
+    ];
+    for (what, name, line) in inside {
+        for url in peers.remote.urls(name) {
+            let asks = if name == "named" { named(&url_of(&image)) } else { Vec::new() };
+            rows.push(remote(what, &url, asks, line));
+        }
+    }
+    rows
+}
+
+fn url_of(image: &str) -> String {
+    format!("docker-image://{image}")
 }
 
 /// What is wrong with how one row ended; nothing where it was denied as it should be.
@@ -203,8 +276,7 @@ fn wrong(row: &Denial, ended: &Ended) -> Option<String> {
     if ended.passed {
         missing.push("a denial");
     }
-    let org = ended.said.contains("the org refuses") || ended.said.contains("submodules");
-    if !org {
+    if !ended.said.contains("the org refuses") {
         missing.push("the org's words");
     }
     if !ended.said.contains(" not allowed by policy: action DENY") {
@@ -219,17 +291,62 @@ fn wrong(row: &Denial, ended: &Ended) -> Option<String> {
     (!missing.is_empty()).then(|| format!("{}: wants {}:\n{said}", row.what, missing.join(", ")))
 }
 
-#[test]
-fn each_kind_is_denied_through_each_way_in() {
-    let peers = need!(Peers::start());
+/// A build through buildctl, as a row says.
+fn by_buildctl(peers: &Peers, row: &Denial) -> Ended {
     let gate = gate(peers.world);
-    let mut failed = Vec::new();
-    for row in table(&peers) {
-        let context = peers::folder(&[("Dockerfile", &row.dockerfile)]);
-        let ended = clients::buildctl(&peers.world.buildkit, &gate, context.path(), &row.options);
-        failed.extend(wrong(&row, &ended));
-    }
+    let mut options: Vec<String> = row.asks.iter().flat_map(Ask::buildctl).collect();
+    options.extend(row.context.iter().map(|url| format!("--opt=context={url}")));
+    let context = peers::folder(&[("Dockerfile", &row.dockerfile)]);
+    clients::buildctl(&peers.world.buildkit, &gate, context.path(), &options)
+}
+
+/// The same through Buildx.
+fn by_buildx(peers: &Peers, row: &Denial) -> Ended {
+    let buildx = Buildx::get(peers.world).unwrap();
+    let context = peers::folder(&[("Dockerfile", &row.dockerfile)]);
+    let mut options: Vec<String> = row.asks.iter().map(Ask::buildx).collect();
+    options.push(format!("--build-arg=BUILDKIT_SYNTAX={}", gate(peers.world).image));
+    // Buildx would fetch a context by URL itself, to look for a policy in it.
+    options.push("--policy=disabled=true".to_owned());
+    let place = row.context.as_ref().map_or(context.path(), Path::new);
+    buildx.build(place, &options)
+}
+
+fn all(build: impl Fn(&Peers, &Denial) -> Ended) {
+    let peers = need!(Peers::start());
+    need!(Buildx::get(peers.world));
+    let rows = table(&peers);
+    let failed: Vec<String> =
+        rows.iter().filter_map(|row| wrong(row, &build(&peers, row))).collect();
     assert!(failed.is_empty(), "{}", failed.join("\n\n"));
+    assert_eq!(peers.fetched(), [""; 0]);
+}
+
+#[test]
+fn each_kind_is_denied_through_each_way_in_by_buildctl() {
+    all(by_buildctl);
+}
+
+#[test]
+fn each_kind_is_denied_through_each_way_in_by_buildx() {
+    all(by_buildx);
+}
+
+/// Caches that no rule can judge, and the way of older clients.
+#[test]
+fn other_caches_are_refused() {
+    let peers = need!(Peers::start());
+    let context = peers::folder(&[("Dockerfile", "FROM scratch\nCOPY Dockerfile /\n")]);
+    let image = peers.world.image("refused:1");
+    for (option, wanted) in [
+        (format!("--opt=cache-from={image}"), "the org refuses"),
+        ("--import-cache=type=gha,url=http://127.0.0.1:1/,token=t".into(), "a cache of this type"),
+        ("--import-cache=type=s3,bucket=b,region=r,name=n".into(), "a cache of this type"),
+    ] {
+        let daemon = &peers.world.buildkit;
+        let ended = clients::buildctl(daemon, &gate(peers.world), context.path(), &[option]);
+        assert!(!ended.passed && ended.said.contains(wanted), "{}", ended.said);
+    }
     assert_eq!(peers.fetched(), [""; 0]);
 }
 
@@ -276,10 +393,20 @@ async fn frontend_inputs_of_any_kind_are_judged() {
         (format!("oci-layout://refused/layout@{digest}"), vec![("oci.store", "store".to_owned())]),
         (format!("docker-image+blob://{host}@{digest}"), vec![]),
         (format!("oci-layout+blob://refused@{digest}"), vec![("oci.store", "store".to_owned())]),
+        (
+            format!("git://{}", peers.git.url().trim_start_matches("http://")),
+            vec![
+                ("git.fullurl", peers.git.url()),
+                ("git.checksum", peers.git.object("main")),
+                ("git.bundle", format!("docker-image+blob://{host}@{digest}")),
+            ],
+        ),
         ("local://refused".to_owned(), vec![]),
         ("nonsense://refused".to_owned(), vec![]),
     ] {
-        let status = solve_input(&peers, &gate, &identifier, attrs).await;
+        let attrs = attrs.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+        let source = pb::SourceOp { identifier: identifier.clone(), attrs };
+        let status = solve_input(&peers, &gate, pb::op::Op::Source(source)).await;
         let details = String::from_utf8_lossy(status.details()).into_owned();
         let said = format!("{identifier}: {status:?}\n{details}");
         assert!(status.message().contains(" not allowed by policy: action DENY"), "{said}");
@@ -289,13 +416,19 @@ async fn frontend_inputs_of_any_kind_are_judged() {
     assert_eq!(peers.fetched(), [""; 0]);
 }
 
+/// LLB that the daemon would read from a file, while the build runs.
+#[tokio::test]
+async fn llb_from_a_file_is_refused() {
+    let peers = need!(Peers::start());
+    let build = pb::BuildOp { builder: -1, ..Default::default() };
+    let status = solve_input(&peers, &gate(peers.world), pb::op::Op::Build(build)).await;
+    let details = String::from_utf8_lossy(status.details()).into_owned();
+    assert!(status.message().contains(" not allowed by policy: action DENY"), "{status:?}");
+    assert!(details.contains("out of buildgate's sight"), "{status:?}\n{details}");
+}
+
 /// Builds a Dockerfile that copies from this input.
-async fn solve_input(
-    peers: &Peers,
-    gate: &Frontend,
-    identifier: &str,
-    attrs: Vec<(&str, String)>,
-) -> Status {
+async fn solve_input(peers: &Peers, gate: &Frontend, op: pb::op::Op) -> Status {
     let address = peers.world.buildkit.address().trim_start_matches("unix://");
     let (input, output) = tokio::net::UnixStream::connect(address).await.unwrap().into_split();
     let (channel, connection) = Channel::connect(input, output).await.unwrap();
@@ -305,23 +438,22 @@ async fn solve_input(
         ("context", format!("{}#named", peers.git.url())),
         ("context:named", "input:named".to_owned()),
     ];
+    let definition = definition(op);
     let request = control::SolveRequest {
-        r#ref: format!("show-{}", hex::encode(Sha256::digest(identifier))),
+        r#ref: format!("show-{}", hex::encode(Sha256::digest(definition.encode_to_vec()))),
         frontend: "gateway.v0".into(),
         frontend_attrs: options.map(|(name, value)| (name.to_owned(), value)).into(),
-        frontend_inputs: [("named".to_owned(), definition(identifier, attrs))].into(),
+        frontend_inputs: [("named".to_owned(), definition)].into(),
         ..Default::default()
     };
     let answer: Result<control::SolveResponse, Status> =
         channel.call("/moby.buildkit.v1.Control/Solve", &HeaderMap::new(), &request).await;
     connection.abort();
-    answer.expect_err(identifier)
+    answer.expect_err("it passed")
 }
 
-fn definition(identifier: &str, attrs: Vec<(&str, String)>) -> pb::Definition {
-    let attrs = attrs.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
-    let source = pb::SourceOp { identifier: identifier.to_owned(), attrs };
-    let op = pb::Op { op: Some(pb::op::Op::Source(source)), ..Default::default() }.encode_to_vec();
+fn definition(op: pb::op::Op) -> pb::Definition {
+    let op = pb::Op { op: Some(op), ..Default::default() }.encode_to_vec();
     let digest = format!("sha256:{}", hex::encode(Sha256::digest(&op)));
     let inputs = vec![pb::Input { digest: digest.clone(), index: 0 }];
     let result = pb::Op { inputs, ..Default::default() }.encode_to_vec();

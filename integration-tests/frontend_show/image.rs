@@ -93,6 +93,22 @@ fn what_cannot_be_made_is_said() {
         let ended = Ended::from(made);
         assert!(!ended.passed && ended.said.contains(wanted), "{wanted}: {}", ended.said);
     }
+    // The binary of a test is far larger than what is released.
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/frontend-image/build.sh");
+    let tools = concat!(env!("CARGO_MANIFEST_DIR"), "/integration-tests/tools/bin");
+    let mut make = Command::new(script);
+    make.arg(world.image("never:1"))
+        .env("BUILDKIT_HOST", world.buildkit.address())
+        .env("BIN", tools)
+        .env("BINARY", binary())
+        .env("CHILD", "pinned")
+        .env("MAX_IMAGE", "40000000");
+    let ended = Ended::from(make.output().unwrap());
+    assert!(!ended.passed && ended.said.contains("and may have 40000000"), "{}", ended.said);
+    let beside = peers::folder(&[("org/p.rego", "package docker\n"), ("policy.reg", "")]);
+    let made = peers::make_image(world, "never:1", binary(), beside.path().to_str().unwrap());
+    let ended = Ended::from(made);
+    assert!(!ended.passed && ended.said.contains("policy.reg holds no policy"), "{}", ended.said);
     assert_eq!(world.registry.accesses(&["/never/"]).len(), 0);
 }
 

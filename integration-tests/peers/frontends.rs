@@ -58,7 +58,7 @@ pub fn push_org(world: &World, from: &str, name: &str, binary: &Path, rego: &str
 
 /// An image of the registry as it is, but able to run here.
 pub fn push_runnable(world: &World, from: &str, name: &str, binary: &Path) -> String {
-    push_over(world, &world.image(from), name, binary, &[("policies/none", "")])
+    push_over(world, &world.image(from), name, binary, &[])
 }
 
 /// The three lines of an org, and the libraries of this machine: the binary of a test is linked with them.
@@ -69,8 +69,8 @@ fn push_over(
     binary: &Path,
     policies: &[(&str, &str)],
 ) -> String {
-    let dockerfile =
-        format!("FROM {from}\nCOPY policies/ /etc/buildgate/policy/\nCOPY libraries/ /\n");
+    let copied = if policies.is_empty() { "" } else { "COPY policies/ /etc/buildgate/policy/\n" };
+    let dockerfile = format!("FROM {from}\n{copied}COPY libraries/ /\n");
     let context = folder(&[policies, &[("Dockerfile", &dockerfile)]].concat());
     copy_libraries(binary, &context.path().join("libraries"));
     let reference = world.image(name);

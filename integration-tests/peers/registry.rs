@@ -22,14 +22,25 @@ pub struct Registry {
 impl Registry {
     /// Starts a registry that keeps everything in a temporary folder.
     pub fn start() -> Result<Self, NoPeer> {
+        Self::start_with("", "")
+    }
+
+    /// The same for those alone who are `tests` with the password `for tests`.
+    pub fn start_with_password() -> Result<Self, NoPeer> {
+        let user = "tests:$2a$04$4/LZbe5yQCul0JwwHEMKc.DZ94xmV8.Ea4mC8mBpL.Pd2yzj4tD9G\n";
+        Self::start_with("auth: {htpasswd: {realm: tests, path: users}}\n", user)
+    }
+
+    fn start_with(more: &str, users: &str) -> Result<Self, NoPeer> {
         let program = tools::pinned("registry")?;
         let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("users"), users).unwrap();
         let config = dir.path().join("registry.yml");
         let text = format!(
             "version: 0.1\n\
              log: {{level: info, formatter: text, accesslog: {{disabled: false}}}}\n\
              storage: {{filesystem: {{rootdirectory: {}}}}}\n\
-             http: {{addr: '127.0.0.1:0', secret: tests}}\n",
+             http: {{addr: '127.0.0.1:0', secret: tests}}\n{more}",
             dir.path().join("images").display()
         );
         std::fs::write(&config, text).unwrap();

@@ -95,16 +95,24 @@ pub struct Plan {
 impl Plan {
     /// The Dockerfile's lines at which the source of this identifier stands, in order.
     ///
-    /// An image may be asked for by tag, or by the digest that the tag was resolved to.
+    /// An image may be asked for by tag, or by the digest that the tag was resolved to; a layout is told
+    /// by its digest, for its name is written in several ways.
     pub fn lines_of(&self, identifier: &str) -> Vec<Lines> {
         let tagged =
             |identifier: &str| identifier.rsplit_once('@').map(|(name, _)| name.to_owned());
         let asked = tagged(identifier).filter(|_| identifier.starts_with("docker-image://"));
+        let layout = |identifier: &str| {
+            let name = identifier.strip_prefix("oci-layout://")?;
+            Some(name.rsplit_once('@')?.1.to_owned())
+        };
+        let digest = layout(identifier);
         let mut lines: Vec<Lines> = self
             .sources
             .iter()
             .filter(|used| {
-                used.op.identifier == identifier || Some(&used.op.identifier) == asked.as_ref()
+                used.op.identifier == identifier
+                    || Some(&used.op.identifier) == asked.as_ref()
+                    || (digest.is_some() && layout(&used.op.identifier) == digest)
             })
             .filter_map(|used| used.lines)
             .collect();

@@ -306,6 +306,19 @@ fn lines_of_instructions() {
     ));
     assert_eq!(lines, [Lines { start: 16, end: 17 }, Lines { start: 18, end: 19 }]);
     assert_eq!(made.lines_of("https://a.b/c"), [Lines { start: 13, end: 15 }]);
+
+    let file = "FROM scratch AS a\nFROM busybox\nRUN --mount=from=named true\n";
+    let layout =
+        |name: &str, digit: &str| format!("oci-layout://{name}@sha256:{}", digit.repeat(64));
+    let contexts = [("named".to_owned(), layout("named", "a"))].into();
+    let made = plan(file, &Options { contexts, ..Options::default() }).unwrap();
+    for (name, digit, wanted) in [
+        ("named", "a", &[Lines { start: 3, end: 3 }][..]),
+        ("docker.io/library/named", "a", &[Lines { start: 3, end: 3 }]),
+        ("docker.io/library/named", "b", &[]),
+    ] {
+        assert_eq!(made.lines_of(&layout(name, digit)), wanted, "{name} {digit}");
+    }
 }
 
 #[test]

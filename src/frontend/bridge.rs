@@ -1,7 +1,10 @@
-//! Between child and daemon: every call goes through as it came, but those that name sources.
+//! Between child and daemon: every call goes through as it came, but those that name sources, and the
+//! last one, by which the child gives its result: that counts once the child has ended well.
+//!
+//! A method that is not known here may name a source, so it is none: frontends do without.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -9,8 +12,7 @@ use http::{Request, Response, header};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use prost::Message;
-use std::sync::{Mutex, PoisonError};
-use tonic::Status;
+use tonic::{Code, Status};
 
 use super::solve;
 use super::verdict::{Asked, Gatekeeper, Purpose, Refusal};
@@ -25,12 +27,44 @@ use crate::wire::raw::{Field, RawMessage};
 const REGISTRY: i32 = 0;
 const OCI_LAYOUT: i32 = 1;
 
+/// Methods that load nothing which was not judged before: they speak of results, files and containers
+/// that the daemon made of what was solved.
+const OTHERS: [&str; 12] = [
+    "Ping",
+    "Warn",
+    "Evaluate",
+    "ReadFile",
+    "ReadDir",
+    "StatFile",
+    "NewContainer",
+    "ReleaseContainer",
+    "ExecProcess",
+    "ReadFileContainer",
+    "ReadDirContainer",
+    "StatFileContainer",
+];
+
+/// What a daemon serves to its frontends beside its gateway.
+const HEALTH: [&str; 2] = ["/grpc.health.v1.Health/Check", "/grpc.health.v1.Health/Watch"];
+
 /// Serves the child.
 pub struct Bridge {
     daemon: Channel,
     keeper: Gatekeeper,
     activity: Arc<Activity>,
-    returned: AtomicBool,
+    given: Mutex<Given>,
+}
+
+/// What the child has given as the end of its build.
+#[derive(Debug, Default)]
+pub enum Given {
+    /// Nothing that the daemon would take.
+    #[default]
+    Nothing,
+    /// An error, which the daemon has taken.
+    Error,
+    /// A result, of which the daemon does not know yet.
+    Result(Box<Request<Body>>),
 }
 
 /// What the child has under way.
@@ -74,7 +108,12 @@ impl Bridge {
     /// A bridge that nothing has crossed yet.
     pub fn new(daemon: Channel, keeper: Gatekeeper) -> Self {
         let activity = Arc::new(Activity::new());
-        Self { daemon, keeper, activity, returned: AtomicBool::new(false) }
+        Self { daemon, keeper, activity, given: Mutex::default() }
+    }
+
+    /// Reads the policies, so that they are there when the first source is asked for.
+    pub async fn prepare(&self) {
+        self.keeper.prepare().await;
     }
 
     /// What the child has under way.
@@ -82,9 +121,19 @@ impl Bridge {
         Arc::clone(&self.activity)
     }
 
-    /// Whether the child has given its result, or its error, to the daemon.
-    pub fn has_returned(&self) -> bool {
-        self.returned.load(Ordering::SeqCst)
+    /// What the child has given so far; it is given once.
+    pub fn given(&self) -> Given {
+        std::mem::take(&mut *self.given.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Gives the daemon the child's result.
+    ///
+    /// # Errors
+    /// When the daemon does not take it.
+    pub async fn give(&self, result: Request<Body>) -> Result<(), Status> {
+        // The build ends with it, and with it whatever is still to be shown.
+        self.keeper.finish().await;
+        read(self.forward(result).await?).await?.taken()
     }
 
     /// Answers one call of the child.
@@ -104,11 +153,13 @@ impl Bridge {
     }
 
     async fn answer(&self, request: Request<Incoming>) -> Result<Response<Body>, Status> {
-        let method = request.uri().path().strip_prefix(SERVICE).map(str::to_owned);
-        match method.as_deref() {
+        // As it is on the wire, so that no two readers take it for two methods.
+        let path = request.uri().path_and_query().map(http::uri::PathAndQuery::as_str);
+        let path = path.unwrap_or_default().to_owned();
+        match path.strip_prefix(SERVICE) {
             Some("Solve") => {
                 let (request, message) = unary(request).await?;
-                let message = solve::admit(&self.keeper, message).await?;
+                let message = Box::pin(solve::admit(&self.keeper, message)).await?;
                 self.forward(changed(request, &message)).await
             }
             Some("ResolveSourceMeta") => {
@@ -122,20 +173,46 @@ impl Bridge {
                 self.resolve_with(request, resolved).await
             }
             Some("Inputs") => {
-                let response = self.forward(request.map(rpc::through)).await?;
-                let (response, message) = read(response).await?;
-                solve::inputs(&self.keeper, message).await?;
-                Ok(response)
+                let answered = read(self.forward(request.map(rpc::through)).await?).await?;
+                if answered.is_taken() {
+                    solve::inputs(&self.keeper, answered.message).await?;
+                }
+                Ok(answered.response)
             }
-            Some("Return") => {
-                // The build ends with it, and with it whatever is still to be shown.
-                self.keeper.finish().await;
-                let response = self.forward(request.map(rpc::through)).await?;
-                self.returned.store(true, Ordering::SeqCst);
-                Ok(response)
+            Some("Return") => self.end(request).await,
+            Some(method) if OTHERS.contains(&method) => {
+                self.forward(request.map(rpc::through)).await
             }
-            _ => self.forward(request.map(rpc::through)).await,
+            None if HEALTH.contains(&path.as_str()) => {
+                self.forward(request.map(rpc::through)).await
+            }
+            Some(_) | None => {
+                let why = "is no method of which buildgate knows what it loads";
+                Err(Status::unimplemented(format!("{path} {why}")))
+            }
         }
+    }
+
+    /// Takes the end of the build: an error is passed on, and a result is kept until the child has
+    /// ended, for a child that fails after it gave one has failed.
+    async fn end(&self, request: Request<Incoming>) -> Result<Response<Body>, Status> {
+        let (request, message) = unary(request).await?;
+        let given = gateway::ReturnRequest::decode(message.clone()).map_err(invalid)?;
+        let call = changed(request, &message);
+        let keep = |end| *self.given.lock().unwrap_or_else(PoisonError::into_inner) = end;
+        if given.error.is_some() {
+            self.keeper.finish().await;
+            let answered = read(self.forward(call).await?).await?;
+            if answered.is_taken() {
+                keep(Given::Error);
+            }
+            return Ok(answered.response);
+        }
+        if !matches!(*self.given.lock().unwrap_or_else(PoisonError::into_inner), Given::Nothing) {
+            return Err(Status::unknown("buildgate: the result of this build is given already"));
+        }
+        keep(Given::Result(Box::new(call)));
+        Ok(rpc::answered(&[]))
     }
 
     async fn forward(&self, request: Request<Body>) -> Result<Response<Body>, Status> {
@@ -152,7 +229,11 @@ impl Bridge {
     ) -> Result<Response<Body>, Status> {
         let Resolved { message, op, platform, answer } = resolved;
         let response = self.forward(changed(request, &message)).await?;
-        let (response, message) = read(response).await?;
+        let answered = read(response).await?;
+        if !answered.is_taken() {
+            return Ok(answered.response);
+        }
+        let Answered { response, message, .. } = answered;
         let (name, digest) = match answer {
             Answer::Meta => {
                 let meta = gateway::ResolveSourceMetaResponse::decode(message).map_err(invalid)?;
@@ -287,19 +368,49 @@ async fn unary(request: Request<Incoming>) -> Result<(http::request::Parts, Byte
     Ok((parts, message.unwrap_or_default()))
 }
 
-/// The message of an answer, and the answer as it came. It is empty where the daemon refuses.
-async fn read(response: Response<Body>) -> Result<(Response<Body>, Bytes), Status> {
+/// An answer that was looked into.
+struct Answered {
+    /// As it came.
+    response: Response<Body>,
+    /// Its message; empty where the daemon refuses.
+    message: Bytes,
+    status: Option<Status>,
+}
+
+impl Answered {
+    /// Whether the daemon has done what it was asked.
+    fn is_taken(&self) -> bool {
+        self.status.as_ref().is_some_and(|status| status.code() == Code::Ok)
+    }
+
+    fn taken(self) -> Result<(), Status> {
+        match self.status {
+            Some(status) if status.code() == Code::Ok => Ok(()),
+            Some(status) => Err(status),
+            None => Err(Status::unknown("the daemon answered without a status")),
+        }
+    }
+}
+
+async fn read(response: Response<Body>) -> Result<Answered, Status> {
     let (parts, body) = response.into_parts();
     let collected = body.collect().await.map_err(unavailable)?;
     let trailers = collected.trailers().cloned();
     let whole = collected.to_bytes();
     let copy = Full::new(whole.clone()).map_err(|never| match never {});
     let (message, _) = rpc::read_one(copy).await?;
-    let body = Full::new(whole)
-        .with_trailers(async move { trailers.map(Ok) })
-        .map_err(|never: std::convert::Infallible| match never {})
-        .boxed_unsync();
-    Ok((Response::from_parts(parts, body), message.unwrap_or_default()))
+    let at_the_end = || trailers.as_ref().and_then(Status::from_header_map);
+    let status = Status::from_header_map(&parts.headers).or_else(at_the_end);
+    let whole = Full::new(whole).map_err(|never: std::convert::Infallible| match never {});
+    // Without trailers the status is in the headers, and nothing may follow them.
+    let body = match trailers {
+        Some(trailers) => {
+            whole.with_trailers(std::future::ready(Some(Ok(trailers)))).boxed_unsync()
+        }
+        None => whole.boxed_unsync(),
+    };
+    let response = Response::from_parts(parts, body);
+    Ok(Answered { response, message: message.unwrap_or_default(), status })
 }
 
 /// The same call with this message.

@@ -6,10 +6,15 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child as Process, ChildStdin, ChildStdout, Command};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
 
+/// How long its last words may take.
+const PATIENCE: Duration = Duration::from_millis(250);
 /// Lines of stderr that an error repeats.
 const TAIL: usize = 6;
 /// Longest line that an error repeats, in bytes.
@@ -28,6 +33,7 @@ pub struct StartError {
 pub struct Child {
     process: Process,
     said: Arc<Mutex<VecDeque<String>>>,
+    listening: JoinHandle<()>,
 }
 
 impl Child {
@@ -53,8 +59,8 @@ impl Child {
         let input = process.stdin.take().ok_or_else(missing)?;
         let stderr = process.stderr.take().ok_or_else(missing)?;
         let said = Arc::new(Mutex::new(VecDeque::new()));
-        tokio::spawn(listen(stderr, Arc::clone(&said)));
-        Ok((Self { process, said }, output, input))
+        let listening = tokio::spawn(listen(stderr, Arc::clone(&said)));
+        Ok((Self { process, said, listening }, output, input))
     }
 
     /// Waits for its end.
@@ -65,8 +71,12 @@ impl Child {
         self.process.wait().await
     }
 
-    /// Its last words, one line each.
-    pub fn last_words(&self) -> String {
+    /// Its last words, one line each; what it said last may still be on its way.
+    pub async fn last_words(&mut self) -> String {
+        // Whoever it has left behind may hold the pipe open.
+        if timeout(PATIENCE, &mut self.listening).await.is_err() {
+            tracing::debug!("the Dockerfile frontend's stderr is still open");
+        }
         let said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
         said.iter().map(String::as_str).collect::<Vec<_>>().join("\n")
     }

@@ -30,12 +30,13 @@ use std::time::Duration;
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use tokio::process::{ChildStdin, ChildStdout};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use self::bridge::{Activity, Bridge};
+use self::bridge::{Activity, Bridge, Given};
 use self::child::{Child, StartError};
-use self::options::BuildOptions;
+use self::options::{BuildOptions, EnvironmentError};
 use self::stdio::NoPipe;
 use self::verdict::Gatekeeper;
 use crate::gateway::Gateway;
@@ -70,6 +71,9 @@ pub enum FrontendError {
     /// The daemon went away.
     #[error("the connection to the daemon ended before the build did")]
     DaemonGone(#[source] Option<hyper::Error>),
+    /// The build's options cannot be read.
+    #[error(transparent)]
+    Environment(#[from] EnvironmentError),
     /// There is no child.
     #[error(transparent)]
     Start(#[from] StartError),
@@ -80,6 +84,20 @@ pub enum FrontendError {
         how: String,
         /// The end of its stderr.
         words: String,
+    },
+    /// The child gave a result and failed all the same.
+    #[error("the Dockerfile frontend failed after it had given its result ({how}){}", Words(words))]
+    Failed {
+        /// As the system says it.
+        how: String,
+        /// The end of its stderr.
+        words: String,
+    },
+    /// The daemon does not take the child's result.
+    #[error("the daemon does not take the result of the Dockerfile frontend: {}", status.message())]
+    Refused {
+        /// What it says.
+        status: Box<tonic::Status>,
     },
     /// The child stands still.
     #[error("the Dockerfile frontend did nothing for {} s and was ended{}", HANG.as_secs(), Words(words))]
@@ -122,32 +140,52 @@ pub async fn run(options: Options) -> Result<(), FrontendError> {
 }
 
 async fn build(daemon: &Channel, options: Options) -> Result<(), FrontendError> {
-    let build = BuildOptions::from_env(std::env::vars_os());
-    let (mut child, output, input) = Child::start(&options.child, &build.for_child())?;
+    let build = BuildOptions::from_env(std::env::vars_os())?;
+    let variables = build.for_child();
     let keeper = Gatekeeper::new(Gateway::new(daemon.clone()), build, options.policies);
     let bridge = Arc::new(Bridge::new(daemon.clone(), keeper));
+    // The child takes a while to come up.
+    let mut aside = JoinSet::new();
+    aside.spawn({
+        let bridge = Arc::clone(&bridge);
+        async move { bridge.prepare().await }
+    });
+    let (mut child, output, input) = Child::start(&options.child, &variables)?;
     let served = tokio::spawn(serve(Arc::clone(&bridge), output, input));
     let activity = bridge.activity();
-    let how = tokio::select! {
-        status = child.wait() => status.map_err(FrontendError::Wait)?.to_string(),
-        () = hang(&activity) => {
-            if bridge.has_returned() {
-                return Ok(());
-            }
-            return Err(FrontendError::Hung { words: child.last_words() });
-        }
+    let status = tokio::select! {
+        status = child.wait() => Some(status.map_err(FrontendError::Wait)?),
+        () = hang(&activity) => None,
     };
     served.abort();
-    if bridge.has_returned() {
-        return Ok(());
+    drop(aside);
+    match (bridge.given(), status) {
+        // What the daemon was told stands, however the child ends.
+        (Given::Error, _) => Ok(()),
+        (Given::Result(result), Some(status)) if status.success() => {
+            let given = bridge.give(*result).await;
+            given.map_err(|status| FrontendError::Refused { status: Box::new(status) })
+        }
+        (Given::Result(_), Some(status)) => {
+            let words = child.last_words().await;
+            Err(FrontendError::Failed { how: status.to_string(), words })
+        }
+        (Given::Nothing, Some(status)) => {
+            let words = child.last_words().await;
+            Err(FrontendError::Ended { how: status.to_string(), words })
+        }
+        (Given::Nothing | Given::Result(_), None) => {
+            Err(FrontendError::Hung { words: child.last_words().await })
+        }
     }
-    // What it said last may still be on its way.
-    tokio::time::sleep(LOOK).await;
-    Err(FrontendError::Ended { how, words: child.last_words() })
 }
 
 /// Serves the child until one side closes the connection.
-async fn serve(bridge: Arc<Bridge>, output: ChildStdout, input: ChildStdin) {
+async fn serve(
+    bridge: Arc<Bridge>,
+    output: impl AsyncRead + Unpin + Send + 'static,
+    input: impl AsyncWrite + Unpin + Send + 'static,
+) {
     let service = service_fn(move |request| {
         let bridge = Arc::clone(&bridge);
         async move { Ok::<_, std::convert::Infallible>(bridge.serve(request).await) }
@@ -155,8 +193,10 @@ async fn serve(bridge: Arc<Bridge>, output: ChildStdout, input: ChildStdin) {
     let served = http2::Builder::new(TokioExecutor::new())
         .max_header_list_size(rpc::MAX_HEADERS)
         .initial_stream_window_size(rpc::WINDOW)
-        .initial_connection_window_size(rpc::WINDOW * 2)
+        .initial_connection_window_size(rpc::CONNECTION_WINDOW)
         .max_concurrent_streams(None)
+        .max_pending_accept_reset_streams(rpc::RESETS)
+        .max_local_error_reset_streams(None)
         .serve_connection(TokioIo::new(tokio::io::join(output, input)), service)
         .await;
     if let Err(error) = served {

@@ -10,6 +10,31 @@ use crate::input::Env;
 use crate::source::{Platform, parse_git_user};
 
 const OPTION: &str = "BUILDKIT_FRONTEND_OPT_";
+const SESSION: &str = "BUILDKIT_SESSION_ID";
+const WORKERS: &str = "BUILDKIT_WORKERS";
+
+/// A variable that the child might read otherwise than we do. The build is refused.
+#[derive(Debug, thiserror::Error)]
+pub enum EnvironmentError {
+    /// No text.
+    #[error("{name} in the environment is no UTF-8")]
+    Text {
+        /// The variable.
+        name: String,
+    },
+    /// An option without a number.
+    #[error("{name} in the environment is no option of a build")]
+    Name {
+        /// The variable.
+        name: String,
+    },
+    /// The list of workers.
+    #[error("{WORKERS} in the environment cannot be read, so the platform of the build is unknown")]
+    Workers(#[source] serde_json::Error),
+    /// A worker without platforms.
+    #[error("{WORKERS} in the environment names no platform")]
+    NoPlatform,
+}
 
 /// What a daemon tells its frontend of the build.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -35,7 +60,7 @@ pub enum Place {
 
 #[derive(Deserialize)]
 struct Worker {
-    #[serde(rename = "Platforms", default)]
+    #[serde(alias = "Platforms", default)]
     platforms: Vec<WorkerPlatform>,
 }
 
@@ -49,29 +74,46 @@ struct WorkerPlatform {
     variant: String,
 }
 
+/// The platform that the daemon takes for sources that name none.
+fn first_platform(workers: &str) -> Result<Platform, EnvironmentError> {
+    let workers: Vec<Worker> = serde_json::from_str(workers).map_err(EnvironmentError::Workers)?;
+    let first = workers.first().and_then(|worker| worker.platforms.first());
+    let WorkerPlatform { architecture, os, variant } = first.ok_or(EnvironmentError::NoPlatform)?;
+    Ok(Platform::from_parts(os, architecture, variant))
+}
+
 impl BuildOptions {
-    /// Reads the variables of an environment.
-    pub fn from_env(variables: impl IntoIterator<Item = (OsString, OsString)>) -> Self {
+    /// Reads the variables of an environment, as the child does.
+    ///
+    /// # Errors
+    /// When one of a daemon's cannot be read.
+    pub fn from_env(
+        variables: impl IntoIterator<Item = (OsString, OsString)>,
+    ) -> Result<Self, EnvironmentError> {
         let mut this = Self::default();
         for (name, value) in variables {
-            let (Some(name), Some(value)) = (name.to_str(), value.to_str()) else { continue };
-            if let Some(number) = name.strip_prefix(OPTION) {
-                let Ok(number) = number.parse::<usize>() else { continue };
-                this.count = this.count.max(number + 1);
-                if let Some((key, value)) = value.split_once('=') {
-                    this.options.insert(key.to_owned(), value.to_owned());
-                }
-            } else if name == "BUILDKIT_SESSION_ID" {
-                value.clone_into(&mut this.session);
-            } else if name == "BUILDKIT_WORKERS" {
-                let workers: Vec<Worker> = serde_json::from_str(value).unwrap_or_default();
-                if let Some(first) = workers.first().and_then(|worker| worker.platforms.first()) {
-                    this.platform =
-                        Platform::from_parts(&first.os, &first.architecture, &first.variant);
-                }
+            let name = name.to_string_lossy().into_owned();
+            let number = name.strip_prefix(OPTION);
+            if number.is_none() && name != SESSION && name != WORKERS {
+                continue;
+            }
+            let Ok(value) = value.into_string() else {
+                return Err(EnvironmentError::Text { name });
+            };
+            if let Some(number) = number {
+                let Ok(number) = number.parse::<usize>() else {
+                    return Err(EnvironmentError::Name { name });
+                };
+                this.count = this.count.max(number.saturating_add(1));
+                let (key, value) = value.split_once('=').unwrap_or((&value, ""));
+                this.options.insert(key.to_owned(), value.to_owned());
+            } else if name == SESSION {
+                this.session = value;
+            } else {
+                this.platform = first_platform(&value)?;
             }
         }
-        this
+        Ok(this)
     }
 
     /// An option by its name.
@@ -87,6 +129,14 @@ impl BuildOptions {
         }
         let image = self.get("source").unwrap_or("buildgate");
         vec![(format!("{OPTION}{}", self.count).into(), format!("cmdline={image}").into())]
+    }
+
+    /// Another frontend that the build's arguments name, where the child follows none: somebody means the
+    /// build to be made by that one.
+    pub fn other_frontend(&self) -> Option<&str> {
+        let named = self.get("build-arg:BUILDKIT_SYNTAX")?;
+        let ours = self.get("cmdline").or(self.get("source")).unwrap_or_default();
+        (named.trim() != ours.trim()).then_some(named)
     }
 
     /// The session that has this directory of the client: bake shares one among its builds.
@@ -161,6 +211,10 @@ mod tests {
     use super::*;
 
     fn options(variables: &[(&str, &str)]) -> BuildOptions {
+        read(variables).unwrap()
+    }
+
+    fn read(variables: &[(&str, &str)]) -> Result<BuildOptions, EnvironmentError> {
         BuildOptions::from_env(variables.iter().map(|(n, v)| ((*n).into(), (*v).into())))
     }
 
@@ -172,7 +226,10 @@ mod tests {
             ("BUILDKIT_FRONTEND_OPT_2", "target=app"),
             ("BUILDKIT_FRONTEND_OPT_3", "local-sessionid:d=s2"),
             ("BUILDKIT_SESSION_ID", "s1"),
-            ("BUILDKIT_WORKERS", r#"[{"Platforms":[{"architecture":"arm64","os":"linux"}]}]"#),
+            (
+                "BUILDKIT_WORKERS",
+                r#"[{"id":"w","platforms":[{"architecture":"arm64","os":"linux"}]}]"#,
+            ),
             ("PATH", "/bin"),
         ]);
         assert_eq!(build.session, "s1");
@@ -184,6 +241,30 @@ mod tests {
         assert_eq!((env.target.as_str(), build.filename()), ("app", "Dockerfile"));
     }
 
+    /// What is left out here, the child might act on.
+    #[test]
+    fn what_cannot_be_read_ends_the_build() {
+        for (name, value, wanted) in [
+            ("BUILDKIT_WORKERS", "", "BUILDKIT_WORKERS in the environment cannot be read"),
+            ("BUILDKIT_WORKERS", "{}", "BUILDKIT_WORKERS in the environment cannot be read"),
+            ("BUILDKIT_WORKERS", "[]", "names no platform"),
+            ("BUILDKIT_WORKERS", "[{\"Platforms\":[]}]", "names no platform"),
+            ("BUILDKIT_FRONTEND_OPT_x", "context=elsewhere", "BUILDKIT_FRONTEND_OPT_x in the"),
+        ] {
+            let said = read(&[(name, value)]).unwrap_err().to_string();
+            assert!(said.contains(wanted), "{said}");
+        }
+        use std::os::unix::ffi::OsStringExt as _;
+        let value = OsString::from_vec(b"target=\xff".to_vec());
+        let read = BuildOptions::from_env([("BUILDKIT_FRONTEND_OPT_0".into(), value)]);
+        assert!(matches!(read, Err(EnvironmentError::Text { .. })), "{read:?}");
+        // As the child has it.
+        assert_eq!(
+            options(&[("BUILDKIT_FRONTEND_OPT_0", "dockerfilekey")]).dockerfile(),
+            Place::Local(String::new())
+        );
+    }
+
     #[test]
     fn the_child_follows_no_syntax_line() {
         let build = options(&[("BUILDKIT_FRONTEND_OPT_0", "source=r.example/gate:1")]);
@@ -191,6 +272,22 @@ mod tests {
         assert_eq!(build.for_child(), [wanted]);
         let named = options(&[("BUILDKIT_FRONTEND_OPT_0", "cmdline=r.example/gate:1 x")]);
         assert_eq!(named.for_child(), []);
+    }
+
+    #[test]
+    fn another_frontend_is_told() {
+        let named = ("BUILDKIT_FRONTEND_OPT_0", "build-arg:BUILDKIT_SYNTAX=r.example/gate:1 x");
+        for (ours, wanted) in [
+            ("cmdline=r.example/gate:1 x", None),
+            ("cmdline=r.example/gate:1", Some("r.example/gate:1 x")),
+            ("source=r.example/gate:1 x", None),
+            ("source=r.example/other:1", Some("r.example/gate:1 x")),
+            ("target=x", Some("r.example/gate:1 x")),
+        ] {
+            let build = options(&[named, ("BUILDKIT_FRONTEND_OPT_1", ours)]);
+            assert_eq!(build.other_frontend(), wanted, "{ours}");
+        }
+        assert_eq!(options(&[]).other_frontend(), None);
     }
 
     #[test]

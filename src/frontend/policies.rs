@@ -11,19 +11,25 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use bytes::Bytes;
+use prost::Message as _;
 use tonic::Status;
 
 use self::image::{baked, trusted};
 use self::names::named_by;
 use super::options::{BuildOptions, Place};
 use crate::check::{self, CheckError, Outcome, Pin, Question, reasons};
-use crate::gateway::{self, Gateway, Tree, join, local};
+use crate::gateway::{self, Gateway, Tree, UNPACKED, is_fixed, join, local};
 use crate::meta::{GitRequest, HttpRequest, MetaRequest, ResolveSourceMeta};
 use crate::policy::{Policy, PolicyError, PolicyFiles};
-use crate::source::{Source, SourceError, SourceOp, mask, parse_git_user};
+use crate::source::{Platform, Source, SourceError, SourceOp, mask, parse_git_user};
+use crate::wire::llb::{Loads, SourceVertex};
+use crate::wire::proto::{gateway as wire, pb};
+use crate::wire::rewrite::rewrite;
 
 /// Attributes that pin a source.
 const CHECKSUMS: [&str; 2] = ["git.checksum", "http.checksum"];
+/// Where a daemon has what the client itself sends as its context, an archive on standard input.
+const UPLOAD: &str = "http://buildkit-session/";
 /// Rounds of reading what the files read so far name.
 const ROUNDS: usize = 8;
 
@@ -35,7 +41,7 @@ pub struct Policies {
     /// The Dockerfile, where it is known.
     pub dockerfile: Option<String>,
     /// The remote context as it was read: the build gets this and no later one.
-    read: Option<SourceOp>,
+    read: Vec<SourceOp>,
 }
 
 impl Policies {
@@ -43,10 +49,11 @@ impl Policies {
     /// remote context.
     pub fn as_read(&self, op: &SourceOp) -> SourceOp {
         let mut op = op.clone();
-        let Some(read) = self.read.as_ref().filter(|it| same_place(it, &op)) else { return op };
+        let Some(read) = self.read.iter().find(|it| same_place(it, &op)) else { return op };
         for name in CHECKSUMS {
-            if let Some(checksum) = read.attrs.get(name) {
-                op.attrs.entry(name.to_owned()).or_insert_with(|| checksum.clone());
+            let open = !op.attrs.get(name).is_some_and(|declared| is_fixed(name, declared));
+            if let Some(checksum) = read.attrs.get(name).filter(|_| open) {
+                op.attrs.insert(name.to_owned(), checksum.clone());
             }
         }
         op
@@ -69,8 +76,8 @@ fn same_place(one: &SourceOp, other: &SourceOp) -> bool {
 struct Beside {
     files: BTreeMap<String, Bytes>,
     dockerfile: Option<String>,
-    /// The remote context that they were read from.
-    read: Option<SourceOp>,
+    /// What they were read from, where it is not the client's own.
+    read: Vec<SourceOp>,
 }
 
 /// Policies that cannot be had. The build is refused.
@@ -95,6 +102,15 @@ pub enum SetupError {
         path: String,
         /// What the system said.
         source: std::io::Error,
+    },
+    /// Something in the folder of the image is neither a policy nor of use to one.
+    #[error(
+        "{path} lies among the policies of the frontend's image, but holds no rules (*.rego), and \
+         no rule beside it reads it"
+    )]
+    Idle {
+        /// The file or folder.
+        path: String,
     },
     /// A trust root of the image cannot be used.
     #[error("trust root: {0}")]
@@ -122,6 +138,9 @@ pub enum SetupError {
         /// As given.
         context: String,
     },
+    /// What policies read cannot be told.
+    #[error("what a policy reads cannot be told: {0}")]
+    Names(#[from] regex::Error),
     /// A remote context that is none.
     #[error(transparent)]
     Source(#[from] SourceError),
@@ -137,6 +156,26 @@ pub enum SetupError {
         policy: String,
         /// In its words.
         messages: Vec<String>,
+    },
+    /// What holds the policy is replaced by something that nobody judged.
+    #[error("what a policy puts in place of {op} was not judged")]
+    Unsettled {
+        /// The source.
+        op: SourceOp,
+    },
+    /// The Dockerfile is in an input whose sources cannot be told.
+    #[error("the input `{name}` holds the Dockerfile, and cannot be judged: {source}")]
+    Input {
+        /// Its name.
+        name: String,
+        /// Why.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The build names a frontend beside this one.
+    #[error("BUILDKIT_SYNTAX names {other}, which is not followed from inside this frontend")]
+    Syntax {
+        /// As given.
+        other: String,
     },
     /// A policy wants the build's HTTP traffic proxied.
     #[error(
@@ -162,16 +201,17 @@ impl Loader<'_> {
     /// # Errors
     /// When there is none, or one cannot be had.
     pub async fn load(&self) -> Result<Policies, SetupError> {
-        let trust = trusted(&self.baked.with_file_name("trust"))?;
-        let trusting = |policies: Vec<Policy>| -> Vec<Policy> {
-            policies.into_iter().map(|policy| policy.with_trust(trust.clone())).collect()
-        };
-        let mut policies = trusting(baked(self.baked)?);
-        if let Some(named) = self.named(&policies).await? {
-            policies.push(named);
+        if let Some(other) = self.options.other_frontend() {
+            return Err(SetupError::Syntax { other: mask(other) });
         }
-        let (own, dockerfile, read) = self.own(&policies).await?;
-        policies.extend(own);
+        let trust = trusted(&self.baked.with_file_name("trust"))?;
+        let trusting = |policy: Policy| policy.with_trust(trust.clone());
+        let mut policies: Vec<Policy> = baked(self.baked)?.into_iter().map(trusting).collect();
+        if let Some(named) = Box::pin(self.named(&policies)).await? {
+            policies.push(trusting(named));
+        }
+        let (own, Beside { files: _, dockerfile, read }) = Box::pin(self.own(&policies)).await?;
+        policies.extend(own.map(trusting));
         if policies.is_empty() {
             return Err(SetupError::None { file: self.options.filename().to_owned() });
         }
@@ -179,7 +219,7 @@ impl Loader<'_> {
         if caps.exec_proxy == Some(true) {
             return Err(SetupError::ExecProxy);
         }
-        Ok(Policies { policies: trusting(policies), dockerfile, read })
+        Ok(Policies { policies, dockerfile, read })
     }
 
     /// The policy in the named context `policy`.
@@ -189,7 +229,8 @@ impl Loader<'_> {
             return Err(SetupError::Context { value: mask(value) });
         };
         let place = || "the build context `policy`".to_owned();
-        let op = self.judged(before, local(name, self.options.session_of(name), &[])).await?;
+        let op = local(name, self.options.session_of(name), &[]);
+        let op = self.judged(before, op, None).await?;
         let tree = Tree::load(self.gateway, &op).await.map_err(|it| files(place(), it))?;
         let files = tree.read_all("").await.map_err(|it| files(place(), it))?;
         let modules: Vec<String> = files
@@ -201,48 +242,58 @@ impl Loader<'_> {
         Ok(Some(Policy::load("policy (build context)", PolicyFiles::memory(files), &modules)?))
     }
 
-    /// The policy beside the Dockerfile, the Dockerfile, and the remote context they are in.
-    async fn own(&self, before: &[Policy]) -> Result<Own, SetupError> {
-        let filename = self.options.filename();
-        let (dir, file) = filename.rsplit_once('/').unwrap_or(("", filename));
-        let module = format!("{file}.rego");
-        let Beside { files, dockerfile, read } = match self.options.dockerfile() {
-            Place::Local(name) => self.beside_local(before, &name, dir, &module).await?,
-            Place::Remote(context) => self.beside_remote(before, &context, dir, &module).await?,
+    /// The policy beside the Dockerfile, and what else lies there.
+    async fn own(&self, before: &[Policy]) -> Result<(Option<Policy>, Beside), SetupError> {
+        let beside = match self.options.dockerfile() {
+            Place::Local(name) => match self.input(&name).await? {
+                Some(definition) => Box::pin(self.beside_input(before, &name, &definition)).await?,
+                None => Box::pin(self.beside_local(before, &name)).await?,
+            },
+            Place::Remote(context) => Box::pin(self.beside_remote(before, &context)).await?,
         };
-        if !files.contains_key(&module) {
-            return Ok((None, dockerfile, read));
+        let module = format!("{}.rego", self.place().1);
+        if !beside.files.contains_key(&module) {
+            return Ok((None, beside));
         }
-        let policy =
-            Policy::load(&module, PolicyFiles::memory(files), std::slice::from_ref(&module))?;
-        Ok((Some(policy), dockerfile, read))
+        let files = PolicyFiles::memory(beside.files.clone());
+        let policy = Policy::load(&module, files, std::slice::from_ref(&module))?;
+        Ok((Some(policy), beside))
     }
 
-    async fn beside_local(
-        &self,
-        before: &[Policy],
-        name: &str,
-        dir: &str,
-        module: &str,
-    ) -> Result<Beside, SetupError> {
-        let place = || format!("`{name}`");
+    /// Folder and name of the Dockerfile.
+    fn place(&self) -> (&str, &str) {
         let filename = self.options.filename();
-        let mut wanted = BTreeSet::from([module.to_owned()]);
+        filename.rsplit_once('/').unwrap_or(("", filename))
+    }
+
+    /// The input of the build that the child takes the Dockerfile from, in place of the client's directory.
+    async fn input(&self, name: &str) -> Result<Option<pb::Definition>, SetupError> {
+        if self.options.get("dockerfilekey").is_some() {
+            return Ok(None);
+        }
+        let request = wire::InputsRequest::default();
+        let inputs: Result<wire::InputsResponse, Status> =
+            self.gateway.call("Inputs", &request).await;
+        let place = || "the build's inputs".to_owned();
+        let wire::InputsResponse { mut definitions } = inputs.map_err(|it| files(place(), it))?;
+        Ok(definitions.remove(name))
+    }
+
+    async fn beside_local(&self, before: &[Policy], name: &str) -> Result<Beside, SetupError> {
+        let place = || format!("`{name}`");
+        let (dir, file) = self.place();
+        let mut wanted = BTreeSet::from([format!("{file}.rego")]);
         let mut beside = Beside::default();
         for _ in 0..ROUNDS {
-            let patterns: Vec<String> =
-                wanted.iter().map(|path| join(dir, path)).chain([filename.to_owned()]).collect();
+            let all = wanted.iter().map(String::as_str).chain(spellings(file));
+            let patterns: Vec<String> = all.map(|path| join(dir, path)).collect();
             let op = local(name, self.options.session_of(name), &patterns);
-            let op = self.judged(before, op).await?;
+            let op = self.judged(before, op, None).await?;
             let tree = Tree::load(self.gateway, &op).await.map_err(|it| files(place(), it))?;
-            let below = tree.read_named(dir, &wanted).await.map_err(|it| files(place(), it))?;
-            let file = filename.rsplit('/').next().unwrap_or(filename).to_owned();
-            let text = tree.read_named(dir, &[file.clone()].into()).await;
-            let text = text.map_err(|it| files(place(), it))?.remove(&file);
-            beside.dockerfile = text.map(|text| String::from_utf8_lossy(&text).into_owned());
-            beside.files = below;
+            beside.files = tree.read_named(dir, &wanted).await.map_err(|it| files(place(), it))?;
+            beside.dockerfile = self.dockerfile_in(&tree).await.map_err(|it| files(place(), it))?;
             let known = wanted.len();
-            wanted.extend(named_by(&beside.files));
+            wanted.extend(named_by(&beside.files)?);
             if wanted.len() == known {
                 break;
             }
@@ -251,56 +302,120 @@ impl Loader<'_> {
     }
 
     /// Files of a remote context, which the policies before judge first.
-    async fn beside_remote(
-        &self,
-        before: &[Policy],
-        context: &str,
-        dir: &str,
-        module: &str,
-    ) -> Result<Beside, SetupError> {
-        if before.is_empty() {
+    async fn beside_remote(&self, before: &[Policy], context: &str) -> Result<Beside, SetupError> {
+        if before.is_empty() && !context.starts_with(UPLOAD) {
             return Err(SetupError::Unjudged { context: mask(context) });
         }
         let place = || mask(context);
         let git = parse_git_user(context)?;
         let op = match &git {
             Some(git) => git.to_op(),
-            None => SourceOp::new(context),
+            None => {
+                let mut op = SourceOp::new(context);
+                // As the child asks for it: the daemon then fetches it once, and an upload is there once.
+                op.attrs.insert("http.filename".into(), UNPACKED.into());
+                op
+            }
         };
-        let op = self.judged(before, op).await?;
+        let op = self.judged(before, op, None).await?;
         let op = self.fixed(op).await.map_err(|it| files(place(), it))?;
         let tree = match git {
-            Some(_) => {
-                let mut whole = op.clone();
-                // Policies are the repository's own files; its submodules are judged by them.
-                whole.attrs.insert("git.skipsubmodules".into(), "true".into());
-                Tree::load(self.gateway, &whole).await
-            }
+            Some(_) => Tree::load(self.gateway, &alone(&op)).await,
             None => Tree::unpacked(self.gateway, &op).await,
         };
         let tree = tree.map_err(|it| files(place(), it))?;
-        let mut wanted = BTreeSet::from([module.to_owned()]);
-        let mut found = BTreeMap::new();
+        let beside = self.beside(&tree).await?.map_err(|it| files(place(), it))?;
+        Ok(Beside { read: vec![op], ..beside })
+    }
+
+    /// Files of an input of the build that holds the Dockerfile: what it is made of is judged first.
+    async fn beside_input(
+        &self,
+        before: &[Policy],
+        name: &str,
+        definition: &pb::Definition,
+    ) -> Result<Beside, SetupError> {
+        let wrong = |source| SetupError::Input { name: name.to_owned(), source };
+        let place = || format!("the input `{name}`");
+        let Loads { sources, builds } =
+            Loads::of(definition).map_err(|error| wrong(error.into()))?;
+        if !builds.is_empty() {
+            return Err(wrong("its LLB is read from a file while the build runs".into()));
+        }
+        let (mut read, mut changed) = (Vec::new(), BTreeMap::new());
+        for SourceVertex { digest, source, platform, lines: _ } in sources {
+            let is_local = matches!(Source::parse(&source), Ok(Source::Local(_)));
+            if before.is_empty() && !is_local {
+                return Err(SetupError::Unjudged { context: source.masked() });
+            }
+            let op = self.judged(before, source.clone(), platform).await?;
+            let op = match is_local {
+                true => op,
+                false => self.fixed(op).await.map_err(|it| files(place(), it))?,
+            };
+            let loaded = alone(&op);
+            if loaded != source {
+                changed.insert(digest, loaded);
+            }
+            read.push(op);
+        }
+        let definition = rewrite(&definition.encode_to_vec().into(), &changed)
+            .map_err(|error| wrong(error.into()))?;
+        let definition = pb::Definition::decode(definition).map_err(|error| wrong(error.into()))?;
+        let loaded: Vec<SourceOp> = read.iter().map(alone).collect();
+        let tree = Tree::solved(self.gateway, definition, &loaded).await;
+        let tree = tree.map_err(|it| files(place(), it))?;
+        let beside = self.beside(&tree).await?.map_err(|it| files(place(), it))?;
+        Ok(Beside { read, ..beside })
+    }
+
+    /// What a tree holds of a policy, and the Dockerfile.
+    async fn beside(&self, tree: &Tree<'_>) -> Result<Result<Beside, Status>, regex::Error> {
+        let (dir, file) = self.place();
+        let mut wanted = BTreeSet::from([format!("{file}.rego")]);
+        let mut beside = Beside::default();
         for _ in 0..ROUNDS {
-            found = tree.read_named(dir, &wanted).await.map_err(|it| files(place(), it))?;
+            beside.files = match tree.read_named(dir, &wanted).await {
+                Ok(found) => found,
+                Err(status) => return Ok(Err(status)),
+            };
             let known = wanted.len();
-            wanted.extend(named_by(&found));
+            wanted.extend(named_by(&beside.files)?);
             if wanted.len() == known {
                 break;
             }
         }
-        Ok(Beside { files: found, dockerfile: None, read: Some(op) })
+        Ok(self.dockerfile_in(tree).await.map(|dockerfile| Beside { dockerfile, ..beside }))
+    }
+
+    /// The Dockerfile, as the child finds it.
+    async fn dockerfile_in(&self, tree: &Tree<'_>) -> Result<Option<String>, Status> {
+        let (dir, file) = self.place();
+        let names = spellings(file).map(str::to_owned).collect();
+        let mut found = tree.read_named(dir, &names).await?;
+        let mut text = spellings(file).find_map(|name| found.remove(name));
+        if text.is_none() && matches!(self.options.dockerfile(), Place::Remote(_)) {
+            // A file by URL that is no archive is the Dockerfile itself.
+            text = tree.read_named("", &[UNPACKED.to_owned()].into()).await?.remove(UNPACKED);
+        }
+        Ok(text.map(|text| String::from_utf8_lossy(&text).into_owned()))
     }
 
     /// The source at the content that it has now: what is read of it, the build gets.
     async fn fixed(&self, op: SourceOp) -> Result<SourceOp, Status> {
-        if CHECKSUMS.iter().any(|name| op.attrs.contains_key(*name)) {
+        if CHECKSUMS.iter().any(|name| op.attrs.get(*name).is_some_and(|it| is_fixed(name, it))) {
             return Ok(op);
         }
         let mut request = MetaRequest { source: op.clone(), ..MetaRequest::default() };
         match Source::parse(&op) {
             Ok(Source::Git(_)) => request.git = Some(GitRequest::default()),
-            _ => request.http = Some(HttpRequest::default()),
+            Ok(Source::Http(_)) => request.http = Some(HttpRequest::default()),
+            Ok(Source::Image(image)) if image.digest.is_some() => return Ok(op),
+            Ok(Source::OciLayout(_) | Source::Blob(_)) => return Ok(op),
+            Ok(Source::Image(_) | Source::Local(_)) => {
+                return Err(Status::failed_precondition("no digest holds what is read of it"));
+            }
+            Err(error) => return Err(Status::invalid_argument(error.to_string())),
         }
         let meta = self.gateway.resolve(&request).await;
         let meta = meta.map_err(|error| Status::unknown(error.to_string()))?;
@@ -313,12 +428,17 @@ impl Loader<'_> {
     }
 
     /// What holds a policy, judged by the policies before it, as it is to be fetched.
-    async fn judged(&self, before: &[Policy], op: SourceOp) -> Result<SourceOp, SetupError> {
+    async fn judged(
+        &self,
+        before: &[Policy],
+        op: SourceOp,
+        platform: Option<Platform>,
+    ) -> Result<SourceOp, SetupError> {
         if before.is_empty() {
             return Ok(op);
         }
-        let question =
-            Question { op, platform: self.options.platform.clone(), env: self.options.env() };
+        let platform = platform.unwrap_or_else(|| self.options.platform.clone());
+        let question = Question { op, platform, env: self.options.env() };
         let checked = check::check(before, &question, self.gateway).await.map_err(Box::new)?;
         let messages = reasons::refusal(before, &checked);
         match checked.outcome {
@@ -326,13 +446,25 @@ impl Loader<'_> {
             Outcome::Denied(denied) => {
                 Err(SetupError::Denied { op: checked.op, policy: denied.policy, messages })
             }
-            Outcome::Converted(op) => Ok(op),
+            Outcome::Converted(_) => Err(SetupError::Unsettled { op: question.op }),
         }
     }
 }
 
-/// The policy beside the Dockerfile, the Dockerfile, and the remote context they are in.
-type Own = (Option<Policy>, Option<String>, Option<SourceOp>);
+/// Policies are a repository's own files; its submodules are judged by them.
+fn alone(op: &SourceOp) -> SourceOp {
+    let mut op = op.clone();
+    if matches!(Source::parse(&op), Ok(Source::Git(_))) {
+        op.attrs.insert("git.skipsubmodules".into(), "true".into());
+    }
+    op
+}
+
+/// The names under which the child looks for the Dockerfile, one after the other.
+fn spellings(file: &str) -> impl Iterator<Item = &str> {
+    let lower = (file == "Dockerfile").then_some("dockerfile");
+    std::iter::once(file).chain(lower)
+}
 
 fn files(place: String, status: Status) -> SetupError {
     SetupError::Files { place, status: Box::new(status) }

@@ -88,6 +88,14 @@ impl Gatekeeper {
         Self { gateway, options, baked, progress, policies, decided }
     }
 
+    /// Reads the policies before anything is asked for. Why they cannot be had is told by whatever is
+    /// judged.
+    pub async fn prepare(&self) {
+        if let Err(error) = self.policies().await {
+            tracing::info!("no policies: {error}");
+        }
+    }
+
     /// Judges a source; what it gives is what the daemon may be asked for, pinned to the content
     /// that was judged.
     ///
@@ -99,7 +107,16 @@ impl Gatekeeper {
         let platform = asked.platform.clone().unwrap_or_else(|| self.options.platform.clone());
         let told = essence(asked.op);
         let cell = self.cell((told.clone(), platform.clone(), asked.purpose));
-        let admitted = cell.get_or_init(|| self.decide(&told, &platform, &asked)).await.clone()?;
+        // What a daemon has fetched for its answer it takes again, if it is asked for in the same manner.
+        let whole = match Source::parse(asked.op) {
+            Ok(Source::Image(_)) => &told,
+            Ok(_) | Err(_) => asked.op,
+        };
+        let decide = async {
+            let verdict = Box::pin(self.decide(whole, &platform, &asked)).await;
+            verdict.map(|admitted| essence(&admitted))
+        };
+        let admitted = cell.get_or_init(|| decide).await.clone()?;
         if admitted != told {
             self.admit(&admitted, platform, asked.purpose);
         }
@@ -208,7 +225,8 @@ impl Gatekeeper {
         let load = async {
             let loader =
                 Loader { gateway: &self.gateway, options: &self.options, baked: &self.baked };
-            let loaded = loader.load().await;
+            // It is large, and polled deep within calls.
+            let loaded = Box::pin(loader.load()).await;
             if let Ok(Policies { policies, .. }) = &loaded {
                 let names: Vec<&str> = policies.iter().map(Policy::name).collect();
                 let text = format!("[policy] sources are judged by {}", names.join(", "));
@@ -264,13 +282,44 @@ impl Gatekeeper {
     }
 }
 
+/// Attributes that say how content is laid out or found again, and not which content it is.
+const MANNER: [(&str, &[&str]); 3] = [
+    ("http", &["http.filename", "http.perm", "http.uid", "http.gid"]),
+    ("git", &["git.keepgitdir", "git.mtime", "git.advice"]),
+    (
+        "local",
+        &[
+            "local.unique",
+            "local.includepattern",
+            "local.followpaths",
+            "local.excludepatterns",
+            "local.sharedkeyhint",
+            "local.metadatatransfer",
+            "local.metadatatransferexclude",
+            "local.differ",
+        ],
+    ),
+];
+
 /// What a decision about a source hangs on. The Dockerfile frontend asks about an image first, and
-/// says how to load it later: that is no other image.
+/// says how to load it later, and it asks for the parts of a directory one by one: that is no other
+/// source.
 fn essence(op: &SourceOp) -> SourceOp {
-    let Ok(Source::Image(image)) = Source::parse(op) else { return op.clone() };
-    let mut told = SourceOp::new(image.identifier());
-    let checksum = op.attrs.get_key_value("image.checksum");
-    told.attrs.extend(checksum.map(|(name, value)| (name.clone(), value.clone())));
+    let kind = match Source::parse(op) {
+        Ok(Source::Image(image)) => {
+            let mut told = SourceOp::new(image.identifier());
+            let checksum = op.attrs.get_key_value("image.checksum");
+            told.attrs.extend(checksum.map(|(name, value)| (name.clone(), value.clone())));
+            return told;
+        }
+        Ok(Source::Http(_)) => "http",
+        Ok(Source::Git(_)) => "git",
+        Ok(Source::Local(_)) => "local",
+        Ok(Source::OciLayout(_) | Source::Blob(_)) | Err(_) => return op.clone(),
+    };
+    let manner = MANNER.iter().find(|(of, _)| *of == kind).map(|(_, names)| *names);
+    let mut told = op.clone();
+    told.attrs.retain(|name, _| !manner.unwrap_or_default().contains(&name.as_str()));
     told
 }
 
@@ -278,6 +327,10 @@ fn essence(op: &SourceOp) -> SourceOp {
 fn with_essence(op: &SourceOp, told: &SourceOp, admitted: SourceOp) -> SourceOp {
     if admitted == *told {
         return op.clone();
+    }
+    let scheme = |op: &SourceOp| op.identifier.split("://").next().map(str::to_ascii_lowercase);
+    if scheme(&admitted) != scheme(told) {
+        return admitted;
     }
     let SourceOp { identifier, attrs } = admitted;
     let mut op = SourceOp { identifier, attrs: op.attrs.clone() };
@@ -327,8 +380,46 @@ mod tests {
         let wanted = op(&pinned.identifier, &[mode, ("image.checksum", &digest)]);
         assert_eq!(with_essence(&asked, &told, pinned.clone()), wanted);
         assert_eq!(essence(&wanted), pinned);
-        // What is no image is itself.
-        let git = op("git://h.example/a.git", &[("git.fullurl", "https://h.example/a.git")]);
-        assert_eq!(essence(&git), git);
+    }
+
+    #[test]
+    fn a_source_is_the_same_however_it_is_laid_out() {
+        let commit = "c".repeat(40);
+        let digest = format!("sha256:{}", "a".repeat(64));
+        let url = "https://h.example/f";
+        let git = "git://h.example/a.git";
+        let layout = format!("oci-layout://x@{digest}");
+        for (identifier, manner, decisive) in [
+            (
+                url,
+                &[("http.perm", "755"), ("http.filename", "f")][..],
+                &[("http.checksum", digest.as_str())][..],
+            ),
+            (url, &[], &[("http.authheadersecret", "s"), ("http.header.accept", "x")]),
+            (
+                git,
+                &[("git.keepgitdir", "true")],
+                &[("git.checksum", commit.as_str()), ("git.skipsubmodules", "true")],
+            ),
+            (
+                "local://context",
+                &[("local.followpaths", "[\"a\"]"), ("local.sharedkeyhint", "k")],
+                &[("local.session", "s"), ("local.new", "n")],
+            ),
+            (&layout, &[], &[("oci.session", "s"), ("oci.store", "t")]),
+        ] {
+            let asked = op(identifier, &[manner, decisive].concat());
+            let told = essence(&asked);
+            assert_eq!(told, op(identifier, decisive), "{asked:?}");
+            assert_eq!(with_essence(&asked, &told, told.clone()), asked);
+            let mut pinned = told.clone();
+            pinned.attrs.insert("git.checksum".into(), "pinned".into());
+            let mut wanted = asked.clone();
+            wanted.attrs.extend(pinned.attrs.clone());
+            assert_eq!(with_essence(&asked, &told, pinned), wanted);
+            // Another kind of source has nothing of it.
+            let other = op("docker-image://docker.io/library/alpine:3", &[]);
+            assert_eq!(with_essence(&asked, &told, other.clone()), other);
+        }
     }
 }

@@ -15,9 +15,9 @@ mod tests;
 mod tree;
 
 pub use guard::{Precision, names, only, with_digest};
-pub use pin::pinned;
+pub use pin::{is_fixed, pinned};
 pub use submodules::{JudgeSubmodule, brings_submodules, judged, without};
-pub use tree::{ReadError, Tree, join, local};
+pub use tree::{ReadError, Tree, UNPACKED, join, local};
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use prost::Message;

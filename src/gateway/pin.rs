@@ -29,7 +29,7 @@ pub fn pinned(op: &SourceOp, pin: Option<&Pin>) -> SourceOp {
 
 /// Whether a checksum that somebody declared leaves one content and no other. BuildKit takes the
 /// first digits of a commit, and none at all, for any commit that begins with them.
-fn is_fixed(name: &str, declared: &str) -> bool {
+pub fn is_fixed(name: &str, declared: &str) -> bool {
     if name == GIT_CHECKSUM { is_whole_object(declared) } else { !declared.is_empty() }
 }
 

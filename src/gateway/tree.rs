@@ -21,6 +21,8 @@ const MAX_FILES: usize = 2_000;
 const MAX_TOTAL: usize = 64 << 20;
 /// Bytes that are asked for at once: a daemon sends no message of more than 16 MiB.
 const PIECE: usize = 4 << 20;
+/// Name of a file by URL in the tree that it is unpacked into, where it is no archive.
+pub const UNPACKED: &str = "context";
 /// Bit of a directory in the mode of an entry.
 const DIRECTORY: u32 = 1 << 31;
 
@@ -78,6 +80,18 @@ impl<'g> Tree<'g> {
         Ok(Self { gateway, reference })
     }
 
+    /// Has the daemon make what a definition says of these sources. Whoever calls this has judged them.
+    ///
+    /// # Errors
+    /// What the daemon says.
+    pub async fn solved(
+        gateway: &'g Gateway,
+        definition: pb::Definition,
+        _sources: &[SourceOp],
+    ) -> Result<Self, Status> {
+        Self::solve(gateway, definition).await
+    }
+
     /// Has the daemon download an archive and unpack it; any other file stands in it as it is. Whoever
     /// calls this has judged it.
     ///
@@ -85,7 +99,7 @@ impl<'g> Tree<'g> {
     /// What the daemon says.
     pub async fn unpacked(gateway: &'g Gateway, op: &SourceOp) -> Result<Self, Status> {
         let mut file = op.clone();
-        file.attrs.insert("http.filename".into(), "context".into());
+        file.attrs.insert("http.filename".into(), UNPACKED.into());
         Self::solve(gateway, &file, unpacking(&file)).await
     }
 

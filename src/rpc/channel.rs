@@ -25,7 +25,7 @@ pub const WINDOW: u32 = 4 << 20;
 pub const CONNECTION_WINDOW: u32 = (1 << 31) - 1;
 
 /// Streams that a caller may reset in quick succession: a build that is cancelled resets them all.
-const RESETS: usize = 4096;
+pub const RESETS: usize = 4096;
 
 /// A call that never left, to be made elsewhere.
 #[derive(Debug)]

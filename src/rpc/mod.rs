@@ -8,6 +8,7 @@ mod reset;
 
 pub use body::{Body, BoxError, GrpcError, answered, one, read_one, refusal, through};
 pub use channel::{
-    CONNECTION_WINDOW, Channel, ConnectError, MAX_HEADERS, Scope, Unsent, WINDOW, unavailable,
+    CONNECTION_WINDOW, Channel, ConnectError, MAX_HEADERS, RESETS, Scope, Unsent, WINDOW,
+    unavailable,
 };
 pub use reset::{Reset, reset_of};

@@ -1,47 +1,68 @@
 //! What an org has put into the frontend's image: policies, and whom signatures are trusted by.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::Arc;
 
 use super::SetupError;
+use super::names::named_by;
 use crate::policy::{Policy, PolicyError};
 use crate::trust;
 use crate::verify::Trust;
 use crate::verify::sigstore::TrustRoots;
 
-/// The policies of the image: each folder below `root` is one, and the files in it form one too.
+/// The policies of the image: each folder below `root` is one, and the rules that lie in it form one
+/// too. An image without the folder, or with nothing in it, has none; anything that is there and is
+/// no policy was meant to be one.
 pub fn baked(root: &Path) -> Result<Vec<Policy>, SetupError> {
-    let wrong = |source| SetupError::Baked { path: root.display().to_string(), source };
-    if !root.exists() {
-        return Ok(Vec::new());
+    let wrong = |path: &Path| {
+        let path = path.display().to_string();
+        move |source| SetupError::Baked { path, source }
+    };
+    match std::fs::symlink_metadata(root) {
+        Ok(_) => {}
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(wrong(root)(error)),
     }
-    let mut folders = Vec::new();
-    let mut loose = false;
-    for entry in std::fs::read_dir(root).map_err(wrong)? {
-        let path = entry.map_err(wrong)?.path();
-        if path.is_dir() {
+    let (mut folders, mut others, mut rules) = (Vec::new(), Vec::new(), BTreeMap::new());
+    for entry in std::fs::read_dir(root).map_err(wrong(root))? {
+        let path = entry.map_err(wrong(root))?.path();
+        if std::fs::metadata(&path).map_err(wrong(&path))?.is_dir() {
             folders.push(path);
+        } else if path.extension().is_some_and(|it| it == "rego") {
+            let text = std::fs::read(&path).map_err(wrong(&path))?;
+            rules.insert(path.display().to_string(), text.into());
         } else {
-            loose |= path.extension().is_some_and(|it| it == "rego");
+            others.push(path);
         }
     }
     folders.sort();
+    others.sort();
+    let idle = |path: &Path| SetupError::Idle { path: path.display().to_string() };
     let mut policies = Vec::new();
-    if loose {
-        policies.push(Policy::from_path(root)?);
+    match others.first() {
+        Some(other) if rules.is_empty() => return Err(idle(other)),
+        _ if rules.is_empty() => {}
+        _ => policies.push(Policy::from_path(root)?),
     }
+    let read = named_by(&rules)?;
     for folder in folders {
-        // What an image without policies of its own is built with.
-        if std::fs::read_dir(&folder).map_err(wrong)?.next().is_none() {
-            continue;
-        }
         match Policy::from_path(&folder) {
-            // Keys and data of the files beside it.
-            Err(PolicyError::Empty { .. }) if loose => {}
+            // Keys and data of the rules beside it.
+            Err(PolicyError::Empty { .. }) if reads(&read, &folder) => {}
+            Err(PolicyError::Empty { .. }) => return Err(idle(&folder)),
             other => policies.push(other?),
         }
     }
     Ok(policies)
+}
+
+/// Whether one of these files lies in the folder; `*` stands for anything.
+fn reads(files: &BTreeSet<String>, folder: &Path) -> bool {
+    let name = folder.file_name().unwrap_or_default().to_string_lossy();
+    let first = |file: &String| file.split_once('/').map(|(first, _)| first.to_owned());
+    files.iter().filter_map(first).any(|first| first == name || first.contains('*'))
 }
 
 /// Whom signatures are trusted by: what is built in, and each `NAME.json` of a folder of the image.
@@ -50,7 +71,7 @@ pub fn trusted(folder: &Path) -> Result<Arc<Trust>, SetupError> {
     let wrong = |source| SetupError::Baked { path: path.clone(), source };
     let entries = match std::fs::read_dir(folder) {
         Ok(entries) => entries,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Trust::embedded()),
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Trust::embedded()),
         Err(error) => return Err(wrong(error)),
     };
     let mut roots = TrustRoots::embedded().map_err(|it| SetupError::Trust(it.into()))?;
@@ -67,24 +88,59 @@ pub fn trusted(folder: &Path) -> Result<Arc<Trust>, SetupError> {
 mod tests {
     use super::*;
 
-    #[test]
-    fn folders_and_loose_files_are_policies() {
-        let rule = "package docker\ndecision := {\"allow\": true}\n";
+    const RULE: &str = "package docker\ndecision := {\"allow\": true}\n";
+
+    /// How many policies there are with these files in the folder, which may be folders.
+    fn check(files: &[(&str, &str)], wanted: Result<usize, &str>) {
         let dir = tempfile::tempdir().unwrap();
-        let write = |path: &str, text: &str| {
+        for (path, text) in files {
             let path = dir.path().join(path);
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-            std::fs::write(path, text).unwrap();
-        };
-        assert_eq!(baked(&dir.path().join("none")).unwrap().len(), 0);
-        assert_eq!(baked(dir.path()).unwrap().len(), 0);
-        write("org/policy.rego", rule);
-        assert_eq!(baked(dir.path()).unwrap().len(), 1);
-        std::fs::create_dir(dir.path().join("empty")).unwrap();
-        assert_eq!(baked(dir.path()).unwrap().len(), 1);
-        write("keys/a.asc", "");
-        assert!(matches!(baked(dir.path()), Err(SetupError::Policy(PolicyError::Empty { .. }))));
-        write("loose.rego", rule);
-        assert_eq!(baked(dir.path()).unwrap().len(), 2);
+            match *text {
+                "/" => std::fs::create_dir_all(path).unwrap(),
+                text => std::fs::write(path, text).unwrap(),
+            }
+        }
+        let got = baked(dir.path()).map(|it| it.len()).map_err(|error| {
+            let SetupError::Idle { path } = error else { return error.to_string() };
+            Path::new(&path).strip_prefix(dir.path()).unwrap().display().to_string()
+        });
+        assert_eq!(got, wanted.map_err(str::to_owned), "{files:?}");
+    }
+
+    #[test]
+    fn folders_and_loose_files_are_policies() {
+        let reading = "package docker\nkey := \"keys/a.asc\"\ndecision := {\"allow\": true}\n";
+        check(&[], Ok(0));
+        check(&[("org/policy.rego", RULE)], Ok(1));
+        check(&[("org/policy.rego", RULE), ("loose.rego", RULE)], Ok(2));
+        check(&[("loose.rego", reading), ("keys/a.asc", ""), ("README", "")], Ok(1));
+    }
+
+    /// Whoever put it there meant it to be a policy.
+    #[test]
+    fn what_is_no_policy_is_not_passed_over() {
+        check(&[("policy.reg", RULE)], Err("policy.reg"));
+        check(&[("org/policy.rego", RULE), ("policy.rego.txt", RULE)], Err("policy.rego.txt"));
+        check(&[("org", "/")], Err("org"));
+        check(&[("org/policy.reg", RULE)], Err("org"));
+        check(&[("loose.rego", RULE), ("org", "/")], Err("org"));
+        check(&[("loose.rego", RULE), ("org/policy.reg", RULE)], Err("org"));
+        check(&[("org/policy.rego", RULE), ("keys/a.asc", "")], Err("keys"));
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_not_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        assert_eq!(baked(&at("none")).unwrap().len(), 0);
+        std::fs::write(at("file"), RULE).unwrap();
+        std::os::unix::fs::symlink(at("gone"), at("link")).unwrap();
+        std::fs::create_dir(at("folder")).unwrap();
+        std::os::unix::fs::symlink(at("gone"), at("folder/link")).unwrap();
+        for root in ["file", "file/below", "link", "folder"] {
+            let read = baked(&at(root)).map(|it| it.len());
+            assert!(matches!(read, Err(SetupError::Baked { .. })), "{root}: {read:?}");
+        }
     }
 }

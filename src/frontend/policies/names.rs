@@ -6,44 +6,50 @@ use std::sync::LazyLock;
 use bytes::Bytes;
 use regex::Regex;
 
-/// Files that the Rego files among these read.
-pub fn named_by(files: &BTreeMap<String, Bytes>) -> BTreeSet<String> {
-    files
-        .iter()
-        .filter(|(path, _)| path.ends_with(".rego"))
-        .flat_map(|(_, content)| names_in(&String::from_utf8_lossy(content)))
-        .collect()
+/// What is looked for in the text of a policy.
+struct Patterns {
+    /// String literals.
+    literal: Regex,
+    import: Regex,
+    /// A path with an extension; `%s` and its like stand for anything.
+    file: Regex,
+    verb: Regex,
 }
 
-/// String literals, and imports.
-static LITERAL: LazyLock<Option<Regex>> =
-    LazyLock::new(|| Regex::new(r#""((?:[^"\\\n]|\\.)*)"|`([^`]*)`"#).ok());
-static IMPORT: LazyLock<Option<Regex>> =
-    LazyLock::new(|| Regex::new(r"(?m)^\s*import\s+data\.([A-Za-z0-9_.]+)").ok());
-/// A path with an extension; `%s` and its like stand for anything.
-static FILE: LazyLock<Option<Regex>> = LazyLock::new(|| {
-    Regex::new(r"^[A-Za-z0-9_%][A-Za-z0-9_.%+@ /-]{0,250}\.[A-Za-z0-9%]{1,10}$").ok()
+static PATTERNS: LazyLock<Result<Patterns, regex::Error>> = LazyLock::new(|| {
+    Ok(Patterns {
+        literal: Regex::new(r#""((?:[^"\\\n]|\\.)*)"|`([^`]*)`"#)?,
+        import: Regex::new(r"(?m)^\s*import\s+data\.([A-Za-z0-9_.]+)")?,
+        file: Regex::new(r"^[A-Za-z0-9_%][A-Za-z0-9_.%+@ /-]{0,250}\.[A-Za-z0-9%]{1,10}$")?,
+        verb: Regex::new(r"%[a-z]")?,
+    })
 });
-static VERB: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(r"%[a-z]").ok());
 
-/// Files that the text of a policy may read.
-fn names_in(text: &str) -> BTreeSet<String> {
-    let mut names = BTreeSet::new();
-    let (Some(literal), Some(import), Some(file), Some(verb)) =
-        (LITERAL.as_ref(), IMPORT.as_ref(), FILE.as_ref(), VERB.as_ref())
-    else {
-        return names;
-    };
-    for found in import.captures_iter(text) {
-        names.insert(format!("{}.rego", found[1].replace('.', "/")));
-    }
-    for found in literal.captures_iter(text) {
-        let Some(text) = found.get(1).or(found.get(2)).map(|it| it.as_str()) else { continue };
-        if file.is_match(text) && !text.split('/').any(|part| part == "..") {
-            names.insert(verb.replace_all(text, "*").into_owned());
+/// Files that the Rego files among these read.
+///
+/// # Errors
+/// When what is looked for is no pattern.
+pub fn named_by(files: &BTreeMap<String, Bytes>) -> Result<BTreeSet<String>, regex::Error> {
+    let patterns = PATTERNS.as_ref().map_err(Clone::clone)?;
+    let rego = files.iter().filter(|(path, _)| path.ends_with(".rego"));
+    Ok(rego.flat_map(|(_, content)| patterns.names_in(&String::from_utf8_lossy(content))).collect())
+}
+
+impl Patterns {
+    /// Files that the text of a policy may read.
+    fn names_in(&self, text: &str) -> BTreeSet<String> {
+        let imported = self.import.captures_iter(text);
+        let mut names: BTreeSet<String> =
+            imported.map(|found| format!("{}.rego", found[1].replace('.', "/"))).collect();
+        for found in self.literal.captures_iter(text) {
+            let Some(text) = found.get(1).or(found.get(2)) else { continue };
+            let text = text.as_str();
+            if self.file.is_match(text) && !text.split('/').any(|part| part == "..") {
+                names.insert(self.verb.replace_all(text, "*").into_owned());
+            }
         }
+        names
     }
-    names
 }
 
 #[cfg(test)]
@@ -60,6 +66,7 @@ mod tests {
             never := ["../secret.json", "/etc/passwd.txt", "node_modules", "*.*", "a b"]
         "#;
         let wanted = ["config.json", "keys/*.pem", "keys/maintainers.asc", "lib/images.rego"];
-        assert_eq!(names_in(text).into_iter().collect::<Vec<_>>(), wanted);
+        let files = [("Dockerfile.rego".to_owned(), text.into())].into();
+        assert_eq!(named_by(&files).unwrap().into_iter().collect::<Vec<_>>(), wanted);
     }
 }
