@@ -26,9 +26,23 @@ const ARTIFACT: &[u8] = b"a tarball";
 
 impl Download {
     fn new(forge: &Forge, bundle: &str, github: &[(String, Option<Vec<u8>>)]) -> Self {
+        Self::trusting(forge, None, bundle, github)
+    }
+
+    /// The same with another Sigstore in place of GitHub's own.
+    fn trusting(
+        forge: &Forge,
+        private: Option<&Forge>,
+        bundle: &str,
+        github: &[(String, Option<Vec<u8>>)],
+    ) -> Self {
         let mut roots = TrustRoots::embedded().unwrap();
-        let root = forge.trusted_root().to_string();
-        roots.insert(TrustRoot::parse("sigstore", root.as_bytes()).unwrap()).unwrap();
+        for (name, forge) in [("sigstore", Some(forge)), ("github", private)] {
+            if let Some(forge) = forge {
+                let root = forge.trusted_root().to_string();
+                roots.insert(TrustRoot::parse(name, root.as_bytes()).unwrap()).unwrap();
+            }
+        }
         let content = ARTIFACT.into();
         let file = FileFixture { content, filename: "app.tar.gz".to_owned() };
         let contents = github
@@ -61,7 +75,13 @@ impl Download {
 #[tokio::test]
 async fn downloads_are_attested_by_a_file_or_by_github() {
     let forge = Forge::new(45);
-    let leaf = forge.leaf(&Who::person("jane@example.com"), 100);
+    let jane = Who::person("jane@example.com");
+    let built_from = |repository: &str| {
+        let uri = format!("https://github.com/{repository}");
+        let extensions = [jane.extensions.clone(), vec![(12, uri)]].concat();
+        Who { extensions, ..jane.clone() }
+    };
+    let leaf = forge.leaf(&built_from("Org/app"), 100);
     let bundle = |predicate: &str, artifact: &[u8]| {
         forge.attest(&leaf, &about(predicate, &digest(artifact)), Rekor::V1)
     };
@@ -101,6 +121,17 @@ async fn downloads_are_attested_by_a_file_or_by_github() {
     let kept = |url: &str| list(json!([{"bundle": null, "bundle_url": url}]));
     let compressed = format!("{stored_at}bundle.json.sn?secret=1");
     let wrong = bundle(SLSA, b"else");
+    let by = |repository: &str| {
+        let leaf = forge.leaf(&built_from(repository), 101);
+        forge.attest(&leaf, &about(SLSA, &digest(ARTIFACT)), Rekor::V1)
+    };
+    // So many that do not hold, and one that does.
+    let many = |wrong_ones: usize| {
+        let mut bundles = vec![json!({"bundle": wrong}); wrong_ones];
+        bundles.push(json!({"bundle": right}));
+        list(json!(bundles))
+    };
+    let by_jane = forge.attest(&forge.leaf(&jane, 102), &about(SLSA, &digest(ARTIFACT)), Rekor::V1);
     for (what, answers, allowed, words) in [
         ("inline", vec![(api.clone(), list(json!([{"bundle": right}])))], true, ""),
         (
@@ -142,6 +173,31 @@ async fn downloads_are_attested_by_a_file_or_by_github() {
             false,
             "about something else",
         ),
+        (
+            "by another repository",
+            vec![(api.clone(), list(json!([{"bundle": by("org/other")}])))],
+            false,
+            "it was built from \"https://github.com/org/other\", not from \"https://github.com/org/app\"",
+        ),
+        (
+            "by a repository of a longer name",
+            vec![(api.clone(), list(json!([{"bundle": by("org/app2")}])))],
+            false,
+            "it was built from",
+        ),
+        (
+            "by nobody's repository",
+            vec![(api.clone(), list(json!([{"bundle": by_jane}])))],
+            false,
+            "it was built from \"\"",
+        ),
+        (
+            "by another, and by the right one",
+            vec![(api.clone(), list(json!([{"bundle": by("org/other")}, {"bundle": right}])))],
+            true,
+            "",
+        ),
+        ("32, the good one last", vec![(api.clone(), many(31))], true, ""),
         ("none", vec![(api.clone(), list(json!([])))], false, "there are none"),
         ("not found", vec![(api.clone(), None)], false, "has no attestation of"),
     ] {
@@ -149,6 +205,50 @@ async fn downloads_are_attested_by_a_file_or_by_github() {
         let (came, notes) = download.judged(&by_github).await.unwrap();
         assert_eq!(came, allowed, "{what}: {notes}");
         assert!(notes.contains(words), "{what}: {notes}");
+    }
+    // What is there and cannot be looked at is no answer.
+    let good = json!({"bundle": right});
+    for (what, answers, words) in [
+        ("33, the good one last", vec![(api.clone(), many(32))], "more than 32"),
+        ("no bundle", vec![(api.clone(), list(json!([{}, good])))], "holds no bundle"),
+        (
+            "a URL without TLS",
+            vec![(api.clone(), kept("http://storage.example.com/bundle.json"))],
+            "holds no bundle",
+        ),
+        (
+            "a bundle that is gone",
+            vec![(api.clone(), kept(&stored)), (stored.clone(), None)],
+            "is not where it is said to be",
+        ),
+        (
+            "another answer",
+            vec![(api.clone(), text(json!({"message": "rate limited"})))],
+            "missing field `attestations`",
+        ),
+        ("null", vec![(api.clone(), text(json!({"attestations": null})))], "cannot be read"),
+    ] {
+        let download = Download::new(&forge, "", &answers);
+        let error = download.judged(&by_github).await.unwrap_err();
+        assert!(error.contains(words), "{what}: {error}");
+    }
+    // A private repository's attestations are vouched for by GitHub's own instance.
+    let private = Forge::new(51);
+    let answers = |repository: &str| {
+        let leaf = private.leaf(&built_from(repository), 100);
+        let statement = about(SLSA, &digest(ARTIFACT));
+        let bundle = private.attest(&leaf, &statement, Rekor::V2);
+        [(api.clone(), list(json!([{"bundle": bundle}])))]
+    };
+    for (repository, github, allowed, words) in [
+        ("org/app", Some(&private), true, ""),
+        ("org/other", Some(&private), false, "it was built from"),
+        ("org/app", None, false, "trust root sigstore"),
+    ] {
+        let download = Download::trusting(&forge, github, "", &answers(repository));
+        let (came, notes) = download.judged(&by_github).await.unwrap();
+        assert_eq!(came, allowed, "{repository}: {notes}");
+        assert!(notes.contains(words), "{repository}: {notes}");
     }
     let silent = Download::new(&forge, "", &[]);
     assert!(silent.judged(&by_github).await.is_err(), "nobody answers for GitHub");

@@ -115,10 +115,11 @@ impl Natives<'_> {
         signatures: &ImageSignatures,
         wants: &Wants,
     ) -> Result<Called, CallError> {
-        let now = self.seconds();
+        let now = self.seconds()?;
         let mut reasons = Vec::new();
         let mut undecided = None;
         for found in &signatures.found {
+            self.in_time()?;
             match self.verify_one(found, &signatures.digest, wants, now) {
                 Ok(signature) => return signer(&signature, &signatures.digest),
                 Err(source @ NotVerified::CouldNot(_)) => undecided = Some(source),

@@ -1,7 +1,8 @@
 //! OpenPGP certificates: which of their keys are in force, and may sign.
 //!
-//! What a certificate says of itself counts only where its primary key signed it, with SHA-2. A
-//! revocation counts whatever its hash and its stated reason.
+//! What a certificate says of itself counts only where its primary key signed it. What permits
+//! anything must use SHA-2 and be in force. What restricts counts whatever its hash: a revocation,
+//! and every newer statement that ends a key's life or takes away what it is for.
 
 // Algorithms and packets are enums of others that grow; whatever is not accepted by name is refused.
 #![allow(clippy::wildcard_enum_match_arm)]
@@ -217,14 +218,21 @@ impl<'k> Component<'k> {
         let primary = Component { subkey: None, ..*self };
         primary.check_revocations(&self.certificate.details.revocation_signatures)?;
         let statement = primary.own_statement(now)?;
-        primary.check_time(statement, made, now)?;
-        let Some(subkey) = self.subkey else {
-            return self.check_flags(statement);
-        };
+        let own = primary.own_restrictions(statement, now);
+        for statement in std::iter::once(statement).chain(own.iter().copied()) {
+            primary.check_time(statement, made, now)?;
+            if self.subkey.is_none() {
+                self.check_flags(statement)?;
+            }
+        }
+        let Some(subkey) = self.subkey else { return Ok(()) };
         self.check_revocations(&subkey.signatures)?;
         let binding = self.binding(subkey, now)?;
-        self.check_time(binding, made, now)?;
-        self.check_flags(binding)?;
+        let newer = self.newer_bindings(subkey, binding, now);
+        for binding in std::iter::once(binding).chain(newer) {
+            self.check_time(binding, made, now)?;
+            self.check_flags(binding)?;
+        }
         self.check_back_signature(subkey, binding)
     }
 
@@ -296,6 +304,51 @@ impl<'k> Component<'k> {
         })
     }
 
+    /// What else the primary key says of itself that may restrict it: with its user ids, nothing
+    /// older than `statement`; and directly, also the newest that is older, which programs obey
+    /// whatever a user id says.
+    fn own_restrictions(&self, statement: &Signature, now: i64) -> Vec<&'k Signature> {
+        let key = &self.certificate.primary_key;
+        let details = &self.certificate.details;
+        let since = made_at(statement);
+        let direct = || {
+            details.direct_signatures.iter().filter(|signature| {
+                signature.typ() == Some(SignatureType::Key)
+                    && is_made(signature, now)
+                    && signature.verify_key(key).is_ok()
+            })
+        };
+        let newest = direct().max_by_key(|signature| made_at(signature));
+        let of_users = details.users.iter().flat_map(|user| {
+            user.signatures.iter().filter(move |signature| {
+                signature.is_certification()
+                    && made_at(signature) >= since
+                    && is_made(signature, now)
+                    && signature
+                        .verify_certification(key, pgp::types::Tag::UserId, &user.id)
+                        .is_ok()
+            })
+        });
+        let later = direct().filter(|signature| made_at(signature) >= since);
+        newest.into_iter().chain(later).chain(of_users).collect()
+    }
+
+    /// What else binds a subkey and may restrict it: nothing older than `binding`.
+    fn newer_bindings(
+        &self,
+        subkey: &'k SignedPublicSubKey,
+        binding: &Signature,
+        now: i64,
+    ) -> impl Iterator<Item = &'k Signature> {
+        let (primary, since) = (&self.certificate.primary_key, made_at(binding));
+        subkey.signatures.iter().filter(move |signature| {
+            signature.typ() == Some(SignatureType::SubkeyBinding)
+                && made_at(signature) >= since
+                && is_made(signature, now)
+                && signature.verify_subkey_binding(primary, &subkey.key).is_ok()
+        })
+    }
+
     /// What binds a subkey to its primary key: the newest binding that counts.
     fn binding(
         &self,
@@ -323,7 +376,7 @@ impl<'k> Component<'k> {
             Some(subkey) => subkey.key.created_at(),
         };
         let from = i64::from(created.as_secs());
-        if from > now + CLOCK_SKEW || from > made {
+        if from > now.saturating_add(CLOCK_SKEW) || from > made {
             return Err(Invalid::KeyTooYoung { key: self.name(), from }.into());
         }
         let lifetime = statement.key_expiration_time().map(|after| i64::from(after.as_secs()));
@@ -374,11 +427,17 @@ fn newest<'s>(
         .filter(|signature| {
             let Some(made) = made_at(signature) else { return false };
             let lifetime = signature.signature_expiration_time().map_or(0, |it| it.as_secs());
-            made <= now + CLOCK_SKEW && (lifetime == 0 || made + i64::from(lifetime) > now)
+            made <= now.saturating_add(CLOCK_SKEW)
+                && (lifetime == 0 || made + i64::from(lifetime) > now)
         })
         .collect();
     usable.sort_by_key(|signature| Reverse(made_at(signature)));
     usable.into_iter().find(|signature| holds(signature))
+}
+
+/// Whether it was made, and not in the future.
+fn is_made(signature: &Signature, now: i64) -> bool {
+    made_at(signature).is_some_and(|made| made <= now.saturating_add(CLOCK_SKEW))
 }
 
 fn made_at(signature: &Signature) -> Option<i64> {

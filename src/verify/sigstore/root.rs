@@ -262,6 +262,8 @@ pub struct TrustRoots {
 impl TrustRoots {
     /// The name that is meant where none is given.
     pub const DEFAULT: &'static str = "sigstore";
+    /// GitHub's own instance, which vouches for its private repositories.
+    pub const GITHUB: &'static str = "github";
 
     /// The embedded roots alone.
     ///
