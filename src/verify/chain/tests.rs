@@ -452,7 +452,7 @@ fn signatures_of_attestations_must_hold() {
         }
     }
     let flipped = replaced("\"sig\":\"ME", "\"sig\":\"MA");
-    check("a tampered signature", &changed(Format::Bundle, &flipped), &right, "malformed");
+    check("a tampered signature", &changed(Format::Bundle, &flipped), &right, "signature");
     let by_key = |digest: &str| {
         let bundle = forge.attest_by_key(&key(9), &about(SLSA, digest), Some(Rekor::V1));
         (BUNDLE, bundle.to_string().into_bytes(), json!({}))

@@ -250,7 +250,7 @@ impl<'k> Component<'k> {
                 }
             };
             // A revoker that the owner appointed is believed unseen: the file is the policy's own.
-            if own.is_err() && !self.has_revoker() {
+            if !self.may_restrict(revocation, own.is_ok()) && !self.has_revoker() {
                 continue;
             }
             let reason = revocation.revocation_reason_string().map_or_else(String::new, |reason| {
@@ -259,6 +259,15 @@ impl<'k> Component<'k> {
             return Err(Invalid::KeyRevoked { key: self.name(), reason }.into());
         }
         Ok(())
+    }
+
+    /// Whether something that restricts the certificate is its own. Nobody here computes weak hashes
+    /// with newer algorithms; where such a one says that it is the primary key's, it is believed
+    /// unseen, because the file is the policy's own, and all that can come of it is a refusal.
+    fn may_restrict(&self, signature: &Signature, holds: bool) -> bool {
+        let primary = Component { subkey: None, ..*self };
+        let weak = !signature.hash_alg().is_some_and(is_strong);
+        holds || (weak && primary.may_have_made(signature))
     }
 
     /// Whether the certificate appoints someone else who may revoke it.
@@ -284,7 +293,7 @@ impl<'k> Component<'k> {
             let revoked = user.signatures.iter().any(|signature| {
                 signature.typ() == Some(SignatureType::CertRevocation)
                     && made_at(signature) >= made_at(certification)
-                    && is_own(signature)
+                    && self.may_restrict(signature, is_own(signature))
             });
             (!revoked).then_some(certification)
         });
@@ -315,18 +324,18 @@ impl<'k> Component<'k> {
             details.direct_signatures.iter().filter(|signature| {
                 signature.typ() == Some(SignatureType::Key)
                     && is_made(signature, now)
-                    && signature.verify_key(key).is_ok()
+                    && self.may_restrict(signature, signature.verify_key(key).is_ok())
             })
         };
         let newest = direct().max_by_key(|signature| made_at(signature));
         let of_users = details.users.iter().flat_map(|user| {
             user.signatures.iter().filter(move |signature| {
+                let tag = pgp::types::Tag::UserId;
+                let holds = signature.verify_certification(key, tag, &user.id).is_ok();
                 signature.is_certification()
                     && made_at(signature) >= since
                     && is_made(signature, now)
-                    && signature
-                        .verify_certification(key, pgp::types::Tag::UserId, &user.id)
-                        .is_ok()
+                    && self.may_restrict(signature, holds)
             })
         });
         let later = direct().filter(|signature| made_at(signature) >= since);
@@ -335,7 +344,7 @@ impl<'k> Component<'k> {
 
     /// What else binds a subkey and may restrict it: nothing older than `binding`.
     fn newer_bindings(
-        &self,
+        self,
         subkey: &'k SignedPublicSubKey,
         binding: &Signature,
         now: i64,
@@ -345,7 +354,10 @@ impl<'k> Component<'k> {
             signature.typ() == Some(SignatureType::SubkeyBinding)
                 && made_at(signature) >= since
                 && is_made(signature, now)
-                && signature.verify_subkey_binding(primary, &subkey.key).is_ok()
+                && self.may_restrict(
+                    signature,
+                    signature.verify_subkey_binding(primary, &subkey.key).is_ok(),
+                )
         })
     }
 

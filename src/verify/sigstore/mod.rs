@@ -32,7 +32,9 @@ pub use self::error::{SigstoreInvalid, TrustRootError};
 pub use self::key::{HardenedKey, MAX_PUBLIC_KEY, PublicKey};
 pub use self::proof::{Identity, Statement, Subject, VerifiedSignature};
 pub use self::provider::install as use_our_algorithms;
-pub use self::root::{EMBEDDED, MAX_TRUST_ROOT, Origin, TrustRoot, TrustRoots, UpdatedRoot};
+pub use self::root::{
+    EMBEDDED, MAX_TRUST_ROOT, Origin, TrustRoot, TrustRoots, UpdatedRoot, Versions, Vouched,
+};
 pub use self::simple::{MAX_ANNOTATION, MAX_PAYLOAD, SimpleSigning, verify_simple_signing};
 
 use super::error::{CouldNot, NotVerified};
