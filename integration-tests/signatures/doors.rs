@@ -133,8 +133,8 @@ fn tags_and_commits_are_judged_by_who_signed_them() {
     git(&["clone", "-q", "--bare", ".", served.join("app.git").to_str().unwrap()]);
     let server = need!(peers::serve_git(served));
     let url = server.url("/app.git");
-    let tag = "verify_git_signature(input.git.tag, \"keys\")";
-    let commit = "verify_git_signature(input.git.commit, \"keys\")";
+    let tag = "verify_git_signature(input.git.tag, \"keys.pub\")";
+    let commit = "verify_git_signature(input.git.commit, \"keys.pub\")";
     for door in [Door::Frontend, Door::Gate] {
         for (what, rule, reference, keys, wanted) in [
             ("a signed tag", tag, "refs/tags/v1", &ours, Ok("")),
@@ -152,7 +152,7 @@ fn tags_and_commits_are_judged_by_who_signed_them() {
             ("an unsigned commit", commit, "refs/tags/plain", &ours, Err("it is not signed")),
         ] {
             let dockerfile = format!("FROM scratch\nADD {url}#{reference} /src/\n");
-            let came = built(world, door, &dockerfile, (rule, &[("keys", keys)]));
+            let came = built(world, door, &dockerfile, (rule, &[("keys.pub", keys)]));
             check(&format!("{what}, {door:?}"), &came, wanted);
         }
     }

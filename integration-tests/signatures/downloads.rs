@@ -14,7 +14,7 @@ use buildgate::verify::{Github, Trust};
 use serde_json::{Value, json};
 
 use super::{COSIGN_SIGN, SLSA, policy};
-use crate::forge::{Forge, Rekor, Who, about, digest};
+use crate::forge::{Forge, Rekor, Who, about, digest, key};
 use crate::gate_enforce::Gate;
 use crate::peers::{self, HttpServer, Request, Response, need};
 
@@ -91,8 +91,44 @@ async fn downloads_are_attested_by_a_file_or_by_github() {
     let signer = ".signer.subjectAlternativeName == \"jane@example.com\"";
     let of_file = format!("artifact_attestation(input.http, \"app.sigstore.json\"){signer}");
     let right = bundle(SLSA, ARTIFACT);
+    let stranger = Forge::new(53);
+    let statement = about(SLSA, &digest(ARTIFACT));
+    let late = forge.leaf(&Who { begins: 120, ..jane.clone() }, 103);
+    let tampered = |from: &str, to: &str| {
+        let text = right.to_string();
+        assert!(text.contains(from), "{from}");
+        text.replacen(from, to, 1)
+    };
     for (what, bundle, allowed, words) in [
         ("right", right.to_string(), true, ""),
+        ("by Rekor v2", forge.attest(&leaf, &statement, Rekor::V2).to_string(), true, ""),
+        (
+            "a stranger's",
+            stranger.attest(&stranger.leaf(&jane, 100), &statement, Rekor::V1).to_string(),
+            false,
+            "does not vouch for it",
+        ),
+        (
+            "an expired certificate",
+            forge.attest(&late, &statement, Rekor::V1).to_string(),
+            false,
+            "certificate is not accepted",
+        ),
+        (
+            "a key's",
+            forge.attest_by_key(&key(9), &statement, Some(Rekor::V1)).to_string(),
+            false,
+            "it was made with a key",
+        ),
+        ("a tampered signature", tampered("\"sig\":\"ME", "\"sig\":\"MA"), false, "is not valid"),
+        (
+            "another log entry",
+            tampered("\"logIndex\":\"0\"", "\"logIndex\":\"1\""),
+            false,
+            "is not valid",
+        ),
+        ("truncated", right.to_string()[..500].to_owned(), false, "cannot be read"),
+        ("empty", String::new(), false, "it is empty"),
         ("another file", bundle(SLSA, b"else").to_string(), false, "about something else"),
         ("no provenance", bundle(COSIGN_SIGN, ARTIFACT).to_string(), false, "predicate type"),
         ("garbage", "garbage".to_owned(), false, "cannot be read"),
@@ -107,6 +143,19 @@ async fn downloads_are_attested_by_a_file_or_by_github() {
         assert!(download.judged(&of_file).await.unwrap().0);
         assert_eq!(download.trust.cache.len(), 1, "one file is verified once");
     }
+    let mut large = Download::new(&forge, &right.to_string(), &[]);
+    let padded = format!("{right}{}", " ".repeat(8 << 20));
+    large.files.insert("app.sigstore.json".to_owned(), padded.into());
+    assert!(large.judged(&of_file).await.is_err(), "a file that is not read whole");
+    let mut ended = forge.trusted_root();
+    ended["certificateAuthorities"][0]["validFor"]["end"] = "2025-06-01T12:00:00Z".into();
+    let mut roots = TrustRoots::embedded().unwrap();
+    let ended = TrustRoot::parse("sigstore", ended.to_string().as_bytes()).unwrap();
+    roots.insert(ended).unwrap();
+    let expired = Download { trust: Arc::new(Trust::new(roots)), ..download };
+    let error = expired.judged(&of_file).await.unwrap_err();
+    assert!(error.contains("expired at 2025-06-01"), "{error}");
+    let download = Download::new(&forge, &right.to_string(), &[]);
     let missing = of_file.replace("app.sig", "none.sig");
     assert!(download.judged(&missing).await.unwrap_err().contains("none.sigstore.json"));
 
