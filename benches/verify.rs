@@ -165,9 +165,11 @@ fn openpgp(c: &mut Criterion) {
         let signature =
             gpg(&[&user[..], &["--digest-algo", "SHA512", "-o", "-", "--detach-sign", path]]
                 .concat());
-        let KeyFile::OpenPgp(keys) = KeyFile::parse(&gpg(&["--export", algorithm])).unwrap() else {
-            panic!("gpg's keys are OpenPGP's")
+        let keys = match KeyFile::parse(&gpg(&["--export", algorithm])).unwrap() {
+            KeyFile::OpenPgp(keys) => Some(keys),
+            KeyFile::Ssh(_) => None,
         };
+        let keys = keys.unwrap();
         let signature = DetachedSignature::parse(&signature).unwrap();
         c.bench_function(&format!("verify: OpenPGP {algorithm}"), |b| {
             b.iter(|| black_box(signature.verify(ARTIFACT, &keys, now).unwrap()));
