@@ -11,17 +11,30 @@ use crate::verify::{NotVerified, Trust};
 /// Puts verified signatures into the document, by whom is trusted; gives the reasons of those that are
 /// not there. Where it cannot be told, the field cannot be read.
 pub fn verify(input: &mut Input, known: &Known, trust: &Trust) -> Vec<String> {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let now = i64::try_from(since.as_secs()).unwrap_or(i64::MAX);
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).ok();
+    let now = since.and_then(|since| i64::try_from(since.as_secs()).ok());
+    verify_at(input, known, trust, now)
+}
+
+/// The same at a given time; `None` where there is no telling it.
+pub(super) fn verify_at(
+    input: &mut Input,
+    known: &Known,
+    trust: &Trust,
+    now: Option<i64>,
+) -> Vec<String> {
     let mut walk = Walk { known, trust, now, path: NodePath::new(), notes: Vec::new() };
     walk.node(input);
     walk.notes
 }
 
+#[cfg(test)]
+mod tests;
+
 struct Walk<'w> {
     known: &'w Known,
     trust: &'w Trust,
-    now: i64,
+    now: Option<i64>,
     path: NodePath,
     notes: Vec<String>,
 }
@@ -62,10 +75,17 @@ impl Walk<'_> {
         chain: &AttestationChain,
         checksum: &str,
     ) -> Result<(Vec<crate::input::AttestationSignature>, Vec<String>), String> {
-        if !chain.root.is_empty() && !checksum.is_empty() && chain.root != checksum {
-            return Err(format!("the attestations are of {}, not of {checksum}", chain.root));
+        if !chain.root.is_empty() && chain.root != checksum {
+            return Err(match checksum {
+                "" => format!(
+                    "the attestations are of {}, and the digest of the image was not returned",
+                    chain.root
+                ),
+                checksum => format!("the attestations are of {}, not of {checksum}", chain.root),
+            });
         }
-        let signers = match verify_chain(chain, self.trust, self.now) {
+        let now = self.now.ok_or("this machine's clock is before 1970")?;
+        let signers = match verify_chain(chain, self.trust, now) {
             Ok(signers) => signers,
             Err(NotVerified::Absent) => {
                 let reason = match chain.attestation_manifest.as_str() {

@@ -86,7 +86,8 @@ struct UpdateFlags {
     /// Trust the certificates of this PEM file too
     #[arg(long, value_name = "FILE")]
     ca_file: Option<PathBuf>,
-    /// Write the trust root to this file, at once or not at all
+    /// Write the trust root to this file, at once or not at all; what an earlier update left there is not
+    /// replaced by anything older
     #[arg(long, value_name = "FILE")]
     output: PathBuf,
 }
@@ -163,7 +164,9 @@ fn update(flags: &UpdateFlags) -> Result<u8> {
         }
         None => SIGSTORE_ROOT.to_vec(),
     };
-    let wanted = Update { mirror: &flags.mirror, root: &root, target: &flags.target };
+    let before = trust::before(&flags.output)?;
+    let before = before.as_ref();
+    let wanted = Update { mirror: &flags.mirror, root: &root, target: &flags.target, before };
     let options = Options { ca_file: flags.ca_file.clone(), ..Options::default() };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

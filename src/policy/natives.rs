@@ -3,15 +3,19 @@
 mod attestations;
 mod image;
 mod signatures;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use regorus::Value;
 
+use self::signatures::CallError;
 use super::Shared;
 use super::builtins::{Origin, lookup};
 use super::error::{EvalError, Position};
+use super::eval::Watch;
 use super::files::{MAX_DATA, PolicyFiles};
 use crate::input::{Field, Input};
 use crate::meta::{ChecksumRequest, MetaRequest};
@@ -61,6 +65,8 @@ pub(super) struct Natives<'p> {
     http: Option<Value>,
     printed: usize,
     now: Option<Value>,
+    /// The clock of the evaluation, which what verifies many signatures looks at between them.
+    watch: Option<Watch>,
 }
 
 impl<'p> Natives<'p> {
@@ -87,12 +93,19 @@ impl<'p> Natives<'p> {
             http: member(input, "http"),
             printed: 0,
             now: None,
+            watch: None,
         }
     }
 
     /// Verifies what `input` carries.
     pub fn verifying(mut self, input: &'p Input) -> Self {
         self.verifying = Some(input);
+        self
+    }
+
+    /// Goes by the clock of an evaluation.
+    pub fn watched(mut self, watch: Watch) -> Self {
+        self.watch = Some(watch);
         self
     }
 
@@ -113,12 +126,16 @@ impl<'p> Natives<'p> {
                 message,
             })
         };
+        let failed = |error: CallError| match error {
+            CallError::Limit(limit) => limit,
+            other => fail(other.to_string()),
+        };
         match name {
             "print" => {
                 self.print(args, position);
                 Ok(Called::Value(Value::Bool(true)))
             }
-            "time.now_ns" => Ok(Called::Value(self.now().clone())),
+            "time.now_ns" => self.now().map(|now| Called::Value(now.clone())).map_err(failed),
             "load_json" => match args {
                 [Some(Value::String(path))] => {
                     self.shared.json(path).map(Called::Value).map_err(fail)
@@ -134,32 +151,30 @@ impl<'p> Natives<'p> {
             },
             "verify_git_signature" => match args {
                 [Some(object), Some(Value::String(keys))] => {
-                    self.verify_git(object, keys).map_err(|error| fail(error.to_string()))
+                    self.verify_git(object, keys).map_err(failed)
                 }
                 _ => Err(fail("it takes a commit or tag, and a key file".to_owned())),
             },
             "verify_http_pgp_signature" => match args {
                 [Some(http), Some(Value::String(signature)), Some(Value::String(keys))] => {
-                    self.verify_http(http, signature, keys).map_err(|error| fail(error.to_string()))
+                    self.verify_http(http, signature, keys).map_err(failed)
                 }
                 _ => Err(fail("it takes a file, a signature file and a key file".to_owned())),
             },
             "artifact_attestation" => match args {
                 [Some(http), Some(Value::String(path))] => {
-                    self.artifact_attestation(http, path).map_err(|error| fail(error.to_string()))
+                    self.artifact_attestation(http, path).map_err(failed)
                 }
                 _ => Err(fail("it takes a file and the path of a bundle".to_owned())),
             },
             "github_attestation" => match args {
-                [Some(http), Some(Value::String(repository))] => self
-                    .github_attestation(http, repository)
-                    .map_err(|error| fail(error.to_string())),
+                [Some(http), Some(Value::String(repository))] => {
+                    self.github_attestation(http, repository).map_err(failed)
+                }
                 _ => Err(fail("it takes a file and a repository, `owner/name`".to_owned())),
             },
             "verify_image_signature" => match args {
-                [Some(image), Some(options)] => {
-                    self.verify_image(image, options).map_err(|error| fail(error.to_string()))
-                }
+                [Some(image), Some(options)] => self.verify_image(image, options).map_err(failed),
                 _ => Err(fail("it takes an image and an object".to_owned())),
             },
             _ => Err(fail("it is no function of this version of buildgate".to_owned())),
@@ -183,12 +198,20 @@ impl<'p> Natives<'p> {
         }
     }
 
-    /// The time, one for the whole evaluation.
-    pub(super) fn now(&mut self) -> &Value {
-        self.now.get_or_insert_with(|| {
-            let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-            Value::from(u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
-        })
+    /// The time in nanoseconds since 1970, one for the whole evaluation.
+    fn now(&mut self) -> Result<&Value, CallError> {
+        if self.now.is_none() {
+            let since = SystemTime::now().duration_since(UNIX_EPOCH);
+            let since = since.map_err(|_| CallError::Clock)?;
+            let nanos = u64::try_from(since.as_nanos()).map_err(|_| CallError::Clock)?;
+            self.now = Some(Value::from(nanos));
+        }
+        self.now.as_ref().ok_or(CallError::Clock)
+    }
+
+    /// Whether there is time left to go on.
+    fn in_time(&self) -> Result<(), CallError> {
+        self.watch.map_or(Ok(()), |watch| watch.check().map_err(CallError::Limit))
     }
 
     fn pin(&mut self, image: &Value, digest: &str) -> Result<Value, &'static str> {

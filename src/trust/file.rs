@@ -56,6 +56,24 @@ pub fn read(name: &str, path: &Path) -> Result<TrustRoot, FileError> {
     TrustRoot::parse(name, &data).map_err(|source| FileError::Root { path: shown(), source })
 }
 
+/// What an earlier update has written to a file; `None` where there is no file, or something else.
+///
+/// # Errors
+/// When the file is there and cannot be read.
+pub fn before(path: &Path) -> Result<Option<UpdatedRoot>, FileError> {
+    let unreadable = |source| FileError::Read { path: path.display().to_string(), source };
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(unreadable(error)),
+    };
+    let mut data = Vec::new();
+    file.take(MAX_TRUST_ROOT as u64 + 1).read_to_end(&mut data).map_err(unreadable)?;
+    // What is no update of ours remembers nothing, and is replaced as any file is.
+    let found: Option<UpdatedRoot> = serde_json::from_slice(&data).ok();
+    Ok(found.filter(UpdatedRoot::is_one))
+}
+
 /// Writes a trust root: whoever reads the file meanwhile sees the old one whole or the new one whole.
 ///
 /// # Errors

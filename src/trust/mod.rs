@@ -2,16 +2,21 @@
 //! <https://theupdateframework.github.io/specification/latest/>).
 //!
 //! This is what `buildgate trust` does, and nothing else calls [`update`]: no decision ever fetches.
+//!
+//! What an earlier update wrote is its memory: it begins with the keys that were reached then, and takes
+//! no metadata of a lower version (TUF, sections 5.4.3, 5.5.5 and 5.6.5). Nobody can bring back a set
+//! that was replaced, while it has not expired.
 
 mod file;
 
+use serde_json::value::RawValue;
 use sigstore_tuf::transport::FetchFuture;
 use sigstore_tuf::{Repository, Updater};
 use url::Url;
 
-pub use self::file::{FileError, read, write};
+pub use self::file::{FileError, before, read, write};
 use crate::resolve::{Body, Options, Outgoing, Transport, TransportSetupError};
-use crate::verify::sigstore::{TrustRoot, TrustRootError, UpdatedRoot};
+use crate::verify::sigstore::{TrustRoot, TrustRootError, UpdatedRoot, Versions, Vouched};
 
 /// Where Sigstore's public instance keeps its trust root.
 pub const SIGSTORE_MIRROR: &str = "https://tuf-repo-cdn.sigstore.dev";
@@ -29,6 +34,8 @@ pub struct Update<'a> {
     pub root: &'a [u8],
     /// Name of the target that is the trust root.
     pub target: &'a str,
+    /// What an earlier update has left.
+    pub before: Option<&'a UpdatedRoot>,
 }
 
 /// Why there is no newer trust root.
@@ -44,6 +51,29 @@ pub enum UpdateError {
         mirror: String,
         /// Why.
         source: sigstore_tuf::Error,
+    },
+    /// It is older than what an earlier update found.
+    #[error(
+        "{mirror} gave {role} of version {found}, and version {before} was there before; if that was of \
+         another repository, remove the file"
+    )]
+    Older {
+        /// The mirror.
+        mirror: String,
+        /// The role of TUF whose metadata is older.
+        role: &'static str,
+        /// Its version.
+        found: u64,
+        /// The version before.
+        before: u64,
+    },
+    /// A role has no metadata, which the update rules out.
+    #[error("{mirror} gave no {role}")]
+    Missing {
+        /// The mirror.
+        mirror: String,
+        /// The role of TUF.
+        role: &'static str,
     },
     /// What was signed is no trust root.
     #[error(transparent)]
@@ -85,7 +115,12 @@ pub async fn update(
     let target = || wanted.target.to_owned();
     let failed = |source| UpdateError::Repository { mirror: mirror(), source };
     let repository = Mirror::new(wanted.mirror, Transport::new(options)?);
+    let known = wanted.before.and_then(UpdatedRoot::vouched);
     let mut updater = Updater::new(repository, wanted.root).map_err(failed)?;
+    if let Some(known) = known.filter(|it| it.versions.root > updater.trusted().root().version) {
+        let repository = Mirror::new(wanted.mirror, Transport::new(options)?);
+        updater = Updater::new(repository, known.root.get().as_bytes()).map_err(failed)?;
+    }
     updater.refresh(now).await.map_err(failed)?;
     let content = updater.get_target(wanted.target, now).await.map_err(failed)?;
     let content = String::from_utf8(content).map_err(|source| UpdateError::Text {
@@ -95,11 +130,23 @@ pub async fn update(
     })?;
     TrustRoot::parse(wanted.target, content.as_bytes())?;
     let trusted = updater.trusted();
+    let missing = |role| UpdateError::Missing { mirror: mirror(), role };
+    let versions = Versions {
+        root: trusted.root().version,
+        timestamp: trusted.timestamp().ok_or_else(|| missing("timestamp"))?.version,
+        snapshot: trusted.snapshot().ok_or_else(|| missing("snapshot"))?.version,
+        targets: trusted.targets_role("targets").ok_or_else(|| missing("targets"))?.version,
+    };
+    if let Some((role, found, before)) = known.and_then(|it| versions.older_than(&it.versions)) {
+        return Err(UpdateError::Older { mirror: mirror(), role, found, before });
+    }
     let targets = trusted.targets_role("targets").map(|targets| targets.expires);
     let root = trusted.root().expires;
     let expires = targets.map_or(root, |targets| targets.min(root));
-    UpdatedRoot::new(wanted.mirror.as_str(), now, expires, &content)
-        .map_err(|source| UpdateError::Json { target: target(), mirror: mirror(), source })
+    let not_json = |source| UpdateError::Json { target: target(), mirror: mirror(), source };
+    let root = serde_json::from_slice::<Box<RawValue>>(trusted.root_bytes()).map_err(not_json)?;
+    let updated = UpdatedRoot::new(wanted.mirror.as_str(), now, expires, &content);
+    Ok(updated.map_err(not_json)?.vouched_by(Vouched { versions, root }))
 }
 
 /// A TUF repository over our own HTTP: its redirects, limits and certificates.

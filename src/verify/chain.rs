@@ -15,9 +15,12 @@ use std::sync::Arc;
 use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 
-use super::sigstore::{Artifact, Signer, SimpleSigning, VerifiedSignature};
+use super::sigstore::{Artifact, MAX_BUNDLE, Signer, SimpleSigning, VerifiedSignature};
 use super::{CouldNot, Invalid, NotVerified, Trust};
-use crate::meta::{AttestationBlob, AttestationChain};
+use crate::meta::AttestationChain;
+
+#[cfg(test)]
+pub(crate) mod tests;
 
 /// Media type of a Sigstore bundle, and artifact type of a manifest that holds one.
 pub const BUNDLE: &str = "application/vnd.dev.sigstore.bundle.v0.3+json";
@@ -34,6 +37,9 @@ const REFERENCE_TYPE: &str = "vnd.docker.reference.type";
 const REFERENCE_DIGEST: &str = "vnd.docker.reference.digest";
 /// Signature manifests of one chain that are looked at.
 const MAX_SIGNATURES: usize = 16;
+/// Most bytes of a manifest, and of all signatures of a chain together.
+const MAX_MANIFEST: usize = 4 << 20;
+const MAX_BYTES: usize = 32 << 20;
 
 /// An index or a manifest, as far as it matters here.
 #[derive(Debug, Deserialize)]
@@ -82,27 +88,35 @@ pub struct ChainSigners {
 /// public root or, for a Docker Hardened Image, Docker's key.
 ///
 /// # Errors
-/// When the attestations are not signed, or the chain does not lead from the image to a signature.
+/// When the attestations are not signed, the chain does not lead from the image to a signature, or a
+/// part of it was not given to us.
 pub fn verify_chain(
     chain: &AttestationChain,
     trust: &Trust,
     now: i64,
 ) -> Result<ChainSigners, NotVerified> {
-    if chain.root.is_empty() || chain.attestation_manifest.is_empty() {
-        return Err(NotVerified::Absent);
-    }
     if chain.signature_manifests.is_empty() {
         return Err(NotVerified::Absent);
+    }
+    for (what, digest) in [
+        ("the index that leads to the signatures", &chain.root),
+        ("the attestation manifest that is signed", &chain.attestation_manifest),
+        ("the manifest of the image", &chain.image_manifest),
+    ] {
+        if digest.is_empty() {
+            return Err(CouldNot::Missing { what: what.to_owned() }.into());
+        }
     }
     if chain.signature_manifests.len() > MAX_SIGNATURES {
         return Err(broken(format!("it has more than {MAX_SIGNATURES} signature manifests")));
     }
-    let index = document(chain, &chain.root)?;
+    let (index, _) = document(chain, &chain.root)?;
     let hardened = is_hardened(&index);
     let attestation = attestation(chain, &index, hardened)?;
     let mut signers = ChainSigners::default();
+    let mut left = MAX_BYTES;
     for digest in &chain.signature_manifests {
-        match signature(chain, digest, attestation, hardened, (trust, now)) {
+        match signature(chain, digest, (attestation, hardened), &mut left, (trust, now)) {
             Ok(signature) => signers.verified.push(signature),
             Err(refused) => signers.refused.push(refused),
         }
@@ -134,24 +148,25 @@ fn attestation(
             chain.root, chain.image_manifest
         )));
     }
-    let manifest = document(chain, digest)?;
+    let (manifest, size) = document(chain, digest)?;
     is_about(&manifest, digest, image)?;
     let provenance = |layer: &Descriptor| PROVENANCE.contains(&layer.says(PREDICATE_TYPE));
     if !manifest.layers.iter().flatten().any(provenance) {
         return Err(broken(format!("the attestation manifest {digest} holds no provenance")));
     }
-    Ok(blob(chain, digest)?.data.len() as u64)
+    Ok(size)
 }
 
-/// One signature of the attestation manifest, which has `size` bytes.
+/// One signature of the attestation manifest, which has `size` bytes. Of signatures there may be
+/// `left` bytes.
 fn signature(
     chain: &AttestationChain,
     digest: &str,
-    size: u64,
-    hardened: bool,
+    (size, hardened): (u64, bool),
+    left: &mut usize,
     (trust, now): (&Trust, i64),
 ) -> Result<Arc<VerifiedSignature>, NotVerified> {
-    let manifest = document(chain, digest)?;
+    let (manifest, _) = document(chain, digest)?;
     let attestation = chain.attestation_manifest.clone();
     let signed = Descriptor {
         media_type: OCI_MANIFEST.to_owned(),
@@ -164,8 +179,13 @@ fn signature(
         return Err(broken(format!("the signature manifest {digest} is empty")));
     };
     let root = trust.root(None).map_err(CouldNot::TrustRoot)?;
-    let by = if hardened { Signer::DockerHardenedImages(root) } else { Signer::Keyless(root) };
-    let content = &blob(chain, &layer.digest)?.data;
+    let by = if hardened {
+        Signer::DockerHardenedImages(root, trust.hardened().map_err(CouldNot::Keys)?)
+    } else {
+        Signer::Keyless(root)
+    };
+    let content = blob(chain, &layer.digest, MAX_BUNDLE.min(*left))?;
+    *left = left.saturating_sub(content.len());
     match layer.media_type.as_str() {
         BUNDLE if manifest.artifact_type == BUNDLE => {
             trust.cache.bundle(content, Artifact::Digest(&signed.digest), by, now)
@@ -195,18 +215,32 @@ fn is_about(manifest: &Document, digest: &str, wanted: &Descriptor) -> Result<()
     )))
 }
 
-fn document(chain: &AttestationChain, digest: &str) -> Result<Document, NotVerified> {
-    let data = &blob(chain, digest)?.data;
-    serde_json::from_slice(data)
-        .map_err(|error| broken(format!("the manifest {digest} cannot be read: {error}")))
+/// A manifest, and its size.
+fn document(chain: &AttestationChain, digest: &str) -> Result<(Document, u64), NotVerified> {
+    let data = blob(chain, digest, MAX_MANIFEST)?;
+    let document = serde_json::from_slice(data)
+        .map_err(|error| broken(format!("the manifest {digest} cannot be read: {error}")))?;
+    Ok((document, data.len() as u64))
 }
 
-/// A blob, held against its digest.
-fn blob<'c>(chain: &'c AttestationChain, digest: &str) -> Result<&'c AttestationBlob, NotVerified> {
+/// A blob of at most `limit` bytes, held against its digest.
+fn blob<'c>(
+    chain: &'c AttestationChain,
+    digest: &str,
+    limit: usize,
+) -> Result<&'c [u8], NotVerified> {
     let found = chain.blobs.get(digest).ok_or_else(|| CouldNot::Missing { what: digest.into() })?;
+    if !digest.starts_with("sha256:") {
+        let what = format!("the digest {digest:?} in a chain of attestations");
+        return Err(CouldNot::Unsupported { what, instead: "sha256:… is" }.into());
+    }
+    if found.data.len() > limit {
+        let size = found.data.len();
+        return Err(broken(format!("the blob {digest} has {size} bytes; {limit} are left to it")));
+    }
     let actual = format!("sha256:{}", hex::encode(Sha256::digest(&found.data)));
     if actual == digest {
-        return Ok(found);
+        return Ok(&found.data);
     }
     Err(broken(format!("the blob {digest} was altered: it is {actual}")))
 }

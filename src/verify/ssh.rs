@@ -137,7 +137,7 @@ impl AllowedSigner {
             let namespaces = self.namespaces.clone();
             return Err(Invalid::NotAllowed { key, namespaces }.into());
         }
-        if dated.is_some_and(|dated| dated > now + CLOCK_SKEW) {
+        if dated.is_some_and(|dated| dated > now.saturating_add(CLOCK_SKEW)) {
             return Err(Invalid::Future { made: dated.unwrap_or_default() }.into());
         }
         let times = [Some(now), dated];

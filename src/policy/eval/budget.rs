@@ -24,10 +24,28 @@ impl Default for Limits {
     }
 }
 
+/// The clock of one evaluation, for what takes long inside one call of a builtin.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::policy) struct Watch {
+    started: Instant,
+    limit: Duration,
+}
+
+impl Watch {
+    /// Looks at the clock.
+    pub fn check(&self) -> Result<()> {
+        if self.started.elapsed() <= self.limit {
+            return Ok(());
+        }
+        let limit_ms = u64::try_from(self.limit.as_millis()).unwrap_or(u64::MAX);
+        Err(Box::new(EvalError::Timeout { limit_ms }))
+    }
+}
+
 /// What is left of the limits.
 pub(in crate::policy) struct Budget {
     limits: Limits,
-    started: Instant,
+    watch: Watch,
     work: u64,
     next_look: u64,
     memory: u64,
@@ -41,7 +59,7 @@ impl Budget {
     pub fn new(limits: Limits) -> Self {
         Self {
             limits,
-            started: Instant::now(),
+            watch: Watch { started: Instant::now(), limit: limits.time },
             work: 0,
             next_look: LOOK_EVERY,
             memory: 0,
@@ -61,11 +79,12 @@ impl Budget {
 
     /// Looks at the clock.
     pub fn check_now(&self) -> Result<()> {
-        if self.started.elapsed() <= self.limits.time {
-            return Ok(());
-        }
-        let limit_ms = u64::try_from(self.limits.time.as_millis()).unwrap_or(u64::MAX);
-        Err(Box::new(EvalError::Timeout { limit_ms }))
+        self.watch.check()
+    }
+
+    /// The clock that it goes by.
+    pub const fn watch(&self) -> Watch {
+        self.watch
     }
 
     /// Counts a value that was made. What it shares with others is not counted again.

@@ -26,8 +26,8 @@ use super::ir::{GroupId, Program, Slot, Term};
 use super::natives::Natives;
 use super::trace::Trace;
 
-pub(super) use budget::Budget;
 pub use budget::Limits;
+pub(super) use budget::{Budget, Watch};
 pub(super) use lazy::{Lazy, LazyNode, MARK, OBJECTS, Reads, mark};
 
 /// What an expression came to.
@@ -114,6 +114,8 @@ impl<'p> Machine<'p> {
         natives: Natives<'p>,
         limits: Limits,
     ) -> Self {
+        let budget = Budget::new(limits);
+        let natives = natives.watched(budget.watch());
         Self {
             program,
             world: World {
@@ -124,7 +126,7 @@ impl<'p> Machine<'p> {
             },
             lazy,
             reads: Reads::default(),
-            budget: Budget::new(limits),
+            budget,
             natives,
             trace: None,
             tainted: false,

@@ -121,7 +121,9 @@ impl<'p> Machine<'p> {
             Origin::Context => {
                 let args: Vec<Option<Value>> = values.into_iter().map(Some).collect();
                 self.budget.spend(CONTEXT_COST)?;
-                match self.natives.call(builtin.name, &args, position)? {
+                let called = self.natives.call(builtin.name, &args, position)?;
+                self.budget.check_now()?;
+                match called {
                     Called::Undefined => Ok(Outcome::Undefined),
                     Called::Value(value) => Ok(Outcome::Known(value)),
                     Called::Needs(wanted) => {

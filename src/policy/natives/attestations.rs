@@ -2,7 +2,12 @@
 //!
 //! Both give what `input.image.signatures` holds of an image, or are undefined with a note. As in
 //! Docker's engine they trust Sigstore's public instance, and believe only SLSA provenance.
+//!
+//! `github_attestation` trusts GitHub's own instance too, which vouches for private repositories, and
+//! believes only what was built from the repository that it names: GitHub's answer alone proves
+//! nothing about that. Docker's engine leaves it to the rule to look at the signer.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use regorus::Value;
@@ -16,18 +21,21 @@ use crate::meta::{Content, ContentRequest, MAX_CONTENT, MetaRequest};
 use crate::policy::document::value_of;
 use crate::source::SourceOp;
 use crate::verify::chain::PROVENANCE;
-use crate::verify::sigstore::{Artifact, Signer, VerifiedSignature};
-use crate::verify::{CouldNot, NotVerified};
+use crate::verify::sigstore::{Artifact, Signer, SigstoreInvalid, TrustRoots, VerifiedSignature};
+use crate::verify::{CouldNot, Invalid, NotVerified};
 
 /// Most bytes of a bundle in the policy's files (Docker's limit).
 const MAX_BUNDLE: u64 = 8 << 20;
-/// Bundles of one file that are looked at.
+/// Bundles of one file that are looked at, and their bytes together.
 const MAX_BUNDLES: usize = 32;
+const MAX_BYTES: usize = 32 << 20;
+/// Notes about bundles that do not hold.
+const MAX_REASONS: usize = 8;
 
 /// What GitHub answers about a digest.
 #[derive(Deserialize)]
 struct Attestations<'a> {
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     attestations: Vec<Attestation<'a>>,
 }
 
@@ -51,7 +59,8 @@ impl Natives<'_> {
             Err(called) => return Ok(*called),
         };
         let bundle = self.shared.files.read(path, MAX_BUNDLE)?;
-        match self.provenance(&bundle, &checksum) {
+        let now = self.seconds()?;
+        match self.provenance(&bundle, &checksum, TrustRoots::DEFAULT, now) {
             Ok(signature) => document(&signature),
             Err(source @ NotVerified::CouldNot(_)) => {
                 Err(CallError::Attestation { what: format!("`{path}`"), source })
@@ -79,7 +88,7 @@ impl Natives<'_> {
             ));
             return Ok(Called::Undefined);
         }
-        let asked = github(repository, &checksum);
+        let asked = github(&self.shared.trust.github().api, repository, &checksum);
         let Some(answer) = self.content(&asked) else { return Ok(needs(asked)) };
         let Some(data) = &answer.data else {
             self.notes.push(format!("{repository} has no attestation of {checksum} on GitHub"));
@@ -89,48 +98,89 @@ impl Natives<'_> {
         let unreadable =
             |source| CallError::GithubAnswer { what: about.clone(), source: Arc::new(source) };
         let listed: Attestations<'_> = serde_json::from_slice(data).map_err(unreadable)?;
-        let mut bundles = Vec::new();
-        for attestation in listed.attestations.iter().take(MAX_BUNDLES) {
+        let unusable = |why: String| CallError::GithubList { what: about.clone(), why };
+        if listed.attestations.len() > MAX_BUNDLES {
+            return Err(unusable(format!("there are more than {MAX_BUNDLES}")));
+        }
+        let mut kept = Vec::new();
+        for attestation in &listed.attestations {
+            let url = &attestation.bundle_url;
             if let Some(bundle) = attestation.bundle.filter(|bundle| bundle.get() != "null") {
-                bundles.push(bundle.get().as_bytes().to_vec());
-            } else if attestation.bundle_url.starts_with("https://") {
-                let asked = SourceOp::new(attestation.bundle_url.clone());
+                kept.push(Kept::Inline(bundle.get().as_bytes()));
+            } else if url.starts_with("https://") {
+                let asked = SourceOp::new(url.clone());
                 let Some(answer) = self.content(&asked) else { return Ok(needs(asked)) };
-                let bundle = answer.data.as_deref().unwrap_or_default();
-                bundles.push(
-                    plain(&attestation.bundle_url, bundle)
-                        .map_err(|why| CallError::GithubBundle { what: about.clone(), why })?,
-                );
+                let data = answer
+                    .data
+                    .ok_or_else(|| unusable("a bundle is not where it is said to be".to_owned()))?;
+                kept.push(Kept::At(url, data));
+            } else {
+                return Err(unusable("one holds no bundle, nor an https URL of one".to_owned()));
             }
         }
-        self.first_of(&bundles, &checksum, &about)
+        self.first_of(&kept, &checksum, repository, &about)
     }
 
-    /// The first bundle that holds.
+    /// The first bundle that holds and is of the repository.
     fn first_of(
         &mut self,
-        bundles: &[Vec<u8>],
+        kept: &[Kept<'_>],
         checksum: &str,
+        repository: &str,
         about: &str,
     ) -> Result<Called, CallError> {
-        let mut undecided = None;
-        for bundle in bundles {
-            match self.provenance(bundle, checksum) {
+        let now = self.seconds()?;
+        let source = format!("{}/{repository}", self.shared.trust.github().web);
+        let (mut undecided, mut reasons, mut left) = (None, Vec::new(), MAX_BYTES);
+        for kept in kept {
+            self.in_time()?;
+            let bundle = kept
+                .plain(left)
+                .map_err(|why| CallError::GithubBundle { what: about.to_owned(), why })?;
+            left = left.saturating_sub(bundle.len());
+            let found = self.of_github(&bundle, checksum, now).and_then(|signature| {
+                let from = signature.is_built_from(&source);
+                from.map(|()| signature).map_err(|it| NotVerified::Invalid(it.into()))
+            });
+            match found {
                 Ok(signature) => return document(&signature),
                 Err(source @ NotVerified::CouldNot(_)) => undecided = Some(source),
                 Err(error @ (NotVerified::Absent | NotVerified::Invalid(_))) => {
-                    self.notes.push(format!("{about}: {error}"));
+                    reasons.push(format!("{about}: {error}"));
                 }
             }
         }
-        match undecided {
-            Some(source) => Err(CallError::Attestation { what: about.to_owned(), source }),
-            None => {
-                if bundles.is_empty() {
-                    self.notes.push(format!("{about}: there are none"));
-                }
-                Ok(Called::Undefined)
-            }
+        if let Some(source) = undecided {
+            return Err(CallError::Attestation { what: about.to_owned(), source });
+        }
+        if reasons.is_empty() {
+            reasons.push(format!("{about}: there are none"));
+        }
+        self.notes.extend(reasons.into_iter().take(MAX_REASONS));
+        Ok(Called::Undefined)
+    }
+
+    /// Provenance by Sigstore's public instance, or else by GitHub's own.
+    fn of_github(
+        &self,
+        bundle: &[u8],
+        checksum: &str,
+        now: i64,
+    ) -> Result<Arc<VerifiedSignature>, NotVerified> {
+        let public = self.provenance(bundle, checksum, TrustRoots::DEFAULT, now);
+        // Only these say that another authority may have vouched for it.
+        let Err(NotVerified::Invalid(Invalid::Sigstore(
+            SigstoreInvalid::Certificate { .. }
+            | SigstoreInvalid::Log { .. }
+            | SigstoreInvalid::Time { .. },
+        ))) = &public
+        else {
+            return public;
+        };
+        match self.provenance(bundle, checksum, TrustRoots::GITHUB, now) {
+            Ok(signature) => Ok(signature),
+            Err(error @ NotVerified::CouldNot(_)) => Err(error),
+            Err(NotVerified::Absent | NotVerified::Invalid(_)) => public,
         }
     }
 
@@ -154,17 +204,48 @@ impl Natives<'_> {
     }
 
     fn provenance(
-        &mut self,
+        &self,
         bundle: &[u8],
         checksum: &str,
+        root: &str,
+        now: i64,
     ) -> Result<Arc<VerifiedSignature>, NotVerified> {
-        let now = self.seconds();
         let trust = &self.shared.trust;
-        let root = trust.root(None).map_err(CouldNot::TrustRoot)?;
-        let by = Signer::Keyless(root);
+        let by = Signer::Keyless(trust.root(Some(root)).map_err(CouldNot::TrustRoot)?);
         let signature = trust.cache.bundle(bundle, Artifact::Digest(checksum), by, now)?;
         signature.states(&PROVENANCE).map_err(|it| NotVerified::Invalid(it.into()))?;
         Ok(signature)
+    }
+}
+
+/// A bundle as GitHub keeps it.
+enum Kept<'a> {
+    /// In the list itself.
+    Inline(&'a [u8]),
+    /// At a URL.
+    At(&'a str, bytes::Bytes),
+}
+
+impl Kept<'_> {
+    /// Its bytes, of which there may be `limit`: plain, or in Snappy's block format where its URL
+    /// says so.
+    fn plain(&self, limit: usize) -> Result<Cow<'_, [u8]>, String> {
+        let within = |length: usize| match length <= limit.min(MAX_CONTENT) {
+            true => Ok(()),
+            false => Err(format!("it has {length} bytes, too many to be read")),
+        };
+        let (url, data) = match self {
+            Self::Inline(data) => ("", *data),
+            Self::At(url, data) => (*url, &**data),
+        };
+        let path = url.split(['?', '#']).next().unwrap_or_default();
+        if !path.ends_with(".json.sn") {
+            within(data.len())?;
+            return Ok(Cow::Borrowed(data));
+        }
+        within(snap::raw::decompress_len(data).map_err(|error| error.to_string())?)?;
+        let plain = snap::raw::Decoder::new().decompress_vec(data);
+        plain.map(Cow::Owned).map_err(|error| error.to_string())
     }
 }
 
@@ -183,9 +264,9 @@ fn needs(source: SourceOp) -> Called {
 
 /// GitHub's list of what attests a digest
 /// (<https://docs.github.com/rest/repos/attestations>).
-fn github(repository: &str, checksum: &str) -> SourceOp {
+fn github(api: &str, repository: &str, checksum: &str) -> SourceOp {
     let mut op = SourceOp::new(format!(
-        "https://api.github.com/repos/{repository}/attestations/{checksum}\
+        "{api}/repos/{repository}/attestations/{checksum}\
          ?predicate_type=https%3A%2F%2Fslsa.dev%2Fprovenance%2Fv1"
     ));
     op.attrs.insert("http.header.accept".into(), "application/vnd.github+json".into());
@@ -201,17 +282,4 @@ fn is_repository(text: &str) -> bool {
             && part.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'))
     };
     text.split_once('/').is_some_and(|(owner, name)| word(owner) && word(name))
-}
-
-/// A bundle as it is stored: plain, or in Snappy's block format where its URL says so.
-fn plain(url: &str, data: &[u8]) -> Result<Vec<u8>, String> {
-    let path = url.split(['?', '#']).next().unwrap_or_default();
-    if !path.ends_with(".json.sn") {
-        return Ok(data.to_vec());
-    }
-    let length = snap::raw::decompress_len(data).map_err(|error| error.to_string())?;
-    if length > MAX_CONTENT {
-        return Err(format!("it has more than {MAX_CONTENT} bytes"));
-    }
-    snap::raw::Decoder::new().decompress_vec(data).map_err(|error| error.to_string())
 }

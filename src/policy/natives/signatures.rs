@@ -18,6 +18,10 @@ use crate::verify::{
 /// Why a call comes to no answer.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum CallError {
+    #[error(transparent)]
+    Limit(Box<EvalError>),
+    #[error("this machine's clock is before 1970: nothing can be said to be in force")]
+    Clock,
     #[error("could not verify: {0}")]
     File(#[from] FileError),
     #[error("could not verify by `{path}`: {source}")]
@@ -34,6 +38,8 @@ pub(super) enum CallError {
     GithubAnswer { what: String, source: Arc<serde_json::Error> },
     #[error("could not verify by {what}: a bundle cannot be read: {why}")]
     GithubBundle { what: String, why: String },
+    #[error("could not verify by {what}: {why}")]
+    GithubList { what: String, why: String },
     #[error("the result is no document: {0}")]
     Document(Box<EvalError>),
     #[error("verify_image_signature: {0}")]
@@ -72,7 +78,7 @@ impl Natives<'_> {
             return Ok(self.not_judged("verify_git_signature", "an object that was resolved"));
         };
         let keys = self.keys(path)?;
-        let verified = verify_git(raw, format, &keys, self.seconds());
+        let verified = verify_git(raw, format, &keys, self.seconds()?);
         self.concluded(verified, what, path)
     }
 
@@ -116,7 +122,10 @@ impl Natives<'_> {
         let signature = DetachedSignature::parse(&data).map_err(unreadable)?;
         let request = match signature.checksum_request() {
             Ok(request) => request,
-            Err(source @ NotVerified::CouldNot(_)) => return Err(unreadable(source)),
+            Err(source @ NotVerified::CouldNot(_)) => {
+                let path = signature_path.clone();
+                return Err(CallError::NotVerified { what: "input.http".to_owned(), path, source });
+            }
             Err(error @ (NotVerified::Absent | NotVerified::Invalid(_))) => {
                 self.notes.push(format!("{about}: {error}"));
                 return Ok(Called::Undefined);
@@ -125,7 +134,7 @@ impl Natives<'_> {
         let Some(response) = judged.checksums.iter().find(|it| request.is_answered_by(it)) else {
             return Ok(Called::Needs(Wanted::Checksum(request)));
         };
-        match signature.verify_digest(response, &keys, self.seconds()) {
+        match signature.verify_digest(response, &keys, self.seconds()?) {
             Ok(signer) => Ok(proven(&signer)),
             Err(source @ NotVerified::CouldNot(_)) => Err(CallError::NotVerified {
                 what: "input.http".to_owned(),
@@ -151,13 +160,11 @@ impl Natives<'_> {
     }
 
     /// The time of this evaluation, in seconds since 1970.
-    pub(super) fn seconds(&mut self) -> i64 {
+    pub(super) fn seconds(&mut self) -> Result<i64, CallError> {
         const NANOS: u64 = 1_000_000_000;
-        let nanos = match self.now() {
-            Value::Number(nanos) => nanos.as_u64().unwrap_or_default(),
-            _ => 0,
-        };
-        i64::try_from(nanos / NANOS).unwrap_or(i64::MAX)
+        let Value::Number(nanos) = self.now()? else { return Err(CallError::Clock) };
+        let nanos = nanos.as_u64().ok_or(CallError::Clock)?;
+        i64::try_from(nanos / NANOS).map_err(|_| CallError::Clock)
     }
 }
 

@@ -17,13 +17,13 @@ use crate::resolve::transport::{Answer, Body, Outgoing, failed, is_loopback, sho
 
 /// What registries hold, each thing fetched once in a run.
 pub(super) struct Contents {
-    access: Access,
+    pub(super) access: Access,
     mirrors: std::collections::BTreeMap<String, Vec<Url>>,
     plain_http: std::collections::BTreeSet<String>,
-    sizes: Sizes,
+    pub(super) sizes: Sizes,
     documents: Memo<(String, String, String), Arc<Document>>,
     blobs: Memo<(String, String, String), Bytes>,
-    referrers: Memo<(String, String, String), Arc<Index>>,
+    pub(super) referrers: Memo<(String, String, String), Arc<Index>>,
 }
 
 /// A repository of a registry, as an image reference names it.
@@ -36,10 +36,10 @@ pub(super) struct Repository {
 }
 
 /// One place where a repository can be read.
-struct Endpoint {
+pub(super) struct Endpoint {
     /// `https://registry-1.docker.io/v2/library/alpine/`.
-    base: Url,
-    realm: Realm,
+    pub base: Url,
+    pub realm: Realm,
     /// Whose content a mirror is asked for.
     namespace: Option<String>,
 }
@@ -116,7 +116,7 @@ impl Contents {
         self.blob(repository, descriptor, self.sizes.config).await
     }
 
-    /// An attestation or signature that `descriptor` points to.
+    /// An attestation that `descriptor` points to.
     pub(super) async fn attestation(
         &self,
         repository: &Repository,
@@ -125,27 +125,14 @@ impl Contents {
         self.blob(repository, descriptor, self.sizes.attestation).await
     }
 
-    /// What refers to the manifest `digest`: the referrers API, or else the tag that stands in for
-    /// it. Nothing vouches for this list.
-    pub(super) async fn referrers(
+    /// A signature that `descriptor` points to, of at most `limit` bytes.
+    pub(super) async fn signature(
         &self,
         repository: &Repository,
-        digest: &str,
-    ) -> Result<Arc<Index>, ResolveError> {
-        let fetch = self.anywhere(repository, |endpoint| async move {
-            match self.fetch_referrers(repository, &endpoint, "referrers", digest).await {
-                Err(ResolveError::NotFound { .. }) => {}
-                other => return other,
-            }
-            let tag = digest.replacen(':', "-", 1);
-            match self.fetch_referrers(repository, &endpoint, "manifests", &tag).await {
-                Err(ResolveError::NotFound { .. }) => {
-                    Ok(Arc::new(Index { manifests: Vec::new(), annotations: [].into() }))
-                }
-                other => other,
-            }
-        });
-        self.referrers.get(repository.key(digest), fetch).await
+        descriptor: &Descriptor,
+        limit: u64,
+    ) -> Result<Bytes, ResolveError> {
+        self.blob(repository, descriptor, self.sizes.attestation.min(limit)).await
     }
 
     async fn blob(
@@ -170,7 +157,7 @@ impl Contents {
     }
 
     /// Tries the mirrors in order, then the registry; the registry's answer counts where all fail.
-    async fn anywhere<'a, T, F, W>(
+    pub(super) async fn anywhere<'a, T, F, W>(
         &'a self,
         repository: &'a Repository,
         fetch: F,
@@ -239,20 +226,6 @@ impl Contents {
         Ok(Arc::new(Document { digest, media_type, bytes, content }))
     }
 
-    async fn fetch_referrers(
-        &self,
-        repository: &Repository,
-        endpoint: &Endpoint,
-        kind: &str,
-        reference: &str,
-    ) -> Result<Arc<Index>, ResolveError> {
-        let what = &format!("the referrers of {}", repository.what(reference));
-        let answer = self.get(what, endpoint, kind, reference).await?;
-        let bytes = answer.bytes(what, self.sizes.manifest).await?;
-        let index = document::read_referrers(&bytes).map_err(|error| failed(what, error))?;
-        Ok(Arc::new(index))
-    }
-
     /// `GET /v2/<repository>/<kind>/<reference>`.
     async fn get(
         &self,
@@ -261,15 +234,7 @@ impl Contents {
         kind: &str,
         reference: &str,
     ) -> Result<Answer, ResolveError> {
-        let path = format!("{kind}/{reference}");
-        // `./` keeps the colon of a digest from being read as a scheme.
-        let mut url = endpoint
-            .base
-            .join(&format!("./{path}"))
-            .map_err(|error| failed(what, ContentError::Url(path, error)))?;
-        if let Some(namespace) = &endpoint.namespace {
-            url.query_pairs_mut().append_pair("ns", namespace);
-        }
+        let url = place(what, endpoint, kind, reference)?;
         let mut headers = HeaderMap::new();
         if kind != "blobs" {
             headers.insert(ACCEPT, HeaderValue::from_static(media_type::ACCEPT));
@@ -280,7 +245,7 @@ impl Contents {
 }
 
 impl Repository {
-    fn key(&self, reference: &str) -> (String, String, String) {
+    pub(super) fn key(&self, reference: &str) -> (String, String, String) {
         (self.host.clone(), self.path.clone(), reference.to_owned())
     }
 
@@ -289,6 +254,25 @@ impl Repository {
         let separator = if reference.contains(':') { '@' } else { ':' };
         format!("{}/{}{separator}{reference}", self.host, self.path)
     }
+}
+
+/// `/v2/<repository>/<kind>/<reference>` at an endpoint.
+pub(super) fn place(
+    what: &str,
+    endpoint: &Endpoint,
+    kind: &str,
+    reference: &str,
+) -> Result<Url, ResolveError> {
+    let path = format!("{kind}/{reference}");
+    // `./` keeps the colon of a digest from being read as a scheme.
+    let mut url = endpoint
+        .base
+        .join(&format!("./{path}"))
+        .map_err(|error| failed(what, ContentError::Url(path, error)))?;
+    if let Some(namespace) = &endpoint.namespace {
+        url.query_pairs_mut().append_pair("ns", namespace);
+    }
+    Ok(url)
 }
 
 /// A repository on a mirror. As in BuildKit, a path of the mirror's URL stands before the name.

@@ -15,6 +15,7 @@ mod content;
 mod credentials;
 mod document;
 mod platform;
+mod referrers;
 mod signatures;
 
 use std::sync::Arc;
@@ -222,5 +223,7 @@ fn list(platforms: &[String]) -> String {
     format!(" (it has {shown}{more})")
 }
 
+#[cfg(test)]
+mod signatures_tests;
 #[cfg(test)]
 mod tests;

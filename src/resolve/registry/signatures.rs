@@ -17,9 +17,15 @@ use crate::source::ImageSource;
 
 /// Media type of a simple signing payload.
 const SIMPLE_SIGNING: &str = "application/vnd.dev.cosign.simplesigning.v1+json";
+/// cosign's annotation of a bundle that holds a statement, and what a signature states.
+const PREDICATE_TYPE: &str = "dev.sigstore.bundle.predicateType";
+const COSIGN_SIGN: &str = "https://sigstore.dev/cosign/sign/v1";
 /// Manifests with signatures that are fetched at most, and signatures in them.
 const MAX_MANIFESTS: usize = 32;
-const MAX_FOUND: usize = 128;
+const MAX_FOUND: usize = 32;
+/// Bytes of one signature, and of all of them.
+const MAX_SIGNATURE: u64 = 8 << 20;
+const MAX_BYTES: u64 = 32 << 20;
 
 /// Signatures that are not stored as signatures are.
 #[derive(Debug, thiserror::Error)]
@@ -28,6 +34,8 @@ enum SignatureError {
     Manifests,
     #[error("more than {MAX_FOUND} signatures say they sign it")]
     Found,
+    #[error("the signatures that say they sign it have more than {} MiB together", MAX_BYTES >> 20)]
+    Bytes,
     #[error("{0} should be a manifest with signatures, and is an index")]
     Index(String),
 }
@@ -44,51 +52,78 @@ impl Registries {
     ) -> Result<ImageSignatures, ResolveError> {
         let repository = Repository { host: image.host.clone(), path: image.path.clone() };
         let what = format!("the signatures of {}", repository.what(digest));
-        let mut found = Vec::new();
+        let mut layers = Vec::new();
         let referrers = self.contents.referrers(&repository, digest).await?;
-        let signs = |it: &&Descriptor| {
-            // Registries that know no artifact types leave them out, and cosign has its own.
-            matches!(it.artifact_type.as_str(), SIGSTORE_BUNDLE | COSIGN_SIGNATURE | "")
-        };
-        let signing: Vec<&Descriptor> = referrers.manifests.iter().filter(signs).collect();
+        let signing: Vec<&Descriptor> = referrers.manifests.iter().filter(|it| signs(it)).collect();
         if signing.len() > MAX_MANIFESTS {
             return Err(failed(&what, SignatureError::Manifests));
         }
         for descriptor in signing {
             let document = self.contents.described(&repository, descriptor).await?;
-            self.found_in(&repository, manifest(&what, &document)?, &what, &mut found).await?;
+            match &document.content {
+                Content::Manifest(manifest) => layers.extend(signatures_in(manifest)),
+                // It did not say that it is a signature, and cannot be one.
+                Content::Index(_) if descriptor.artifact_type.is_empty() => {
+                    tracing::debug!(digest = %document.digest, "an index refers to {what}");
+                }
+                Content::Index(_) => {
+                    return Err(failed(&what, SignatureError::Index(document.digest.clone())));
+                }
+            }
         }
         let tag = format!("{}.sig", digest.replacen(':', "-", 1));
         match self.contents.document(&repository, &tag).await {
-            Ok(document) => {
-                self.found_in(&repository, manifest(&what, &document)?, &what, &mut found).await?;
-            }
+            Ok(document) => layers.extend(signatures_in(manifest(&what, &document)?)),
             Err(ResolveError::NotFound { .. }) => {}
             Err(error) => return Err(error),
         }
+        let found = self.fetched(&repository, &layers, &what).await?;
         Ok(ImageSignatures { digest: digest.to_owned(), found })
     }
 
-    async fn found_in(
+    /// Fetches signatures, unless there are too many: then none.
+    async fn fetched(
         &self,
         repository: &Repository,
-        manifest: &Manifest,
+        layers: &[Descriptor],
         what: &str,
-        found: &mut Vec<AttestationBlob>,
-    ) -> Result<(), ResolveError> {
-        let signatures =
-            |it: &&Descriptor| matches!(it.media_type.as_str(), SIGSTORE_BUNDLE | SIMPLE_SIGNING);
-        for layer in manifest.layers.iter().filter(signatures) {
-            if found.len() >= MAX_FOUND {
-                return Err(failed(what, SignatureError::Found));
-            }
-            let data = self.contents.attestation(repository, layer).await?;
+    ) -> Result<Vec<AttestationBlob>, ResolveError> {
+        if layers.len() > MAX_FOUND {
+            return Err(failed(what, SignatureError::Found));
+        }
+        if let Some(layer) = layers.iter().find(|layer| layer.size > MAX_SIGNATURE) {
+            let what = repository.what(&layer.digest);
+            return Err(ResolveError::TooLarge { what, limit: MAX_SIGNATURE });
+        }
+        let bytes = layers.iter().fold(0, |sum: u64, layer| sum.saturating_add(layer.size));
+        if bytes > MAX_BYTES {
+            return Err(failed(what, SignatureError::Bytes));
+        }
+        let mut found = Vec::new();
+        for layer in layers {
+            let data = self.contents.signature(repository, layer, MAX_SIGNATURE).await?;
             let annotations: BTreeMap<String, String> = layer.annotations.clone();
             let media_type = layer.media_type.clone();
             found.push(AttestationBlob { media_type, annotations, data });
         }
-        Ok(())
+        Ok(found)
     }
+}
+
+/// Whether a referrer may be a signature of the image: not an attestation about it, which cosign
+/// stores as it does signatures.
+fn signs(referrer: &Descriptor) -> bool {
+    let states = referrer.annotations.get(PREDICATE_TYPE);
+    // Registries that know no artifact types leave them out, and cosign has its own.
+    matches!(referrer.artifact_type.as_str(), SIGSTORE_BUNDLE | COSIGN_SIGNATURE | "")
+        && states.is_none_or(|states| states == COSIGN_SIGN)
+}
+
+/// The layers of a manifest that are signatures.
+fn signatures_in(manifest: &Manifest) -> Vec<Descriptor> {
+    let signatures =
+        |it: &&Descriptor| matches!(it.media_type.as_str(), SIGSTORE_BUNDLE | SIMPLE_SIGNING);
+    manifest.layers.iter().filter(signatures).cloned().collect()
 }
 
 fn manifest<'d>(what: &str, document: &'d Document) -> Result<&'d Manifest, ResolveError> {

@@ -19,7 +19,10 @@ const CHAIN: ImageRequest = ImageRequest { config: false, attestations: true };
 const DIGEST: ImageRequest = ImageRequest { config: false, attestations: false };
 const TAG: &str = "/v2/acme/app/manifests/1";
 
-fn network(docker_config: &str, change: impl FnOnce(&mut Options)) -> (Network, TempDir) {
+pub(super) fn network(
+    docker_config: &str,
+    change: impl FnOnce(&mut Options),
+) -> (Network, TempDir) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("config.json");
     fs::write(&path, docker_config).unwrap();

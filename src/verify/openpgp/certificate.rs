@@ -1,19 +1,18 @@
 //! OpenPGP certificates: which of their keys are in force, and may sign.
 //!
-//! What a certificate says of itself counts only where its primary key signed it, with SHA-2. A
-//! revocation counts whatever its hash and its stated reason.
+//! What a certificate says of itself counts only where its primary key signed it. What permits
+//! anything must use SHA-2 and be in force. What restricts counts whatever its hash: a revocation,
+//! and every newer statement that ends a key's life or takes away what it is for.
 
 // Algorithms and packets are enums of others that grow; whatever is not accepted by name is refused.
 #![allow(clippy::wildcard_enum_match_arm)]
-
-use std::cmp::Reverse;
 
 use pgp::composed::{Deserializable as _, SignedPublicKey, SignedPublicSubKey};
 use pgp::crypto::hash::HashAlgorithm;
 use pgp::packet::{KeyFlags, PacketParser, Signature, SignatureType, SubpacketData};
 use pgp::types::{
-    EcdsaPublicParams, EddsaLegacyPublicParams, Fingerprint, KeyDetails as _, KeyVersion,
-    PublicParams, SignatureBytes, VerifyingKey as _,
+    EcdsaPublicParams, EddsaLegacyPublicParams, Fingerprint, KeyDetails as _, PublicParams,
+    SignatureBytes, VerifyingKey as _,
 };
 use rsa::traits::PublicKeyParts as _;
 
@@ -120,8 +119,8 @@ impl Keyring {
 /// A key of a certificate: its primary key, or a subkey.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Component<'k> {
-    certificate: &'k SignedPublicKey,
-    subkey: Option<&'k SignedPublicSubKey>,
+    pub certificate: &'k SignedPublicKey,
+    pub subkey: Option<&'k SignedPublicSubKey>,
 }
 
 impl<'k> Component<'k> {
@@ -217,14 +216,21 @@ impl<'k> Component<'k> {
         let primary = Component { subkey: None, ..*self };
         primary.check_revocations(&self.certificate.details.revocation_signatures)?;
         let statement = primary.own_statement(now)?;
-        primary.check_time(statement, made, now)?;
-        let Some(subkey) = self.subkey else {
-            return self.check_flags(statement);
-        };
+        let own = primary.own_restrictions(statement, now);
+        for statement in std::iter::once(statement).chain(own.iter().copied()) {
+            primary.check_time(statement, made, now)?;
+            if self.subkey.is_none() {
+                self.check_flags(statement)?;
+            }
+        }
+        let Some(subkey) = self.subkey else { return Ok(()) };
         self.check_revocations(&subkey.signatures)?;
         let binding = self.binding(subkey, now)?;
-        self.check_time(binding, made, now)?;
-        self.check_flags(binding)?;
+        let newer = self.newer_bindings(subkey, binding, now);
+        for binding in std::iter::once(binding).chain(newer) {
+            self.check_time(binding, made, now)?;
+            self.check_flags(binding)?;
+        }
         self.check_back_signature(subkey, binding)
     }
 
@@ -242,7 +248,7 @@ impl<'k> Component<'k> {
                 }
             };
             // A revoker that the owner appointed is believed unseen: the file is the policy's own.
-            if own.is_err() && !self.has_revoker() {
+            if !self.may_restrict(revocation, own.is_ok()) && !self.has_revoker() {
                 continue;
             }
             let reason = revocation.revocation_reason_string().map_or_else(String::new, |reason| {
@@ -253,68 +259,19 @@ impl<'k> Component<'k> {
         Ok(())
     }
 
+    /// Whether something that restricts the certificate is its own. Nobody here computes weak hashes
+    /// with newer algorithms; where such a one says that it is the primary key's, it is believed
+    /// unseen, because the file is the policy's own, and all that can come of it is a refusal.
+    pub fn may_restrict(&self, signature: &Signature, holds: bool) -> bool {
+        let primary = Component { subkey: None, ..*self };
+        let weak = !signature.hash_alg().is_some_and(is_strong);
+        holds || (weak && primary.may_have_made(signature))
+    }
+
     /// Whether the certificate appoints someone else who may revoke it.
     fn has_revoker(&self) -> bool {
         let direct = &self.certificate.details.direct_signatures;
         direct.iter().any(|signature| signature.revocation_key().is_some())
-    }
-
-    /// What the primary key says of itself: the newest statement that counts.
-    fn own_statement(&self, now: i64) -> Result<&'k Signature, NotVerified> {
-        let key = &self.certificate.primary_key;
-        let details = &self.certificate.details;
-        let direct = newest(details.direct_signatures.iter(), now, |signature| {
-            signature.typ() == Some(SignatureType::Key) && signature.verify_key(key).is_ok()
-        });
-        let by_user = details.users.iter().filter_map(|user| {
-            let is_own = |signature: &Signature| {
-                signature.verify_certification(key, pgp::types::Tag::UserId, &user.id).is_ok()
-            };
-            let certification = newest(user.signatures.iter(), now, |signature| {
-                signature.is_certification() && is_own(signature)
-            })?;
-            let revoked = user.signatures.iter().any(|signature| {
-                signature.typ() == Some(SignatureType::CertRevocation)
-                    && made_at(signature) >= made_at(certification)
-                    && is_own(signature)
-            });
-            (!revoked).then_some(certification)
-        });
-        let of_user = by_user.max_by_key(|signature| made_at(signature));
-        // Version 6 keys say of themselves what older ones say with their user id.
-        let statement = match key.version() {
-            KeyVersion::V6 => direct.or(of_user),
-            _ => of_user.or(direct),
-        };
-        statement.ok_or_else(|| {
-            Invalid::NotForSigning {
-                key: self.name(),
-                why: "it has no self-signature in force that uses SHA-2 (its owner makes one by \
-                      extending its expiry and exporting it again)",
-            }
-            .into()
-        })
-    }
-
-    /// What binds a subkey to its primary key: the newest binding that counts.
-    fn binding(
-        &self,
-        subkey: &'k SignedPublicSubKey,
-        now: i64,
-    ) -> Result<&'k Signature, NotVerified> {
-        newest(subkey.signatures.iter(), now, |signature| {
-            signature.typ() == Some(SignatureType::SubkeyBinding)
-                && signature
-                    .verify_subkey_binding(&self.certificate.primary_key, &subkey.key)
-                    .is_ok()
-        })
-        .ok_or_else(|| {
-            Invalid::NotForSigning {
-                key: self.name(),
-                why: "nothing in force that uses SHA-2 binds this subkey to its primary key",
-            }
-            .into()
-        })
     }
 
     fn check_time(&self, statement: &Signature, made: i64, now: i64) -> Result<(), NotVerified> {
@@ -323,7 +280,7 @@ impl<'k> Component<'k> {
             Some(subkey) => subkey.key.created_at(),
         };
         let from = i64::from(created.as_secs());
-        if from > now + CLOCK_SKEW || from > made {
+        if from > now.saturating_add(CLOCK_SKEW) || from > made {
             return Err(Invalid::KeyTooYoung { key: self.name(), from }.into());
         }
         let lifetime = statement.key_expiration_time().map(|after| i64::from(after.as_secs()));
@@ -361,28 +318,6 @@ impl<'k> Component<'k> {
         let why = "the subkey has not signed that it belongs to its primary key";
         Err(Invalid::NotForSigning { key: self.name(), why }.into())
     }
-}
-
-/// The newest of the signatures that count, by `holds` and by themselves.
-fn newest<'s>(
-    signatures: impl Iterator<Item = &'s Signature>,
-    now: i64,
-    holds: impl Fn(&Signature) -> bool,
-) -> Option<&'s Signature> {
-    let mut usable: Vec<&Signature> = signatures
-        .filter(|signature| signature.hash_alg().is_some_and(is_strong))
-        .filter(|signature| {
-            let Some(made) = made_at(signature) else { return false };
-            let lifetime = signature.signature_expiration_time().map_or(0, |it| it.as_secs());
-            made <= now + CLOCK_SKEW && (lifetime == 0 || made + i64::from(lifetime) > now)
-        })
-        .collect();
-    usable.sort_by_key(|signature| Reverse(made_at(signature)));
-    usable.into_iter().find(|signature| holds(signature))
-}
-
-fn made_at(signature: &Signature) -> Option<i64> {
-    signature.created().map(|made| i64::from(made.as_secs()))
 }
 
 /// What a key is for, where that is said.

@@ -7,6 +7,7 @@
 #![allow(clippy::wildcard_enum_match_arm)]
 
 mod certificate;
+mod statements;
 
 use pgp::crypto::hash::HashAlgorithm;
 use pgp::packet::{Packet, PacketParser, Signature, SignatureType, SignatureVersion};
@@ -124,7 +125,7 @@ impl DetachedSignature {
     /// What to ask the daemon for to verify it over a file that we do not have.
     ///
     /// # Errors
-    /// When its hash is not accepted, or the file itself would be needed.
+    /// When its hash is not accepted, or more than a digest of the file would be needed.
     pub fn checksum_request(&self) -> Result<ChecksumRequest, NotVerified> {
         let algorithm = match self.hash {
             HashAlgorithm::Sha256 => ChecksumAlgorithm::Sha256,
@@ -132,6 +133,14 @@ impl DetachedSignature {
             HashAlgorithm::Sha512 => ChecksumAlgorithm::Sha512,
             other => return Err(weak_hash(other)),
         };
+        // The lines of a text are hashed as if they ended in CR LF, and the daemon hashes what is there.
+        if self.signature.typ() != Some(SignatureType::Binary) {
+            return Err(CouldNot::Unsupported {
+                what: "an OpenPGP signature of a text (type 0x01) over a file".to_owned(),
+                instead: "sign the file as it is, without --textmode",
+            }
+            .into());
+        }
         // Version 6 hashes a salt before the file, and the daemon appends only.
         if self.signature.version() != SignatureVersion::V4 {
             return Err(unsupported("an OpenPGP signature of version 6 over a file".to_owned()));
@@ -204,7 +213,7 @@ impl DetachedSignature {
         if !signed(component) {
             return Err(Invalid::Mismatch { key: component.name() }.into());
         }
-        if self.made > now + CLOCK_SKEW {
+        if self.made > now.saturating_add(CLOCK_SKEW) {
             return Err(Invalid::Future { made: self.made }.into());
         }
         if let Some(since) = self.expires.filter(|expires| *expires <= now) {

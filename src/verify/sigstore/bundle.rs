@@ -8,14 +8,12 @@ use sigstore_verify::types::{Artifact as Given, ArtifactDigest, Bundle, HashAlgo
 use sigstore_verify::{PublicKeyVerificationPolicy, VerificationPolicy, VerificationResult};
 
 use super::error::{SigstoreInvalid, malformed, refused, unsupported};
-use super::key::DHI_SINCE;
 use super::proof::{Statement, Subject};
 use super::{
-    Artifact, Log, PublicKey, Signer, TrustRoot, VerifiedSignature, alone, docker_hardened_images,
-    kind, signer, time,
+    Artifact, Log, PublicKey, Signer, TrustRoot, VerifiedSignature, alone, kind, signer, time,
 };
 use crate::input::{SignatureKind, SignatureType, TrustedTimestamp};
-use crate::verify::{CouldNot, Invalid, NotVerified};
+use crate::verify::{Invalid, NotVerified};
 
 /// Most bytes of a bundle.
 pub const MAX_BUNDLE: usize = 16 << 20;
@@ -34,7 +32,7 @@ pub fn verify_bundle(
 ) -> Result<VerifiedSignature, NotVerified> {
     by.usable(now)?;
     let bundle = parse(bundle)?;
-    let mut verified = verify(&bundle, artifact, by)?;
+    let mut verified = verify(&bundle, artifact, by, now)?;
     if let SignatureContent::DsseEnvelope(envelope) = &bundle.content {
         let payload = Bytes::copy_from_slice(envelope.payload.as_bytes());
         verified.statement = Some(statement(&payload)?);
@@ -62,6 +60,7 @@ pub(super) fn verify(
     bundle: &Bundle,
     artifact: Artifact<'_>,
     by: Signer<'_>,
+    now: i64,
 ) -> Result<VerifiedSignature, NotVerified> {
     let material = &bundle.verification_material;
     let mut certificates = 1;
@@ -75,12 +74,12 @@ pub(super) fn verify(
         return Err(malformed(format!("it has more than {MAX_PARTS} parts of one kind")));
     }
     match by {
-        Signer::Keyless(root) => keyless(bundle, artifact, root),
-        Signer::Key(key, log) => by_key(bundle, artifact, key, log),
-        Signer::DockerHardenedImages(root) => {
-            let key = docker_hardened_images().map_err(CouldNot::Keys)?;
-            let mut verified = by_key(bundle, artifact, &key, Log::WherePresent(root))?;
-            time::none_before(DHI_SINCE, &verified.timestamps, root)?;
+        Signer::Keyless(root) => keyless(bundle, artifact, root, now),
+        Signer::Key(key, log) => by_key(bundle, artifact, (key, log), now),
+        Signer::DockerHardenedImages(root, hardened) => {
+            let key = (&hardened.key, Log::WherePresent(root));
+            let mut verified = by_key(bundle, artifact, key, now)?;
+            time::none_before(hardened.since, &verified.timestamps, root)?;
             verified.is_dhi = true;
             Ok(verified)
         }
@@ -91,6 +90,7 @@ fn keyless(
     bundle: &Bundle,
     artifact: Artifact<'_>,
     root: &TrustRoot,
+    now: i64,
 ) -> Result<VerifiedSignature, NotVerified> {
     if matches!(bundle.verification_material.content, VerificationMaterialContent::PublicKey(_)) {
         return Err(material("a key", "a certificate"));
@@ -115,7 +115,7 @@ fn keyless(
         Invalid::Sigstore(SigstoreInvalid::Certificate { root: root.name().to_owned(), why })
     })?;
     let mut verified = proven(Some(root));
-    verified.timestamps = time::timestamps(bundle, root)?;
+    verified.timestamps = time::timestamps(bundle, root, now)?;
     verified.signer = Some(signer);
     Ok(verified)
 }
@@ -136,21 +136,21 @@ fn whole(result: &VerificationResult, root: &TrustRoot) -> Result<(), NotVerifie
 fn by_key(
     bundle: &Bundle,
     artifact: Artifact<'_>,
-    key: &PublicKey,
-    log: Log<'_>,
+    (key, log): (&PublicKey, Log<'_>),
+    now: i64,
 ) -> Result<VerifiedSignature, NotVerified> {
     if !matches!(bundle.verification_material.content, VerificationMaterialContent::PublicKey(_)) {
         return Err(material("a certificate", "a key"));
     }
     let mut verified = match log {
-        Log::Required(root) => logged(bundle, artifact, key, root)?,
+        Log::Required(root) => logged(bundle, artifact, (key, root), now)?,
         Log::WherePresent(root) if !bundle.verification_material.tlog_entries.is_empty() => {
-            logged(bundle, artifact, key, root)?
+            logged(bundle, artifact, (key, root), now)?
         }
         Log::WherePresent(root) => {
             alone::verify(bundle, artifact, key)?;
             let mut verified = proven(Some(root));
-            verified.timestamps = time::timestamps(bundle, root)?;
+            verified.timestamps = time::timestamps(bundle, root, now)?;
             verified
         }
         Log::Ignored => {
@@ -166,8 +166,8 @@ fn by_key(
 fn logged(
     bundle: &Bundle,
     artifact: Artifact<'_>,
-    key: &PublicKey,
-    root: &TrustRoot,
+    (key, root): (&PublicKey, &TrustRoot),
+    now: i64,
 ) -> Result<VerifiedSignature, NotVerified> {
     let policy = PublicKeyVerificationPolicy::new(key.der().clone());
     let result = root
@@ -178,7 +178,7 @@ fn logged(
         return Err(unsupported("a bundle that was verified in part", "whole ones are"));
     }
     let mut verified = proven(Some(root));
-    verified.timestamps = time::timestamps(bundle, root)?;
+    verified.timestamps = time::timestamps(bundle, root, now)?;
     Ok(verified)
 }
 

@@ -1,38 +1,51 @@
 //! What was verified already, so that one image is verified once a build.
 //!
-//! Only what holds is kept: a signature that does not may hold by a later trust root or clock. What
-//! is kept is asked for by a digest of everything that went into it, the trust root's content and
-//! the key included; a trust root that has expired since is an error all the same.
+//! What is kept is asked for by a digest of everything that went into it, the trust root's content
+//! and the key included; a trust root that has expired since is an error all the same, and so is a
+//! time that lies in the future by a clock that was set back.
+//!
+//! A refusal is kept for a few minutes: long enough that nobody makes us refuse the same bytes for
+//! each rule, policy and build anew, short enough that a clock that was wrong is forgiven.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use sha2::{Digest as _, Sha256};
 
 use super::{
-    Artifact, Log, Signer, SimpleSigning, TrustRoot, VerifiedSignature, verify_bundle,
+    Artifact, Log, Signer, SimpleSigning, TrustRoot, VerifiedSignature, time, verify_bundle,
     verify_simple_signing,
 };
-use crate::verify::NotVerified;
+use crate::verify::{CouldNot, NotVerified};
 
 type Key = [u8; 32];
-type Known = HashMap<Key, Arc<VerifiedSignature>>;
 
-/// How many signatures are kept at most.
+/// How many signatures are kept at most, and as many refusals.
 const CAPACITY: usize = 1024;
+/// How long a refusal stands, in seconds.
+const REFUSED_FOR: i64 = 300;
 
-/// Verified signatures, the most recently used of them. Cheap to share, and bounded.
+/// Verified signatures and refused ones, the most recently used of them. Cheap to share, and bounded.
 #[derive(Debug)]
 pub struct VerificationCache {
-    generations: Mutex<Generations>,
+    known: Mutex<Known>,
     half: usize,
+    worked: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    held: Generations<Arc<VerifiedSignature>>,
+    /// When it was refused, and why.
+    refused: Generations<(i64, NotVerified)>,
 }
 
 /// Two generations: what is used moves to the young one, and when that is full the old one goes.
-#[derive(Debug, Default)]
-struct Generations {
-    young: Known,
-    old: Known,
+#[derive(Debug)]
+struct Generations<V> {
+    young: HashMap<Key, V>,
+    old: HashMap<Key, V>,
 }
 
 impl Default for VerificationCache {
@@ -44,7 +57,8 @@ impl Default for VerificationCache {
 impl VerificationCache {
     /// A cache of at most so many signatures.
     pub fn new(capacity: usize) -> Self {
-        Self { generations: Mutex::default(), half: (capacity / 2).max(1) }
+        let half = (capacity / 2).max(1);
+        Self { known: Mutex::default(), half, worked: AtomicU64::new(0) }
     }
 
     /// As [`verify_bundle`].
@@ -65,7 +79,7 @@ impl VerificationCache {
             Artifact::Bytes(bytes) => about.add(b"bytes").add(bytes),
         }
         .add(bundle);
-        self.once(about.finish(), || verify_bundle(bundle, artifact, by, now))
+        self.once(about.finish(), by, now, || verify_bundle(bundle, artifact, by, now))
     }
 
     /// As [`verify_simple_signing`].
@@ -85,13 +99,13 @@ impl VerificationCache {
         for (name, value) in signed.annotations {
             about.add(name.as_bytes()).add(value.as_bytes());
         }
-        self.once(about.finish(), || verify_simple_signing(signed, manifest, by, now))
+        self.once(about.finish(), by, now, || verify_simple_signing(signed, manifest, by, now))
     }
 
-    /// How many are kept.
+    /// How many verified signatures are kept.
     pub fn len(&self) -> usize {
-        let generations = self.generations.lock().unwrap_or_else(PoisonError::into_inner);
-        generations.young.len() + generations.old.len()
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.held.young.len() + known.held.old.len()
     }
 
     /// Whether none is kept.
@@ -99,33 +113,78 @@ impl VerificationCache {
         self.len() == 0
     }
 
+    /// How often something was really verified, whatever came of it, and not found here.
+    pub fn worked(&self) -> u64 {
+        self.worked.load(Ordering::Relaxed)
+    }
+
     fn once(
         &self,
         key: Key,
+        by: Signer<'_>,
+        now: i64,
         verify: impl FnOnce() -> Result<VerifiedSignature, NotVerified>,
     ) -> Result<Arc<VerifiedSignature>, NotVerified> {
-        // A thread that panicked left the maps whole: each change of them is one call.
-        let known = self.generations.lock().unwrap_or_else(PoisonError::into_inner).get(&key);
-        if let Some(known) = known {
-            return Ok(self.keep(key, known));
+        if let Some(known) = self.known(&key, by, now) {
+            return known;
         }
-        Ok(self.keep(key, Arc::new(verify()?)))
-    }
-
-    fn keep(&self, key: Key, verified: Arc<VerifiedSignature>) -> Arc<VerifiedSignature> {
-        let mut generations = self.generations.lock().unwrap_or_else(PoisonError::into_inner);
-        generations.old.remove(&key);
-        generations.young.insert(key, verified.clone());
-        if generations.young.len() >= self.half {
-            generations.old = std::mem::take(&mut generations.young);
+        self.worked.fetch_add(1, Ordering::Relaxed);
+        let verified = verify().map(Arc::new);
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        match &verified {
+            Ok(verified) => known.held.keep(key, verified.clone(), self.half),
+            // What lies in the bytes stays as it is; a trust root or a key file may be exchanged.
+            Err(
+                refused @ (NotVerified::Invalid(_)
+                | NotVerified::CouldNot(CouldNot::Unsupported { .. })),
+            ) => known.refused.keep(key, (now, refused.clone()), self.half),
+            Err(
+                NotVerified::Absent
+                | NotVerified::CouldNot(
+                    CouldNot::Keys(_) | CouldNot::TrustRoot(_) | CouldNot::Missing { .. },
+                ),
+            ) => {}
         }
         verified
     }
+
+    /// What became of it before, where that still stands.
+    fn known(
+        &self,
+        key: &Key,
+        by: Signer<'_>,
+        now: i64,
+    ) -> Option<Result<Arc<VerifiedSignature>, NotVerified>> {
+        // A thread that panicked left the maps whole: each change of them is one call.
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(verified) = known.held.get(key) {
+            known.held.keep(*key, verified.clone(), self.half);
+            return Some(
+                time::none_after(now, verified.timestamps(), by.root()).map(|()| verified),
+            );
+        }
+        let (at, refused) = known.refused.get(key)?;
+        (at <= now && now < at.saturating_add(REFUSED_FOR)).then_some(Err(refused))
+    }
 }
 
-impl Generations {
-    fn get(&self, key: &Key) -> Option<Arc<VerifiedSignature>> {
+impl<V> Default for Generations<V> {
+    fn default() -> Self {
+        Self { young: HashMap::new(), old: HashMap::new() }
+    }
+}
+
+impl<V: Clone> Generations<V> {
+    fn get(&self, key: &Key) -> Option<V> {
         self.young.get(key).or_else(|| self.old.get(key)).cloned()
+    }
+
+    fn keep(&mut self, key: Key, value: V, half: usize) {
+        self.old.remove(&key);
+        self.young.insert(key, value);
+        if self.young.len() >= half {
+            self.old = std::mem::take(&mut self.young);
+        }
     }
 }
 
@@ -138,7 +197,11 @@ impl Parts {
         parts.add(kind);
         match by {
             Signer::Keyless(root) => parts.add(b"keyless").root(root),
-            Signer::DockerHardenedImages(root) => parts.add(b"dhi").root(root),
+            Signer::DockerHardenedImages(root, hardened) => parts
+                .add(b"dhi")
+                .add(hardened.key.fingerprint().as_bytes())
+                .add(&hardened.since.to_be_bytes())
+                .root(root),
             Signer::Key(key, log) => {
                 parts.add(b"key").add(key.fingerprint().as_bytes());
                 match log {

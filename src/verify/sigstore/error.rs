@@ -52,6 +52,14 @@ pub enum SigstoreInvalid {
         /// Who signed.
         found: String,
     },
+    /// It was built from something else.
+    #[error("it was built from {found:?}, not from {wanted:?}")]
+    Repository {
+        /// The repository that was wanted.
+        wanted: String,
+        /// The repository that its certificate names.
+        found: String,
+    },
     /// It states something else.
     #[error("its predicate type is {found:?}; accepted are {wanted}")]
     PredicateType {
@@ -131,12 +139,23 @@ pub(super) fn moment(seconds: i64) -> String {
     Timestamp::from_second(seconds).map_or_else(|_| seconds.to_string(), |at| at.to_string())
 }
 
+/// Most characters of what a stranger wrote that an error repeats.
+const MAX_QUOTED: usize = 300;
+
+/// A text of a stranger, cut where it is longer than anybody would read.
+pub(super) fn clipped(text: &str) -> String {
+    match text.char_indices().nth(MAX_QUOTED) {
+        Some((at, _)) => format!("{}…", text.get(..at).unwrap_or_default()),
+        None => text.to_owned(),
+    }
+}
+
 pub(super) fn malformed(why: impl ToString) -> NotVerified {
-    Invalid::Malformed { why: why.to_string() }.into()
+    Invalid::Malformed { why: clipped(&why.to_string()) }.into()
 }
 
 pub(super) fn unsupported(what: impl Into<String>, instead: &'static str) -> NotVerified {
-    CouldNot::Unsupported { what: what.into(), instead }.into()
+    CouldNot::Unsupported { what: clipped(&what.into()), instead }.into()
 }
 
 const ALGORITHMS: &str = "ECDSA on P-256 and P-384, Ed25519 and RSA from 2048 bits are";
@@ -145,7 +164,7 @@ const BUNDLES: &str =
 
 /// What the verifier's refusal means, by trust root `root`.
 pub(super) fn refused(refusal: &Refusal, root: &str) -> NotVerified {
-    let why = refusal.to_string();
+    let why = clipped(&refusal.to_string());
     let root = root.to_owned();
     let invalid = match refusal {
         Refusal::SignatureInvalid(_) => SigstoreInvalid::Signature { why },

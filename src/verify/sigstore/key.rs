@@ -20,7 +20,7 @@ Fxa4333s1KsL9ISjtmRzGNih9lNRsqfRVjgFgJIdL6EQ9dohdanvn7r2cg==
 ";
 
 /// 2025-04-02: the key vouches for nothing that was signed before.
-pub(super) const DHI_SINCE: i64 = 1_743_595_200;
+const DHI_SINCE: i64 = 1_743_595_200;
 
 /// A public key: ECDSA on P-256 or P-384, Ed25519, or RSA of 2048 to 8192 bits.
 #[derive(Clone, PartialEq, Eq)]
@@ -99,10 +99,26 @@ impl std::fmt::Debug for PublicKey {
     }
 }
 
-/// The key that signs Docker Hardened Images.
-///
-/// # Errors
-/// When it cannot be read, which the tests of this program rule out.
-pub fn docker_hardened_images() -> Result<PublicKey, KeyFileError> {
-    PublicKey::from_pem(DOCKER_HARDENED_IMAGES.as_bytes())
+/// A key that signs Docker Hardened Images, and since when: it vouches for nothing from before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HardenedKey {
+    pub(super) key: PublicKey,
+    pub(super) since: i64,
+}
+
+impl HardenedKey {
+    /// Docker's key.
+    ///
+    /// # Errors
+    /// When it cannot be read, which the tests of this program rule out.
+    pub fn built_in() -> Result<Self, KeyFileError> {
+        let key = PublicKey::from_pem(DOCKER_HARDENED_IMAGES.as_bytes())?;
+        Ok(Self { key, since: DHI_SINCE })
+    }
+
+    /// Another key, in use since then (seconds since 1970), for whoever tests without Docker's.
+    #[doc(hidden)]
+    pub const fn new(key: PublicKey, since: i64) -> Self {
+        Self { key, since }
+    }
 }

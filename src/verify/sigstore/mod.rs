@@ -23,16 +23,18 @@ mod root;
 mod signer;
 mod simple;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod time;
 
 pub use self::bundle::{MAX_BUNDLE, verify_bundle};
 pub use self::cache::VerificationCache;
 pub use self::error::{SigstoreInvalid, TrustRootError};
-pub use self::key::{MAX_PUBLIC_KEY, PublicKey, docker_hardened_images};
+pub use self::key::{HardenedKey, MAX_PUBLIC_KEY, PublicKey};
 pub use self::proof::{Identity, Statement, Subject, VerifiedSignature};
 pub use self::provider::install as use_our_algorithms;
-pub use self::root::{EMBEDDED, MAX_TRUST_ROOT, Origin, TrustRoot, TrustRoots, UpdatedRoot};
+pub use self::root::{
+    EMBEDDED, MAX_TRUST_ROOT, Origin, TrustRoot, TrustRoots, UpdatedRoot, Versions, Vouched,
+};
 pub use self::simple::{MAX_ANNOTATION, MAX_PAYLOAD, SimpleSigning, verify_simple_signing};
 
 use super::error::{CouldNot, NotVerified};
@@ -53,8 +55,8 @@ pub enum Signer<'a> {
     Keyless(&'a TrustRoot),
     /// Who holds the key.
     Key(&'a PublicKey, Log<'a>),
-    /// Docker Hardened Images, by the key that is built in; a log entry is checked where there is one.
-    DockerHardenedImages(&'a TrustRoot),
+    /// Docker Hardened Images, by their key; a log entry is checked where there is one.
+    DockerHardenedImages(&'a TrustRoot, &'a HardenedKey),
 }
 
 impl Signer<'_> {
@@ -62,7 +64,7 @@ impl Signer<'_> {
     const fn root(&self) -> Option<&TrustRoot> {
         match self {
             Self::Keyless(root)
-            | Self::DockerHardenedImages(root)
+            | Self::DockerHardenedImages(root, _)
             | Self::Key(_, Log::Required(root) | Log::WherePresent(root)) => Some(root),
             Self::Key(_, Log::Ignored) => None,
         }

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::error::SigstoreInvalid;
+use super::error::{SigstoreInvalid, clipped};
 use crate::input::{
     AttestationSignature, SignatureKind, SignatureType, SignerInfo, TrustedTimestamp,
 };
@@ -121,6 +121,22 @@ impl VerifiedSignature {
         })
     }
 
+    /// Whether its certificate says that it was built from the repository of this URL. GitHub's
+    /// names differ in more than the case of their letters.
+    ///
+    /// # Errors
+    /// When it was built from another one, or a key made it.
+    pub fn is_built_from(&self, wanted: &str) -> Result<(), SigstoreInvalid> {
+        let Some(signer) = &self.signer else {
+            return Err(SigstoreInvalid::Material { found: "a key", wanted: "a certificate" });
+        };
+        if signer.source_repository_uri.eq_ignore_ascii_case(wanted) {
+            return Ok(());
+        }
+        let found = clipped(&signer.source_repository_uri);
+        Err(SigstoreInvalid::Repository { wanted: wanted.to_owned(), found })
+    }
+
     /// Its statement, of one of these predicate types.
     ///
     /// # Errors
@@ -129,7 +145,7 @@ impl VerifiedSignature {
         let found = self.statement.as_ref();
         found.filter(|it| wanted.contains(&it.predicate_type.as_str())).ok_or_else(|| {
             SigstoreInvalid::PredicateType {
-                found: found.map(|it| it.predicate_type.clone()).unwrap_or_default(),
+                found: found.map(|it| clipped(&it.predicate_type)).unwrap_or_default(),
                 wanted: wanted.join(", "),
             }
         })

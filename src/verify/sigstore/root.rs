@@ -42,7 +42,9 @@ pub const EMBEDDED: [(&str, &str, i64); 2] = [
 /// 2026-10-23, when sigstore-trust-root 0.15.1 was released.
 const EMBEDDED_AS_OF: i64 = 1_792_713_600;
 
-const UPDATED: &str = "application/vnd.buildgate.trust-root.v1+json";
+/// The form of before versions were kept, and the one that is written.
+const UPDATED_V1: &str = "application/vnd.buildgate.trust-root.v1+json";
+const UPDATED: &str = "application/vnd.buildgate.trust-root.v2+json";
 
 /// Where a trust root came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,8 +83,48 @@ pub struct UpdatedRoot {
     fetched: jiff::Timestamp,
     /// When it must be fetched again: RFC 3339.
     expires: jiff::Timestamp,
+    /// What vouched for it: an update takes nothing older.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    vouched: Option<Vouched>,
     /// The `trusted_root.json`, as it was signed.
     trusted_root: Box<RawValue>,
+}
+
+/// The TUF metadata that vouched for a trust root.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Vouched {
+    /// Version of each role's metadata.
+    pub versions: Versions,
+    /// The `root.json` that was reached: whose keys count from here on.
+    pub root: Box<RawValue>,
+}
+
+/// Versions of TUF metadata.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Versions {
+    /// Of `root.json`.
+    pub root: u64,
+    /// Of `timestamp.json`.
+    pub timestamp: u64,
+    /// Of `snapshot.json`.
+    pub snapshot: u64,
+    /// Of `targets.json`.
+    pub targets: u64,
+}
+
+impl Versions {
+    /// The first role that is older than in `before`: its name, its version, and the one before.
+    pub fn older_than(&self, before: &Self) -> Option<(&'static str, u64, u64)> {
+        let roles = [
+            ("root", self.root, before.root),
+            ("timestamp", self.timestamp, before.timestamp),
+            ("snapshot", self.snapshot, before.snapshot),
+            ("targets", self.targets, before.targets),
+        ];
+        roles.into_iter().find(|(_, now, before)| now < before)
+    }
 }
 
 impl UpdatedRoot {
@@ -101,8 +143,26 @@ impl UpdatedRoot {
             source: source.to_owned(),
             fetched,
             expires,
+            vouched: None,
             trusted_root: RawValue::from_string(trusted_root.trim().to_owned())?,
         })
+    }
+
+    /// The same with what vouched for it.
+    #[must_use]
+    pub fn vouched_by(mut self, vouched: Vouched) -> Self {
+        self.vouched = Some(vouched);
+        self
+    }
+
+    /// What vouched for it, where that was written down.
+    pub const fn vouched(&self) -> Option<&Vouched> {
+        self.vouched.as_ref()
+    }
+
+    /// Whether this is of the form that is meant here.
+    pub fn is_one(&self) -> bool {
+        matches!(self.media_type.as_str(), UPDATED | UPDATED_V1)
     }
 }
 
@@ -123,7 +183,7 @@ impl TrustRoot {
         }
         let malformed = |why: &dyn fmt::Display| malformed(name, why);
         let form: Form = serde_json::from_slice(data).map_err(|error| malformed(&error))?;
-        if form.media_type != UPDATED {
+        if !matches!(form.media_type.as_str(), UPDATED | UPDATED_V1) {
             let json = std::str::from_utf8(data).map_err(|error| malformed(&error))?;
             let mut root = Self::read(name, json, Origin::Plain)?;
             root.expires = ended(&root.material);
@@ -262,6 +322,8 @@ pub struct TrustRoots {
 impl TrustRoots {
     /// The name that is meant where none is given.
     pub const DEFAULT: &'static str = "sigstore";
+    /// GitHub's own instance, which vouches for its private repositories.
+    pub const GITHUB: &'static str = "github";
 
     /// The embedded roots alone.
     ///

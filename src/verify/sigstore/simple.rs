@@ -22,7 +22,7 @@ use sigstore_verify::types::{
 };
 
 use super::bundle::{material, verify};
-use super::error::{SigstoreInvalid, malformed};
+use super::error::{SigstoreInvalid, clipped, malformed};
 use super::{Artifact, Log, Signer, VerifiedSignature, kind};
 use crate::input::SignatureType;
 use crate::verify::{Invalid, NotVerified};
@@ -67,11 +67,11 @@ pub fn verify_simple_signing(
         return Err(malformed(format!("it has {size} bytes; at most {MAX_PAYLOAD} are read")));
     }
     let bundle = as_bundle(signed, by)?;
-    let mut verified = verify(&bundle, Artifact::Bytes(signed.payload), by)?;
+    let mut verified = verify(&bundle, Artifact::Bytes(signed.payload), by, now)?;
     let payload = Payload::read(signed.payload)?;
     if payload.critical.image.docker_manifest_digest != manifest {
-        let why =
-            format!("it signs {}, not {manifest}", payload.critical.image.docker_manifest_digest);
+        let signs = clipped(&payload.critical.image.docker_manifest_digest);
+        let why = format!("it signs {signs}, not {manifest}");
         return Err(Invalid::Sigstore(SigstoreInvalid::Subject { why }).into());
     }
     verified.signature_type = SignatureType::SimpleSigningV1;
@@ -112,7 +112,8 @@ impl Payload {
         if payload.critical.kind == TYPE {
             return Ok(payload);
         }
-        Err(malformed(format!("its type is {:?}, not {TYPE:?}", payload.critical.kind)))
+        let kind = clipped(&payload.critical.kind);
+        Err(malformed(format!("its type is {kind:?}, not {TYPE:?}")))
     }
 }
 
@@ -128,7 +129,7 @@ fn as_bundle(signed: &SimpleSigning<'_>, by: Signer<'_>) -> Result<Bundle, NotVe
                 annotation(CERTIFICATE)?.ok_or_else(|| material("a key", "a certificate"))?;
             certificates(leaf, annotation(CHAIN)?.unwrap_or_default())?
         }
-        Signer::Key(..) | Signer::DockerHardenedImages(_) => {
+        Signer::Key(..) | Signer::DockerHardenedImages(..) => {
             VerificationMaterialContent::PublicKey(PublicKeyIdentifier::new(""))
         }
     };
@@ -152,7 +153,7 @@ fn needs_entry(by: Signer<'_>) -> bool {
     match by {
         Signer::Keyless(root) => !root.material().tlogs.is_empty(),
         Signer::Key(_, Log::Required(_)) => true,
-        Signer::Key(_, Log::WherePresent(_) | Log::Ignored) | Signer::DockerHardenedImages(_) => {
+        Signer::Key(_, Log::WherePresent(_) | Log::Ignored) | Signer::DockerHardenedImages(..) => {
             false
         }
     }

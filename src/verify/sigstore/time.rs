@@ -8,12 +8,14 @@ use sigstore_verify::types::{Bundle, KindVersion};
 use super::TrustRoot;
 use super::error::{SigstoreInvalid, moment, unsupported};
 use crate::input::TrustedTimestamp;
-use crate::verify::{Invalid, NotVerified};
+use crate::verify::{CLOCK_SKEW, Invalid, NotVerified};
 
-/// The times of a bundle whose log entries the verifier has accepted; each token is verified here.
+/// The times of a bundle whose log entries the verifier has accepted; each token is verified here,
+/// and none may be later than `now` (seconds since 1970), but for clocks that differ.
 pub(super) fn timestamps(
     bundle: &Bundle,
     root: &TrustRoot,
+    now: i64,
 ) -> Result<Vec<TrustedTimestamp>, NotVerified> {
     let signature = match &bundle.content {
         SignatureContent::MessageSignature(message) => &message.signature,
@@ -33,14 +35,32 @@ pub(super) fn timestamps(
                 Err(error) => why = error.to_string(),
             }
         }
-        let Some((uri, at)) = by else { return Err(none(root, why)) };
+        let Some((uri, at)) = by else { return Err(none(Some(root), why)) };
         times.push(TrustedTimestamp {
             timestamp_type: "TimestampAuthority".to_owned(),
             uri: uri.clone(),
             timestamp: at.to_string(),
         });
     }
+    none_after(now, &times, Some(root))?;
     Ok(times)
+}
+
+/// That nobody vouches for a time that has not come yet: whoever can do that can also make a
+/// certificate outlive itself.
+pub(super) fn none_after(
+    now: i64,
+    timestamps: &[TrustedTimestamp],
+    root: Option<&TrustRoot>,
+) -> Result<(), NotVerified> {
+    let latest = now.saturating_add(CLOCK_SKEW);
+    for it in timestamps {
+        let at: Option<jiff::Timestamp> = it.timestamp.parse().ok();
+        if at.is_none_or(|at| at.as_second() > latest) {
+            return Err(none(root, format!("{} is in the future", it.timestamp)));
+        }
+    }
+    Ok(())
 }
 
 /// The times that Rekor v1 signed with its promises; an inclusion proof vouches for no time.
@@ -71,7 +91,7 @@ pub(super) fn none_before(
         let at: Option<jiff::Timestamp> = it.timestamp.parse().ok();
         if at.is_none_or(|at| at.as_second() < since) {
             let why = format!("{} is before the key was in use ({})", it.timestamp, moment(since));
-            return Err(none(root, why));
+            return Err(none(Some(root), why));
         }
     }
     Ok(())
@@ -89,6 +109,7 @@ pub(super) fn authorities(root: &sigstore_trust_root::TrustedRoot) -> Vec<(Strin
     .collect()
 }
 
-fn none(root: &TrustRoot, why: String) -> NotVerified {
-    Invalid::Sigstore(SigstoreInvalid::Time { root: root.name().to_owned(), why }).into()
+fn none(root: Option<&TrustRoot>, why: String) -> NotVerified {
+    let root = root.map(|root| root.name().to_owned()).unwrap_or_default();
+    Invalid::Sigstore(SigstoreInvalid::Time { root, why }).into()
 }

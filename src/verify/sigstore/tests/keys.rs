@@ -104,8 +104,8 @@ fn key_files_that_are_none() {
 
 #[test]
 fn the_built_in_key_is_one() {
-    let key = docker_hardened_images().unwrap();
-    assert!(key.fingerprint().starts_with("SHA256:"));
+    let hardened = HardenedKey::built_in().unwrap();
+    assert!(hardened.key.fingerprint().starts_with("SHA256:"));
 }
 
 proptest! {

@@ -2,11 +2,12 @@
 
 mod bundles;
 #[path = "../../../../integration-tests/forge/mod.rs"]
-mod forge;
+pub(crate) mod forge;
 mod keys;
 mod kinds;
 mod roots;
 mod simple;
+mod times;
 
 use serde_json::Value;
 
@@ -17,13 +18,13 @@ use crate::verify::Invalid;
 const ARTIFACT: &[u8] = b"a tarball";
 const SLSA: &str = "https://slsa.dev/provenance/v1";
 /// Long after everything was signed; certificates do not mind.
-const NOW: i64 = AT + 86_400;
+pub(crate) const NOW: i64 = AT + 86_400;
 
 fn root_of(forge: &Forge) -> TrustRoot {
     root("sigstore", &forge.trusted_root())
 }
 
-fn root(name: &str, json: &Value) -> TrustRoot {
+pub(crate) fn root(name: &str, json: &Value) -> TrustRoot {
     TrustRoot::parse(name, json.to_string().as_bytes()).unwrap()
 }
 
@@ -38,7 +39,7 @@ fn keyless(bundle: &Value, root: &TrustRoot) -> Result<VerifiedSignature, NotVer
 }
 
 /// What became of a verification, in one word.
-fn outcome<T>(result: &Result<T, NotVerified>) -> &'static str {
+pub(crate) fn outcome<T>(result: &Result<T, NotVerified>) -> &'static str {
     match result {
         Ok(_) => "verified",
         Err(NotVerified::Absent) => "absent",
@@ -55,8 +56,10 @@ fn outcome<T>(result: &Result<T, NotVerified>) -> &'static str {
             SigstoreInvalid::Time { .. } => "time",
             SigstoreInvalid::Material { .. } => "material",
             SigstoreInvalid::Identity { .. } => "identity",
+            SigstoreInvalid::Repository { .. } => "repository",
             SigstoreInvalid::PredicateType { .. } => "predicate type",
         },
+        Err(NotVerified::Invalid(Invalid::Chain { .. })) => "chain",
         Err(NotVerified::Invalid(_)) => "invalid otherwise",
     }
 }

@@ -111,9 +111,26 @@ fn what_holds_is_verified_once() {
     };
     let first = ask(&bundle, ARTIFACT, by, NOW).unwrap();
     assert!(Arc::ptr_eq(&first, &ask(&bundle, ARTIFACT, by, NOW).unwrap()));
-    check("something else", &ask(&bundle, b"else", by, NOW), "subject");
-    check("tampered", &ask(&bundle[1..], ARTIFACT, by, NOW), "malformed");
-    assert_eq!(cache.len(), 1, "what does not hold is not kept");
+    assert_eq!(cache.worked(), 1);
+    // A refusal stands for a while, and not for longer.
+    for (what, now, worked) in [
+        ("first", NOW, 3),
+        ("again", NOW, 3),
+        ("a little later", NOW + 50, 3),
+        ("by a clock that was set back", NOW - 1, 5),
+    ] {
+        check("something else", &ask(&bundle, b"else", by, now), "subject");
+        check("tampered", &ask(&bundle[1..], ARTIFACT, by, now), "malformed");
+        assert_eq!(cache.worked(), worked, "{what}");
+    }
+    let lasting = updated(&forge, NOW, NOW + 1_000_000);
+    let lasting = Signer::Keyless(&lasting);
+    // It was refused last at NOW - 1, by the same content of a root.
+    for (now, worked) in [(NOW, 5), (NOW + 298, 5), (NOW + 299, 6)] {
+        check("something else", &ask(&bundle, b"else", lasting, now), "subject");
+        assert_eq!(cache.worked(), worked, "{now}");
+    }
+    assert_eq!(cache.len(), 1, "what does not hold is not kept as if it did");
     check("expired since", &ask(&bundle, ARTIFACT, by, NOW + 100), "could not: trust root");
     let stranger = root_of(&Forge::new(30));
     check("by another root", &ask(&bundle, ARTIFACT, Signer::Keyless(&stranger), NOW), "log");

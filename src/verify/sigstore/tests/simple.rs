@@ -147,12 +147,71 @@ fn by_key() {
 }
 
 #[test]
-fn only_docker_makes_hardened_images() {
+fn hardened_images_are_made_by_one_key() {
     let forge = Forge::new(10);
     let root = root_of(&forge);
-    let by = Signer::DockerHardenedImages(&root);
-    let layer = forge.simple_by_key(&key(50), &manifest(), false);
-    check("another key", &verify(&layer, by), "signature");
-    let keyless = forge.simple(&person(&forge), &manifest());
-    check("a certificate", &verify(&keyless, by), "signature");
+    let own = PublicKey::from_pem(public_pem(&key(50)).as_bytes()).unwrap();
+    let since = |since| HardenedKey::new(own.clone(), since);
+    let (ours, built_in) = (since(AT), HardenedKey::built_in().unwrap());
+    let alone = forge.simple_by_key(&key(50), &manifest(), false);
+    let logged = forge.simple_by_key(&key(50), &manifest(), true);
+    let signature = sign(&key(50), &alone.0);
+    let (name, token) = forge.stamped(&signature);
+    let stamped = with(&alone, &name, Some(token));
+    let mut other_payload = alone.clone();
+    other_payload.0 = simple_payload(&digest(b"else"));
+    let flipped = |layer: &Layer| {
+        let mut signature = serde_json::json!(layer.1[SIGNATURE]);
+        flip(&mut signature);
+        with(layer, SIGNATURE, Some(signature.as_str().unwrap().to_owned()))
+    };
+    let cut = |layer: &Layer| (layer.0[..9].to_vec(), layer.1.clone());
+    for (what, layer, hardened, wanted) in [
+        ("alone", alone.clone(), &ours, "verified"),
+        ("logged", logged.clone(), &ours, "verified"),
+        ("stamped", stamped.clone(), &ours, "verified"),
+        ("by Docker's own key", alone.clone(), &built_in, "signature"),
+        ("another key", forge.simple_by_key(&key(51), &manifest(), false), &ours, "signature"),
+        ("a certificate", forge.simple(&person(&forge), &manifest()), &ours, "signature"),
+        ("logged before the key was in use", logged.clone(), &since(AT + 61), "time"),
+        ("as the key came in use", logged.clone(), &since(AT + 60), "verified"),
+        ("stamped before the key was in use", stamped, &since(AT + 61), "time"),
+        (
+            "another manifest",
+            forge.simple_by_key(&key(50), &digest(b"else"), false),
+            &ours,
+            "subject",
+        ),
+        ("another payload", other_payload, &ours, "signature"),
+        ("a flipped bit", flipped(&alone), &ours, "signature"),
+        ("no signature", with(&alone, SIGNATURE, None), &ours, "absent"),
+        ("truncated", cut(&alone), &ours, "signature"),
+        ("empty", (Vec::new(), alone.1.clone()), &ours, "signature"),
+        ("huge", (vec![b' '; MAX_PAYLOAD + 1], alone.1.clone()), &ours, "malformed"),
+        (
+            "logged by a stranger",
+            Forge::new(30).simple_by_key(&key(50), &manifest(), true),
+            &ours,
+            "log",
+        ),
+    ] {
+        let result = verify(&layer, Signer::DockerHardenedImages(&root, hardened));
+        check(what, &result, wanted);
+        if let Ok(verified) = result {
+            assert!(verified.is_dhi(), "{what}");
+            assert_eq!(verified.kind(), crate::input::SignatureKind::DockerHardenedImage);
+            assert_eq!(verified.document().is_dhi, verified.signer().is_none());
+        }
+    }
+    let by_key = verify(&alone, Signer::Key(&own, Log::Ignored)).unwrap();
+    assert!(!by_key.is_dhi(), "a key of a policy makes no hardened image");
+    // Which key it was is part of what is remembered.
+    let cache = VerificationCache::default();
+    let signed = SimpleSigning { payload: &logged.0, annotations: &logged.1 };
+    for (hardened, wanted) in
+        [(&ours, "verified"), (&built_in, "signature"), (&since(AT + 61), "time")]
+    {
+        let by = Signer::DockerHardenedImages(&root, hardened);
+        check("remembered", &cache.simple_signing(&signed, &manifest(), by, NOW), wanted);
+    }
 }
