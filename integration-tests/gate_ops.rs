@@ -209,6 +209,10 @@ fn a_build_is_written_down_and_policies_are_exchanged_under_the_gate() {
     assert!(metrics.contains("kind=\"image\""), "{metrics}");
     assert!(metrics.contains("buildgate_builds_in_flight 0\n"), "{metrics}");
 
+    // What builds leave behind changes no policy.
+    assert!(gate.http("/readyz").contains("revision 1,"), "{}", gate.http("/readyz"));
+    assert!(!gate.log().contains("loaded anew"), "{}", gate.log());
+
     // Broken: the last good one holds, and it is said.
     gate.write("policy/p.rego", "package docker\nx {");
     until("the error", || gate.log().contains("POLICIES NOT LOADED").then_some(()));
@@ -323,6 +327,7 @@ fn check_says_whether_all_is_good() {
         ("p/p.rego", ALLOW),
         ("bad.rego", "package docker\nx {\n"),
     ]);
+    std::os::unix::fs::symlink("p/later", dir.path().join("link")).unwrap();
     for (args, code, wanted) in [
         (&["--config", "good.toml"][..], 0, "policies `default`: p (sha256:"),
         (&["--config", "typo.toml"], 2, "error: typo.toml:3: unknown field `polices`"),
@@ -333,6 +338,22 @@ fn check_says_whether_all_is_good() {
         (&["--config", "good.toml", "--mode", "audit"], 0, "all good"),
         (&["--config", "good.toml", "--mode", "off"], 2, "error: --mode: `off` is none of"),
         (&["--policy", "p"], 2, "error: there is nowhere for clients to come in"),
+        (
+            &["--config", "good.toml", "--verifier-listen", "unix:///v"],
+            0,
+            "alone at unix:///v, judged",
+        ),
+        (&["--config", "good.toml", "--decision-log", "log"], 0, "all good"),
+        (
+            &["--config", "good.toml", "--decision-log", "p/log"],
+            2,
+            "error: the decision log p/log lies in",
+        ),
+        (
+            &["--config", "good.toml", "--decision-log", "link"],
+            2,
+            "in the folder of policy p, and all",
+        ),
     ] {
         let output = check(dir.path(), args);
         let said = [output.stdout, output.stderr].concat();
@@ -340,6 +361,27 @@ fn check_says_whether_all_is_good() {
         assert_eq!(output.status.code(), Some(code), "{args:?}: {said}");
         assert!(said.contains(wanted), "{args:?}: {said}");
     }
+}
+
+#[test]
+fn nothing_is_written_where_it_would_change_a_policy() {
+    let dir = folder(&[("p/p.rego", ALLOW)]);
+    let run = |args: &[&str], stderr: Stdio| {
+        let mut command = Command::new(BUILDGATE);
+        command.args(["serve", "--listen=unix:///nowhere/g", "--upstream=unix:///nowhere/b"]);
+        command.args(["--policy=p/p.rego"]).args(args).current_dir(dir.path());
+        let output = command.stdin(Stdio::null()).stderr(stderr).output().unwrap();
+        assert_eq!(output.status.code(), Some(2));
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let wanted = "error: the decision log p/log lies in the folder of policy p/p.rego, and all that \
+                  lies there belongs to the policy";
+    let said = run(&["--decision-log=p/log"], Stdio::piped());
+    assert!(said.starts_with(wanted), "{said}");
+    assert!(!dir.path().join("p/log").exists(), "it is refused before it is made");
+    run(&[], File::create(dir.path().join("p/said")).unwrap().into());
+    let said = std::fs::read_to_string(dir.path().join("p/said")).unwrap();
+    assert!(said.starts_with("error: standard error lies in the folder of policy"), "{said}");
 }
 
 /// A certificate for everything that a configuration names.

@@ -33,12 +33,14 @@ impl GateProcess {
     pub fn start(program: &Path, world: &World, policy: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let path = |name: &str| dir.path().join(name);
-        std::fs::write(path("p.rego"), policy).unwrap();
+        // A folder of its own: all that is beside a policy belongs to it.
+        std::fs::create_dir(path("policy")).unwrap();
+        std::fs::write(path("policy/p.rego"), policy).unwrap();
         let child = Command::new(program)
             .arg("serve")
             .arg(format!("--listen=unix://{}", path("gate.sock").display()))
             .args(["--upstream", world.buildkit.address()])
-            .arg(format!("--policy={}", path("p.rego").display()))
+            .arg(format!("--policy={}", path("policy/p.rego").display()))
             .arg(format!("--decision-log={}", path("decisions").display()))
             .stdin(Stdio::null())
             .stderr(File::create(path("log")).unwrap())
