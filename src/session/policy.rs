@@ -10,15 +10,12 @@ use tonic::Status;
 
 use super::service::{self, CHECK_POLICY, Verifier};
 use super::tunnel::{self, Role};
-use super::{ID, METHOD, NAME, NoRandomness, SESSION, SHARED_KEY, SessionId};
+use super::{ID, METHOD, NAME, SESSION, SHARED_KEY, SessionId};
 use crate::rpc::{BoxError, Channel};
 
 /// A session that cannot be opened. The solve that wants it is refused.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// There is no id for it.
-    #[error(transparent)]
-    Id(#[from] NoRandomness),
     /// The daemon cannot be reached.
     #[error("the daemon takes no policy session: {0}")]
     Unreachable(#[source] BoxError),

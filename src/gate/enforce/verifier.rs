@@ -12,17 +12,16 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::task::JoinSet;
 use tonic::Status;
 
 use super::ruling;
 use crate::check::{self, Outcome, Question as Asked, Step};
 use crate::gate::ops::{self, Action, Decision, Mode, PolicySet, Recorder};
-use crate::gate::proxy::Listener;
+use crate::gate::proxy::{Arrival, Listener};
 use crate::gateway;
 use crate::input::Env;
 use crate::meta::{ASIDE, Known, MetaRequest, SourceMeta};
@@ -33,9 +32,6 @@ use crate::wire::proto::policysession::{CheckPolicyRequest, CheckPolicyResponse}
 
 /// Sources with questions open at once, on one connection.
 const MAX_OPEN: usize = 10_000;
-
-/// How long to wait where the system cannot take another connection.
-const BREATH: Duration = Duration::from_millis(100);
 
 /// What is asked about: a source and its platform.
 type Key = (SourceOp, Option<Platform>);
@@ -56,30 +52,16 @@ impl Standalone {
 
     /// Serves everyone at a listener until `stop` comes; who is connected then is cut off.
     pub async fn listen(self, listener: Listener, stop: impl Future<Output = ()>) {
-        let mut stop = std::pin::pin!(stop);
-        let mut connections = JoinSet::new();
-        loop {
-            let arrival = tokio::select! {
-                () = &mut stop => break,
-                Some(_) = connections.join_next(), if !connections.is_empty() => continue,
-                arrival = listener.accept() => arrival,
-            };
-            match arrival {
-                Ok(arrival) => {
-                    let standalone = self.clone();
-                    connections.spawn(async move {
-                        match arrival.greet().await {
-                            Ok((io, _client)) => standalone.serve(io).await,
-                            Err(error) => tracing::warn!("a client was turned away: {error}"),
-                        }
-                    });
-                }
-                Err(error) => {
-                    tracing::error!("a connection could not be taken: {error}");
-                    tokio::time::sleep(BREATH).await;
+        let serve = |arrival: Arrival| {
+            let standalone = self.clone();
+            async move {
+                match arrival.greet().await {
+                    Ok((io, _client)) => standalone.serve(io).await,
+                    Err(error) => tracing::warn!("a client was turned away: {error}"),
                 }
             }
-        }
+        };
+        let mut connections = listener.each(stop, serve).await;
         connections.shutdown().await;
     }
 

@@ -19,6 +19,7 @@ use tonic::{Code, Status};
 
 use super::address::Address;
 use super::batch::Batched;
+use super::client::Principal;
 use super::counters::Counters;
 use super::io::{Io, tune};
 use super::tls::{ALPN, ClientTls, Reloaded, TlsError};
@@ -185,10 +186,10 @@ impl Upstreams {
         self.sticky.get(key).and_then(|index| self.all.get(index))
     }
 
-    /// Remembers where a session or a build is, for as long as it may be asked for.
-    pub fn remember(&self, key: Key, upstream: &Upstream) {
+    /// Remembers where a session or a build of this client is, for as long as it may be asked for.
+    pub fn remember(&self, key: Key, upstream: &Upstream, owner: &Principal) {
         if self.all.len() > 1 {
-            self.sticky.put(key, upstream.index);
+            self.sticky.put(key, upstream.index, owner);
         }
     }
 
