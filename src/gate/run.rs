@@ -26,7 +26,7 @@ use super::proxy::{
     Upstream, Upstreams, UpstreamsError,
 };
 use super::tasks::Tasks;
-use crate::rpc;
+use crate::{resolve, rpc};
 
 /// A gate that cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -81,6 +81,9 @@ pub enum GateError {
         /// The policy.
         policy: PathBuf,
     },
+    /// What signatures are looked for with.
+    #[error("signatures cannot be looked for: {0}")]
+    Signing(#[from] resolve::SetupError),
     /// A set that nobody has loaded.
     #[error("there is no policy set `{0}`")]
     NoSet(String),
@@ -105,6 +108,7 @@ pub enum GateError {
 pub async fn check(plan: &Plan) -> Result<String, GateError> {
     let sets = PolicySets::trusting(plan.sets.clone(), plan.trust_roots.clone())?;
     beside(&sets, plan)?;
+    signing(plan)?;
     for tls in plan.listeners.iter().filter_map(|listener| listener.tls.as_ref()) {
         tls.load().await?;
     }
@@ -144,6 +148,7 @@ pub async fn run(plan: Plan) -> Result<(), GateError> {
     let signals = Signals::new().map_err(GateError::Signals)?;
     let sets = PolicySets::trusting(plan.sets.clone(), plan.trust_roots.clone())?;
     beside(&sets, &plan)?;
+    signing(&plan)?;
     for (stream, file) in
         [("standard output", "/proc/self/fd/1"), ("standard error", "/proc/self/fd/2")]
     {
@@ -202,6 +207,14 @@ fn beside(sets: &PolicySets, plan: &Plan) -> Result<(), GateError> {
         }
         Some(LogTarget::Stdout) | None => Ok(()),
     }
+}
+
+/// Refuses certificates or credentials for registries that no build could use.
+fn signing(plan: &Plan) -> Result<(), GateError> {
+    if !plan.signing.registries.is_empty() {
+        resolve::Network::new(plan.signing.options())?;
+    }
+    Ok(())
 }
 
 fn apart(sets: &PolicySets, what: &str, file: &Path) -> Result<(), GateError> {
