@@ -1,6 +1,7 @@
 //! The gate as a process of its own, and many small builds at once: what it holds while they run, and
 //! what it holds when they are over.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::os::unix::net::UnixStream as Socket;
 use std::path::{Path, PathBuf};
@@ -86,9 +87,17 @@ impl GateProcess {
     /// How long each decision took so far, in milliseconds: from the daemon's question to the answer,
     /// with the line in the log written.
     pub fn latencies(&self) -> Vec<f64> {
+        self.decisions().iter().map(|line| line["latency_ms"].as_f64().unwrap()).collect()
+    }
+
+    /// The revisions of the policies by which was decided.
+    pub fn revisions(&self) -> BTreeSet<u64> {
+        self.decisions().iter().map(|line| line["policy_revision"].as_u64().unwrap()).collect()
+    }
+
+    fn decisions(&self) -> Vec<serde_json::Value> {
         let text = std::fs::read_to_string(self.path("decisions")).unwrap();
-        let lines = text.lines().map(|line| serde_json::from_str(line).unwrap());
-        lines.map(|line: serde_json::Value| line["latency_ms"].as_f64().unwrap()).collect()
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 }
 

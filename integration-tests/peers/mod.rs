@@ -3,6 +3,7 @@
 //!
 //! A test begins with `let peers = need!(peers::world());` and is skipped, aloud, without them.
 
+mod authority;
 mod buildkit;
 mod daemon;
 mod frontends;
@@ -13,13 +14,14 @@ mod registry;
 mod tools;
 mod world;
 
+pub use authority::Authority;
 pub use buildkit::Buildkit;
 pub use frontends::{folder, make_image, make_image_with, push_org, push_runnable, push_stock};
 pub use gate::{GateProcess, builds_at_once, llb};
 pub use git::{GitServer, run as git, serve as serve_git, serve_then as serve_git_then};
 pub use http::{HttpServer, Request, Response};
 pub use registry::Registry;
-pub use tools::pinned;
+pub use tools::{installed, pinned};
 pub use world::{World, world};
 
 use std::io::Write;
