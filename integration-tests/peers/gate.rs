@@ -21,8 +21,6 @@ use tokio::net::UnixStream;
 use tokio::task::JoinSet;
 use tonic::Status;
 
-use super::World;
-
 /// A running `buildgate serve`, killed when it is dropped.
 pub struct GateProcess {
     child: Child,
@@ -30,8 +28,8 @@ pub struct GateProcess {
 }
 
 impl GateProcess {
-    /// Starts the program before the shared daemon, with one policy and a decision log.
-    pub fn start(program: &Path, world: &World, policy: &str) -> Self {
+    /// Starts the program before a daemon, with one policy and a decision log.
+    pub fn start(program: &Path, upstream: &str, policy: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let path = |name: &str| dir.path().join(name);
         // A folder of its own: all that is beside a policy belongs to it.
@@ -40,7 +38,7 @@ impl GateProcess {
         let child = Command::new(program)
             .arg("serve")
             .arg(format!("--listen=unix://{}", path("gate.sock").display()))
-            .args(["--upstream", world.buildkit.address()])
+            .args(["--upstream", upstream])
             .arg(format!("--policy={}", path("policy/p.rego").display()))
             .arg(format!("--decision-log={}", path("decisions").display()))
             .stdin(Stdio::null())
