@@ -157,7 +157,11 @@ async fn a_build_ends_by_the_policies_that_it_began_with() {
     let of_build = HeaderMap::from_iter([(BUILD_ID, HeaderValue::from_str(&reference).unwrap())]);
     let loads = |path: &str| {
         let definition = Some(llb(&[SourceOp::new(files.url(path))]));
-        let request = gateway::SolveRequest { definition, ..gateway::SolveRequest::default() };
+        let request = gateway::SolveRequest {
+            definition,
+            evaluate: true,
+            ..gateway::SolveRequest::default()
+        };
         let (user, of_build) = (user.clone(), of_build.clone());
         async move {
             let answer: Result<gateway::SolveResponse, Status> =

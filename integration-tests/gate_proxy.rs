@@ -8,8 +8,8 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use buildgate::gate::proxy::{
-    self, Access, Counters, Drained, Forward, Gate, ListenOptions, ServerTls, UpstreamOptions,
-    Upstreams,
+    self, Access, ClientRule, Counters, Drained, Forward, Gate, ListenOptions, Methods, ServerTls,
+    UpstreamOptions, Upstreams,
 };
 use rcgen::SanType;
 use tempfile::TempDir;
@@ -253,10 +253,9 @@ fn buildctl_over_tls_is_known_by_its_certificate() {
         client_ca: ours.file("ca"),
         allow: vec!["spiffe://org/ci/*".parse().unwrap()],
     };
-    let access: Access = toml::from_str(
-        "[[clients]]\nclient = ['spiffe://org/ci/7']\nmethods.deny = ['Control/Prune']",
-    )
-    .unwrap();
+    let prune = Methods { deny: vec!["Control/Prune".parse().unwrap()], ..Methods::default() };
+    let rule = ClientRule { client: vec!["spiffe://org/ci/7".parse().unwrap()], methods: prune };
+    let access = Access { clients: vec![rule], ..Access::default() };
     let options = ListenOptions {
         tls: Some(tls),
         access,

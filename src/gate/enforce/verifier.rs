@@ -61,7 +61,7 @@ impl Standalone {
                 }
             }
         };
-        let mut connections = listener.each(stop, serve).await;
+        let mut connections = listener.each(stop, usize::MAX, serve).await;
         connections.shutdown().await;
     }
 

@@ -207,12 +207,20 @@ async fn without_a_daemon_calls_say_so() {
 #[tokio::test]
 async fn what_may_not_be_called_is_refused_with_words() {
     let peer = Peer::start("one");
-    let access: Access = toml::from_str(
-        "methods.deny = ['Control/Prune']\n\
-         [[clients]]\nclient = ['uid:4294967294']\nmethods.allow = []\n\
-         [[clients]]\nclient = ['plain', '*']\nmethods.deny = ['/t.S/Secret']\n",
-    )
-    .unwrap();
+    let without =
+        |method: &str| Methods { deny: vec![method.parse().unwrap()], ..Methods::default() };
+    let nothing = Methods { allow: Vec::new(), deny: Vec::new() };
+    let rule = |clients: &[&str], methods| ClientRule {
+        client: clients.iter().map(|it| it.parse().unwrap()).collect(),
+        methods,
+    };
+    let access = Access {
+        methods: without("Control/Prune"),
+        clients: vec![
+            rule(&["uid:4294967294"], nothing),
+            rule(&["plain", "*"], without("/t.S/Secret")),
+        ],
+    };
     let gate = Proxied::with(vec![peer.options()], access, Duration::ZERO).await;
     let channel = gate.connect().await;
     let uid =

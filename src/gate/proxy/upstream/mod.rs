@@ -11,7 +11,6 @@ use arc_swap::ArcSwap;
 use http::HeaderMap;
 use rustls::ClientConfig;
 use rustls_pki_types::ServerName;
-use serde::Deserialize;
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
 use tokio_rustls::{TlsConnector, TlsStream};
@@ -37,8 +36,7 @@ const PROBE: Duration = Duration::from_secs(5);
 const PROBE_ANSWER: Duration = Duration::from_secs(5);
 
 /// A daemon, as it is configured.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UpstreamOptions {
     /// Where it listens.
     pub address: Address,
