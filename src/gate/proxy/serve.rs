@@ -60,7 +60,7 @@ pub async fn serve(listener: Listener, gate: Arc<Gate>, stop: impl Future<Output
     let (access, name) = (listener.access(), listener.name().to_owned());
     let welcomed =
         |arrival| welcome(arrival, Arc::clone(&gate), Arc::clone(&access), draining.subscribe());
-    let mut connections = listener.each(stop, usize::MAX, welcomed).await;
+    let mut connections = listener.each(stop, welcomed).await;
     draining.send_replace(true);
     let all = async {
         while let Some(ended) = connections.join_next().await {

@@ -13,7 +13,7 @@ use url::Url;
 use super::SocketPlan;
 use super::said::{ConfigError, Said, Top};
 use crate::gate::ops::log::LogTarget;
-use crate::gate::ops::settings::{Mode, Settings, Signing, Submodules};
+use crate::gate::ops::settings::{BuildOp, Mode, Settings, Signing, Submodules};
 use crate::gate::proxy::{Group, Methods};
 use crate::source::{Source, SourceOp};
 
@@ -36,6 +36,13 @@ pub(super) fn settings(scopes: &[&Top], signing: &Arc<Signing>) -> Result<Settin
             "skip" => Submodules::Skip,
             "deny" => Submodules::Deny,
             other => return Err(unknown(said, other, "judge, skip, deny")),
+        };
+    }
+    if let Some(said) = scopes.iter().find_map(|scope| scope.build_op.as_ref()) {
+        settings.build_op = match said.value.as_str() {
+            "refuse" => BuildOp::Refuse,
+            "allow" => BuildOp::Allow,
+            other => return Err(unknown(said, other, "refuse, allow")),
         };
     }
     let first = |list: fn(&Top) -> &Vec<Said>| {

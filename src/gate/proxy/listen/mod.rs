@@ -224,12 +224,11 @@ impl Listener {
         }
     }
 
-    /// Serves each connection in a task of its own, `most` of them at once, until `stop` comes: then
-    /// nobody is taken any more, and those that are still there are given back.
+    /// Serves each connection in a task of its own, until `stop` comes: then nobody is taken any more,
+    /// and those that are still there are given back.
     pub(in crate::gate) async fn each<F>(
         self,
         stop: impl Future<Output = ()>,
-        most: usize,
         serve: impl Fn(Arrival) -> F,
     ) -> JoinSet<()>
     where
@@ -243,7 +242,7 @@ impl Listener {
                 Some(ended) = connections.join_next(), if !connections.is_empty() => {
                     whole(&self.name, ended);
                 }
-                arrival = self.accept(), if connections.len() < most => match arrival {
+                arrival = self.accept() => match arrival {
                     Ok(arrival) => {
                         connections.spawn(serve(arrival));
                     }
