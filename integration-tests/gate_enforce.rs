@@ -471,13 +471,21 @@ fn sessions_and_builds_of_others_are_refused() {
     running.abort();
 }
 
-/// Opens a session stream with these ids; what is returned keeps it open.
-pub async fn open_session(
-    channel: &Channel,
-    ids: &[&str],
-) -> Result<http::Response<hyper::body::Incoming>, Status> {
+/// A session stream, open until this is dropped.
+pub struct Opened {
+    _held: Box<dyn std::any::Any + Send>,
+}
+
+impl std::fmt::Debug for Opened {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Opened")
+    }
+}
+
+/// Opens a session stream with these ids.
+pub async fn open_session(channel: &Channel, ids: &[&str]) -> Result<Opened, Status> {
     let tunnel = buildgate::session::tunnel();
-    let (_near, outgoing, _pump) = tunnel.run();
+    let (near, outgoing, pump) = tunnel.run();
     let mut request = http::Request::new(outgoing);
     *request.method_mut() = http::Method::POST;
     *request.uri_mut() = SESSION.parse().unwrap();
@@ -486,10 +494,9 @@ pub async fn open_session(
     }
     request.headers_mut().insert("content-type", HeaderValue::from_static("application/grpc"));
     let response = channel.forward(request).await.map_err(rpc::unavailable)?;
-    std::mem::forget((_near, _pump));
     match Status::from_header_map(response.headers()) {
         Some(status) => Err(status),
-        None => Ok(response),
+        None => Ok(Opened { _held: Box::new((response, near, pump)) }),
     }
 }
 

@@ -3,8 +3,9 @@
 use std::process::Command;
 
 use buildgate::gate::ops::{Mode, Settings};
+use buildgate::source::SourceOp;
 
-use super::{Gate, folder, only, said};
+use super::{As, Gate, folder, of, only, open_session, reasons, said, unique};
 use crate::peers::{self, HttpServer, need};
 
 #[test]
@@ -48,6 +49,21 @@ fn auditing_allows_and_says_what_it_would_refuse() {
         let (passed, said) = gate.build(context.path(), &[]);
         assert!(!passed && said.contains("could not be written down"), "{said}");
     }
+}
+
+/// What protects other clients is no matter of policies.
+#[test]
+fn auditing_opens_nobodys_session() {
+    let world = need!(peers::world());
+    let audit = Settings { mode: Mode::Audit, ..Settings::default() };
+    let gate = Gate::with(world, &only("true"), audit);
+    let (user, other) = (gate.connect(As::User), gate.connect(As::Other));
+    let session = unique();
+    let _held = gate.runtime.block_on(open_session(&other, &[&session])).unwrap();
+    let mut local = SourceOp::new("local://context");
+    local.attrs.insert("local.session".to_owned(), session);
+    let status = gate.solve(&user, of(local)).unwrap_err();
+    assert!(reasons(&status).contains("belongs to another client"), "{status:?}");
 }
 
 #[test]

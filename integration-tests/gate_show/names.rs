@@ -77,6 +77,8 @@ async fn our_own_sessions_and_builds_are_nobodys() {
     let base = SourceOp::new(format!("docker-image://{}", world.image("base:1")));
     let request = gateway::SolveRequest {
         definition: of(base.clone()).definition,
+        // Now, and not when somebody wants what comes of it.
+        evaluate: true,
         ..gateway::SolveRequest::default()
     };
     let solved: Result<gateway::SolveResponse, Status> =

@@ -205,7 +205,8 @@ fn commands_whose_http_is_judged_are_run_by_the_build_itself() {
                 target \"b\" { dockerfile = \"B\"\n contexts = { one = \"target:a\" } }\n";
     let context = peers::folder(&[("A", &first), ("B", &second), ("docker-bake.hcl", bake)]);
     let address = format!("unix://{}", gate.path("strict.sock").display());
-    let mut baked = Buildx::at(&address).unwrap().command(&["bake", "--progress=plain", "b"]);
+    let buildx = Buildx::at(&address).unwrap();
+    let mut baked = buildx.command(&["bake", "--progress=plain", "b"]);
     let baked = baked.env("BUILDX_BAKE_ENTITLEMENTS_FS", "0").current_dir(context.path());
     Ended::from(baked.output().unwrap()).passed("linked targets");
     assert!(decided(&gate, "strict", "/good-two"));
