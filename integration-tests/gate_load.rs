@@ -35,6 +35,7 @@ fn nothing_of_many_builds_at_once_is_kept() {
         memory.push(gate.status("VmRSS"));
     }
     assert_eq!(gate.latencies().len(), 1 + 2 * BUILDS, "each build is decided, and once");
+    assert_eq!(gate.revisions(), [1].into(), "no build changes a policy");
     assert!(gate.status("VmHWM") < MEMORY, "{} KiB", gate.status("VmHWM"));
     // The second fifty find room in what the first left.
     assert!(memory[1] < memory[0] + (4 << 10), "{memory:?} KiB");

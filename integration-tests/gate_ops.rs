@@ -1,9 +1,11 @@
 //! `buildgate serve` as operators run it: the program itself, a real daemon behind it, signals,
 //! policies that change under it, and what it writes down and exports.
 
-use std::fs::File;
+use std::fs::{File, Permissions};
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Arc, Mutex};
@@ -26,7 +28,7 @@ const DENY: &str = "package docker\ndefault allow := false\nallow if input.local
 /// How long something may take that ought to happen.
 const SOON: Duration = Duration::from_secs(30);
 
-fn folder(files: &[(&str, &str)]) -> TempDir {
+pub fn folder(files: &[(&str, &str)]) -> TempDir {
     let dir = tempfile::tempdir().unwrap();
     for (path, content) in files {
         let path = dir.path().join(path);
@@ -56,11 +58,25 @@ pub struct Gate {
 impl Gate {
     /// Starts `buildgate serve` in this folder, and waits until it takes clients.
     pub fn start(dir: TempDir, args: &[&str], env: &[(&str, &str)]) -> Self {
-        let child = Command::new(BUILDGATE)
-            .arg("serve")
-            .args(args)
+        let mut command = Command::new(BUILDGATE);
+        command.arg("serve").args(args).envs(env.iter().copied());
+        Self::run(dir, &mut command)
+    }
+
+    /// The same as this user, in its own group, with a copy of the program and a folder of its own.
+    pub fn start_as(user: u32, dir: TempDir, args: &[&str]) -> Self {
+        let own = dir.path().join("buildgate");
+        std::fs::copy(BUILDGATE, &own).unwrap();
+        std::fs::set_permissions(dir.path(), Permissions::from_mode(0o755)).unwrap();
+        std::os::unix::fs::chown(dir.path(), Some(user), Some(user)).unwrap();
+        let mut command = Command::new(own);
+        command.arg("serve").args(args).uid(user).gid(user).env("HOME", "/nonexistent");
+        Self::run(dir, &mut command)
+    }
+
+    fn run(dir: TempDir, command: &mut Command) -> Self {
+        let child = command
             .current_dir(dir.path())
-            .envs(env.iter().copied())
             .stdin(Stdio::null())
             .stdout(File::create(dir.path().join("stdout")).unwrap())
             .stderr(File::create(dir.path().join("stderr")).unwrap())
@@ -114,7 +130,7 @@ impl Gate {
     }
 
     /// What is served at `path` beside the metrics, with its status line.
-    fn http(&self, path: &str) -> String {
+    pub fn http(&self, path: &str) -> String {
         let log = self.log();
         let at = log.split("health at http://").nth(1).unwrap().lines().next().unwrap();
         let mut stream = TcpStream::connect(at).unwrap();
@@ -208,6 +224,10 @@ fn a_build_is_written_down_and_policies_are_exchanged_under_the_gate() {
     let metrics = gate.http("/metrics");
     assert!(metrics.contains("kind=\"image\""), "{metrics}");
     assert!(metrics.contains("buildgate_builds_in_flight 0\n"), "{metrics}");
+
+    // What builds leave behind changes no policy.
+    assert!(gate.http("/readyz").contains("revision 1,"), "{}", gate.http("/readyz"));
+    assert!(!gate.log().contains("loaded anew"), "{}", gate.log());
 
     // Broken: the last good one holds, and it is said.
     gate.write("policy/p.rego", "package docker\nx {");
@@ -323,6 +343,7 @@ fn check_says_whether_all_is_good() {
         ("p/p.rego", ALLOW),
         ("bad.rego", "package docker\nx {\n"),
     ]);
+    std::os::unix::fs::symlink("p/later", dir.path().join("link")).unwrap();
     for (args, code, wanted) in [
         (&["--config", "good.toml"][..], 0, "policies `default`: p (sha256:"),
         (&["--config", "typo.toml"], 2, "error: typo.toml:3: unknown field `polices`"),
@@ -333,6 +354,27 @@ fn check_says_whether_all_is_good() {
         (&["--config", "good.toml", "--mode", "audit"], 0, "all good"),
         (&["--config", "good.toml", "--mode", "off"], 2, "error: --mode: `off` is none of"),
         (&["--policy", "p"], 2, "error: there is nowhere for clients to come in"),
+        (
+            &["--config", "good.toml", "--verifier-listen", "unix:///v"],
+            0,
+            "alone at unix:///v, judged",
+        ),
+        (&["--config", "good.toml", "--decision-log", "log"], 0, "all good"),
+        (
+            &["--config", "good.toml", "--signature-registries=docker.io", "--ca-file=none.pem"],
+            2,
+            "error: signatures cannot be looked for: cannot read the CA file none.pem",
+        ),
+        (
+            &["--config", "good.toml", "--decision-log", "p/log"],
+            2,
+            "error: the decision log p/log lies in",
+        ),
+        (
+            &["--config", "good.toml", "--decision-log", "link"],
+            2,
+            "in the folder of policy p, and all",
+        ),
     ] {
         let output = check(dir.path(), args);
         let said = [output.stdout, output.stderr].concat();
@@ -340,6 +382,27 @@ fn check_says_whether_all_is_good() {
         assert_eq!(output.status.code(), Some(code), "{args:?}: {said}");
         assert!(said.contains(wanted), "{args:?}: {said}");
     }
+}
+
+#[test]
+fn nothing_is_written_where_it_would_change_a_policy() {
+    let dir = folder(&[("p/p.rego", ALLOW)]);
+    let run = |args: &[&str], stderr: Stdio| {
+        let mut command = Command::new(BUILDGATE);
+        command.args(["serve", "--listen=unix:///nowhere/g", "--upstream=unix:///nowhere/b"]);
+        command.args(["--policy=p/p.rego"]).args(args).current_dir(dir.path());
+        let output = command.stdin(Stdio::null()).stderr(stderr).output().unwrap();
+        assert_eq!(output.status.code(), Some(2));
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let wanted = "error: the decision log p/log lies in the folder of policy p/p.rego, and all that \
+                  lies there belongs to the policy";
+    let said = run(&["--decision-log=p/log"], Stdio::piped());
+    assert!(said.starts_with(wanted), "{said}");
+    assert!(!dir.path().join("p/log").exists(), "it is refused before it is made");
+    run(&[], File::create(dir.path().join("p/said")).unwrap().into());
+    let said = std::fs::read_to_string(dir.path().join("p/said")).unwrap();
+    assert!(said.starts_with("error: standard error lies in the folder of policy"), "{said}");
 }
 
 /// A certificate for everything that a configuration names.
@@ -384,11 +447,10 @@ fn the_systemd_unit_and_its_configuration_are_good() {
     std::fs::write(dir.path().join("buildgate.service"), unit).unwrap();
     let mut verify = Command::new("systemd-analyze");
     verify.args(["verify", "buildgate.service"]).current_dir(dir.path());
-    // Where there is no systemd there is nobody to ask.
-    if let Ok(verified) = verify.output() {
-        let said = String::from_utf8_lossy(&verified.stderr).into_owned();
-        assert!(verified.status.success() && !said.contains("buildgate"), "{said}");
-    }
+    need!(peers::installed("systemd-analyze", "systemd"));
+    let verified = verify.output().unwrap();
+    let said = String::from_utf8_lossy(&verified.stderr).into_owned();
+    assert!(verified.status.success() && !said.contains("buildgate"), "{said}");
 }
 
 #[test]
@@ -491,8 +553,7 @@ fn traces_continue_those_of_the_client() {
     );
     runtime.block_on(async {
         let io = tokio::net::UnixStream::connect(&socket).await.unwrap();
-        let (read, write) = io.into_split();
-        let (channel, connection) = Channel::connect(read, write).await.unwrap();
+        let (channel, connection) = Channel::over(io).await.unwrap();
         tokio::spawn(connection);
         let parent = HeaderValue::try_from(format!("00-{TRACE}-{PARENT}-01")).unwrap();
         let metadata = HeaderMap::from_iter([("traceparent".parse().unwrap(), parent)]);

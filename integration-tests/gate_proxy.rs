@@ -1,23 +1,23 @@
 //! Stock clients and a real daemon with the gate's proxy between them, which passes everything on: they
 //! notice nothing.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Output};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use buildgate::gate::proxy::{
-    self, Access, Counters, Drained, Forward, Gate, ListenOptions, ServerTls, UpstreamOptions,
-    Upstreams,
+    self, Access, ClientRule, Counters, Drained, Forward, Gate, ListenOptions, Methods, ServerTls,
+    UpstreamOptions, Upstreams,
 };
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, SanType};
+use rcgen::SanType;
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use crate::peers::{self, World, need};
+use crate::peers::{self, Authority, World, need};
 
 /// A gate of one listener, in this process.
 struct Proxied {
@@ -238,37 +238,6 @@ fn runs(argument: &str) -> bool {
         .any(|line| line.starts_with(b"/bin/busybox") && line.ends_with(ends.as_bytes()))
 }
 
-/// An authority and what it signed, as files.
-struct Authority {
-    folder: TempDir,
-    issuer: CertifiedIssuer<'static, KeyPair>,
-}
-
-impl Authority {
-    fn new() -> Self {
-        let mut params = CertificateParams::default();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let folder = tempfile::tempdir().unwrap();
-        params.distinguished_name.push(DnType::CommonName, folder.path().display().to_string());
-        let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
-        std::fs::write(folder.path().join("ca"), issuer.pem()).unwrap();
-        Self { folder, issuer }
-    }
-
-    fn sign(&self, file: &str, name: SanType) {
-        let mut params = CertificateParams::default();
-        params.subject_alt_names.push(name);
-        let key = KeyPair::generate().unwrap();
-        let cert = params.signed_by(&key, &self.issuer).unwrap();
-        std::fs::write(self.file(file), cert.pem()).unwrap();
-        std::fs::write(self.file(&format!("{file}.key")), key.serialize_pem()).unwrap();
-    }
-
-    fn file(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
-    }
-}
-
 #[test]
 fn buildctl_over_tls_is_known_by_its_certificate() {
     let world = need!(peers::world());
@@ -284,10 +253,9 @@ fn buildctl_over_tls_is_known_by_its_certificate() {
         client_ca: ours.file("ca"),
         allow: vec!["spiffe://org/ci/*".parse().unwrap()],
     };
-    let access: Access = toml::from_str(
-        "[[clients]]\nclient = ['spiffe://org/ci/7']\nmethods.deny = ['Control/Prune']",
-    )
-    .unwrap();
+    let prune = Methods { deny: vec!["Control/Prune".parse().unwrap()], ..Methods::default() };
+    let rule = ClientRule { client: vec!["spiffe://org/ci/7".parse().unwrap()], methods: prune };
+    let access = Access { clients: vec![rule], ..Access::default() };
     let options = ListenOptions {
         tls: Some(tls),
         access,

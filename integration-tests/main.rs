@@ -19,6 +19,8 @@ mod forge;
 mod frontend;
 mod frontend_show;
 mod frontend_work;
+mod gate_daemons;
+mod gate_doors;
 mod gate_enforce;
 mod gate_load;
 mod gate_ops;

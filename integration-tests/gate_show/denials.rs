@@ -23,7 +23,7 @@ use crate::gate_ops::Gate;
 use crate::peers::llb;
 use crate::peers::{self, GitServer, HttpServer, need};
 
-const BRIDGE: &str = "/moby.buildkit.v1.frontend.LLBBridge/";
+pub const BRIDGE: &str = "/moby.buildkit.v1.frontend.LLBBridge/";
 
 /// `buildctl build < llb`, to its end.
 pub fn raw(gate: &Gate, definition: &pb::Definition, options: &[String]) -> Ended {
@@ -401,7 +401,7 @@ async fn calls_that_no_stock_client_makes_are_judged() {
     assert_eq!(world.registry.accesses(&["call-evil"]), [""; 0]);
 }
 
-async fn solve(channel: &Channel, request: SolveRequest) -> Result<SolveResponse, Status> {
+pub async fn solve(channel: &Channel, request: SolveRequest) -> Result<SolveResponse, Status> {
     let reference = if request.r#ref.is_empty() { unique() } else { request.r#ref.clone() };
     let request = SolveRequest { r#ref: reference, ..request };
     channel.call(SOLVE, &HeaderMap::new(), &request).await

@@ -3,7 +3,8 @@
 
 mod between;
 mod builds;
-mod denials;
+mod debug;
+pub mod denials;
 mod failures;
 mod names;
 mod shared;
@@ -17,7 +18,7 @@ use crate::gate_ops::{Gate, until};
 const TCP: [&str; 2] = ["--listen", "tcp://127.0.0.1:0"];
 
 /// A connection of the user's own.
-async fn user(gate: &Gate) -> Channel {
+pub async fn user(gate: &Gate) -> Channel {
     let stream = UnixStream::connect(gate.path("gate.sock")).await.unwrap();
     let (channel, connection) = Channel::over(stream).await.unwrap();
     tokio::spawn(connection);

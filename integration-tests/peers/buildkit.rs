@@ -6,27 +6,42 @@ use std::process::Command;
 use std::time::Duration;
 
 use super::daemon::Daemon;
-use super::{NoPeer, tools};
+use super::{Authority, NoPeer, tools};
 
 /// A running buildkitd.
 pub struct Buildkit {
     daemon: Daemon,
     buildctl: PathBuf,
     address: String,
+    /// What its client says besides.
+    client: Vec<String>,
 }
 
 impl Buildkit {
     /// Starts buildkitd with its state in a temporary folder; it pushes to `registry` over plain HTTP.
     pub fn start(registry: &str) -> Result<Self, NoPeer> {
-        Self::start_with(registry, None)
+        Self::start_with(registry, None, None)
     }
 
     /// The same with its state in this folder.
     pub fn start_in(registry: &str, state: &Path) -> Result<Self, NoPeer> {
-        Self::start_with(registry, Some(state))
+        Self::start_with(registry, Some(state), None)
     }
 
-    fn start_with(registry: &str, state: Option<&Path>) -> Result<Self, NoPeer> {
+    /// The same over TCP, for clients that this authority has signed a certificate for. It is `daemon`
+    /// of the authority, and its own client is `client`.
+    pub fn start_tls(registry: &str, authority: &Authority) -> Result<Self, NoPeer> {
+        let here = rcgen::SanType::IpAddress(std::net::Ipv4Addr::LOCALHOST.into());
+        authority.sign("daemon", here);
+        authority.sign("client", rcgen::SanType::DnsName("client".try_into().unwrap()));
+        Self::start_with(registry, None, Some(authority))
+    }
+
+    fn start_with(
+        registry: &str,
+        state: Option<&Path>,
+        tls: Option<&Authority>,
+    ) -> Result<Self, NoPeer> {
         let program = tools::pinned("buildkitd")?;
         let buildctl = tools::pinned("buildctl")?;
         tools::root()?;
@@ -34,10 +49,24 @@ impl Buildkit {
         let dir = tempfile::tempdir().unwrap();
         let socket = dir.path().join("buildkitd.sock");
         let config = dir.path().join("buildkitd.toml");
+        let file = |authority: &Authority, name: &str| authority.file(name).display().to_string();
+        let door = match tls {
+            None => format!("address = [\"unix://{}\"]\n", socket.display()),
+            Some(authority) => format!(
+                "address = [\"tcp://127.0.0.1:0\"]\n\
+                 [grpc.tls]\n\
+                 cert = \"{}\"\n\
+                 key = \"{}\"\n\
+                 ca = \"{}\"\n",
+                file(authority, "daemon"),
+                file(authority, "daemon.key"),
+                file(authority, "ca"),
+            ),
+        };
         let text = format!(
             "root = \"{root}\"\n\
              [grpc]\n\
-             address = [\"unix://{socket}\"]\n\
+             {door}\
              [worker.containerd]\n\
              enabled = false\n\
              [worker.oci]\n\
@@ -47,20 +76,31 @@ impl Buildkit {
              [registry.\"{registry}\"]\n\
              http = true\n",
             root = state.unwrap_or(&dir.path().join("state")).display(),
-            socket = socket.display(),
             runc = runc.display(),
         );
         std::fs::write(&config, text).unwrap();
         let args = ["--config".as_ref(), config.as_os_str()];
         let mut daemon = Daemon::start("buildkitd", &program, &args, dir);
-        daemon.wait_for(Duration::from_secs(60), |_| UnixStream::connect(&socket).ok());
-        Ok(Self { daemon, buildctl, address: format!("unix://{}", socket.display()) })
+        let within = Duration::from_secs(60);
+        let address = match tls {
+            None => {
+                daemon.wait_for(within, |_| UnixStream::connect(&socket).ok());
+                format!("unix://{}", socket.display())
+            }
+            Some(_) => format!("tcp://{}", daemon.wait_for(within, |it| running_at(&it.log()))),
+        };
+        let client = tls.map_or_else(Vec::new, |authority| {
+            [("--tlscacert", "ca"), ("--tlscert", "client"), ("--tlskey", "client.key")]
+                .map(|(flag, name)| format!("{flag}={}", file(authority, name)))
+                .into()
+        });
+        Ok(Self { daemon, buildctl, address, client })
     }
 
     /// Its own client, on its way to this daemon.
     pub fn buildctl(&self) -> Command {
         let mut command = Command::new(&self.buildctl);
-        command.args(["--addr", &self.address]);
+        command.args(["--addr", &self.address]).args(&self.client);
         command
     }
 
@@ -82,9 +122,9 @@ impl Buildkit {
     /// Builds `context` (a folder with a Dockerfile) and pushes the result as `image`. `options` go
     /// to the frontend (`platform=…`, `attest:provenance=mode=max`), `export` to the exporter.
     pub fn push(&self, context: &Path, image: &str, options: &[&str], export: &str) {
-        let mut build = Command::new(&self.buildctl);
+        let mut build = self.buildctl();
         build
-            .args(["--addr", &self.address, "build", "--progress=plain"])
+            .args(["build", "--progress=plain"])
             .args(["--frontend", "dockerfile.v0"])
             .arg(format!("--local=context={}", context.display()))
             .arg(format!("--local=dockerfile={}", context.display()))
@@ -100,4 +140,11 @@ impl Buildkit {
             self.daemon.log()
         );
     }
+}
+
+/// The address in `msg="running server on 127.0.0.1:40123"`.
+fn running_at(log: &str) -> Option<String> {
+    let (_, rest) = log.split_once("running server on ")?;
+    let end = rest.find(|c: char| !(c.is_ascii_digit() || c == '.' || c == ':'))?;
+    Some(rest[..end].to_owned())
 }

@@ -1,6 +1,7 @@
 //! The gate as a process of its own, and many small builds at once: what it holds while they run, and
 //! what it holds when they are over.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::os::unix::net::UnixStream as Socket;
 use std::path::{Path, PathBuf};
@@ -31,12 +32,14 @@ impl GateProcess {
     pub fn start(program: &Path, upstream: &str, policy: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let path = |name: &str| dir.path().join(name);
-        std::fs::write(path("p.rego"), policy).unwrap();
+        // A folder of its own: all that is beside a policy belongs to it.
+        std::fs::create_dir(path("policy")).unwrap();
+        std::fs::write(path("policy/p.rego"), policy).unwrap();
         let child = Command::new(program)
             .arg("serve")
             .arg(format!("--listen=unix://{}", path("gate.sock").display()))
             .args(["--upstream", upstream])
-            .arg(format!("--policy={}", path("p.rego").display()))
+            .arg(format!("--policy={}", path("policy/p.rego").display()))
             .arg(format!("--decision-log={}", path("decisions").display()))
             .stdin(Stdio::null())
             .stderr(File::create(path("log")).unwrap())
@@ -82,9 +85,17 @@ impl GateProcess {
     /// How long each decision took so far, in milliseconds: from the daemon's question to the answer,
     /// with the line in the log written.
     pub fn latencies(&self) -> Vec<f64> {
+        self.decisions().iter().map(|line| line["latency_ms"].as_f64().unwrap()).collect()
+    }
+
+    /// The revisions of the policies by which was decided.
+    pub fn revisions(&self) -> BTreeSet<u64> {
+        self.decisions().iter().map(|line| line["policy_revision"].as_u64().unwrap()).collect()
+    }
+
+    fn decisions(&self) -> Vec<serde_json::Value> {
         let text = std::fs::read_to_string(self.path("decisions")).unwrap();
-        let lines = text.lines().map(|line| serde_json::from_str(line).unwrap());
-        lines.map(|line: serde_json::Value| line["latency_ms"].as_f64().unwrap()).collect()
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 }
 

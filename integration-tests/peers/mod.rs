@@ -3,6 +3,7 @@
 //!
 //! A test begins with `let peers = need!(peers::world());` and is skipped, aloud, without them.
 
+mod authority;
 mod buildkit;
 mod daemon;
 mod frontends;
@@ -13,6 +14,7 @@ mod registry;
 mod tools;
 mod world;
 
+pub use authority::Authority;
 pub use buildkit::Buildkit;
 pub use frontends::{folder, make_image, make_image_with, push_org, push_runnable, push_stock};
 pub use gate::{GateProcess, builds_at_once, llb};

@@ -6,14 +6,15 @@ use serde_json::{Value, json};
 use super::{BUNDLE, BY_KEY, COSIGN_SIGN, Repository, SIMPLE, by_identity, layer, policy};
 use crate::forge::{Forge, Rekor, Who, about, digest, key, public_pem};
 use crate::gate_ops::Gate;
-use crate::peers::{self, World, need};
+use crate::peers::{self, HttpServer, Request, Response, World, need};
 
 /// A gate with one rule, and a trust root of the organisation that is named `ours` and is Sigstore's.
 fn gate(world: &World, rule: &str, root: &str) -> Gate {
     let (rules, pem) = (policy(rule), public_pem(&key(9)));
     let files =
         [("policy/p.rego", rules.as_str()), ("policy/cosign.pub", &pem), ("sigstore.json", root)];
-    let flags = ["--trust-root=sigstore.json", "--trust-root=ours=sigstore.json"];
+    let registry = format!("--signature-registries={}", world.registry.host());
+    let flags = ["--trust-root=sigstore.json", "--trust-root=ours=sigstore.json", &registry];
     Gate::with_files(world, &files, &[&flags[..], &["--decision-log=decisions"]].concat())
 }
 
@@ -112,4 +113,34 @@ async fn the_gate_asks_who_signed_attestations() {
     repository.build("right", &moved, export);
     let named = repository.reference("right");
     check(&gate, "re-tagged", &named, Err("the image's attestations are not signed"));
+}
+
+#[test]
+fn a_registry_that_is_not_listed_is_not_asked() {
+    let world = need!(peers::world());
+    // What the daemon asks by itself is none of ours.
+    let ours = |server: &HttpServer| {
+        let from = |it: &Request| it.headers.get("user-agent").cloned().unwrap_or_default();
+        server.asked().iter().filter(|it| !from(it).contains("buildkit")).count()
+    };
+    let (rules, pem) = (policy(BY_KEY), public_pem(&key(9)));
+    let files = [("policy/p.rego", rules.as_str()), ("policy/cosign.pub", &pem)];
+    for (listed, mirrored) in [(false, false), (true, false), (true, true)] {
+        let server = HttpServer::start(|_| Response::status(404));
+        // A mirror is asked for a registry that nobody could reach.
+        let host = match mirrored {
+            true => "registry.invalid".to_owned(),
+            false => server.url("").trim_start_matches("http://").to_owned(),
+        };
+        let list = format!("--signature-registries={}", if listed { &host } else { "docker.io" });
+        let mirror = format!("--registry-mirror={host}={}", server.url("/"));
+        let flags = [list.as_str(), &mirror];
+        let gate = Gate::with_files(world, &files, if mirrored { &flags } else { &flags[..1] });
+        let image = format!("{host}/app@{}", digest("an image"));
+        let built = gate.build(&format!("FROM {image}\n"));
+        assert!(!built.passed, "{}", built.said);
+        let words = format!("the gate asks {host} for no signatures");
+        assert_eq!(built.said.contains(&words), !listed, "{}", built.said);
+        assert_eq!(ours(&server) > 0, listed, "{:?}", server.asked());
+    }
 }

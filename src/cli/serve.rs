@@ -106,6 +106,20 @@ struct Judging {
     /// (repeatable); read again when it changes
     #[arg(long, value_name = "[NAME=]FILE")]
     trust_root: Vec<String>,
+    /// Ask this registry who signed an image, from the gate's own network and with the credentials in
+    /// Docker's config of whoever runs it: docker.io, HOST:PORT, a comma list (repeatable); no other
+    /// is asked, and what would have to be is refused [default: none]
+    #[arg(long, value_name = "HOST", value_delimiter = ',')]
+    signature_registries: Vec<String>,
+    /// Ask URL before such a registry itself (repeatable)
+    #[arg(long, value_name = "HOST=URL")]
+    registry_mirror: Vec<String>,
+    /// Speak plain HTTP to such a registry (repeatable; loopback always is)
+    #[arg(long, value_name = "HOST")]
+    plain_http: Vec<String>,
+    /// Trust the certificates of this PEM file too, for such registries
+    #[arg(long, value_name = "FILE")]
+    ca_file: Option<String>,
     /// enforce refuses; audit logs what it would refuse [default: enforce]
     #[arg(long, value_name = "MODE")]
     mode: Option<String>,
@@ -202,6 +216,10 @@ impl Flags {
             policy: many("--policy", &judging.policy),
             policy_set: None,
             trust_root: many("--trust-root", &judging.trust_root),
+            signature_registries: many("--signature-registries", &judging.signature_registries),
+            registry_mirror: many("--registry-mirror", &judging.registry_mirror),
+            plain_http: many("--plain-http", &judging.plain_http),
+            ca_file: one("--ca-file", &judging.ca_file),
             mode: one("--mode", &judging.mode),
             git_submodules: one("--git-submodules", &judging.git_submodules),
             build_op: one("--build-op", &judging.build_op),

@@ -3,12 +3,14 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use futures_util::future::{BoxFuture, join_all};
+use futures_util::future::BoxFuture;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
+use tokio::task::JoinError;
 use tonic::Status as GrpcStatus;
 use tracing::Instrument as _;
 
@@ -16,14 +18,15 @@ use super::enforce::{Assigned, DaemonError, Enforcer, Standalone};
 use super::ops::config::Plan;
 use super::ops::systemd::{self, State};
 use super::ops::{
-    DecisionLog, ErrorKind, Judge, Judges, LogError, Metrics, Observed, POLL, PolicySets, Recorder,
-    Reloader, SetsError, Status, Traffic, UpstreamState, Wake, trace,
+    DecisionLog, ErrorKind, Judge, Judges, LogError, LogTarget, Metrics, Observed, POLL,
+    PolicySets, Recorder, Reloader, SetsError, Status, Traffic, UpstreamState, Wake, trace,
 };
 use super::proxy::{
-    self, Answer, Call, Counters, Gate, Handle, Health, ListenError, Listener, TlsError, Upstream,
-    Upstreams, UpstreamsError,
+    self, Answer, Call, Counters, Drained, Gate, Handle, Health, ListenError, Listener, TlsError,
+    Upstream, Upstreams, UpstreamsError,
 };
-use crate::rpc;
+use super::tasks::Tasks;
+use crate::{resolve, rpc};
 
 /// A gate that cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -66,6 +69,36 @@ pub enum GateError {
     /// systemd waits for word of us.
     #[error("systemd cannot be told: {0}")]
     Systemd(#[source] io::Error),
+    /// What we write would change a policy, each time.
+    #[error(
+        "{what} lies in the folder of policy {}, and all that lies there belongs to the policy: \
+         each line would be a change of it; write it elsewhere, or give the policy a folder of its own",
+        policy.display()
+    )]
+    InPolicy {
+        /// What would be written.
+        what: String,
+        /// The policy.
+        policy: PathBuf,
+    },
+    /// What signatures are looked for with.
+    #[error("signatures cannot be looked for: {0}")]
+    Signing(#[from] resolve::SetupError),
+    /// A set that nobody has loaded.
+    #[error("there is no policy set `{0}`")]
+    NoSet(String),
+    /// Something that goes on as long as the gate does has ended by itself.
+    #[error(
+        "{what} ended by itself{}, and so does the gate",
+        why.as_ref().map(|why| format!(" ({why})")).unwrap_or_default()
+    )]
+    Ended {
+        /// What it was.
+        what: String,
+        /// What it ended by, where it did not just come back.
+        #[source]
+        why: Option<JoinError>,
+    },
 }
 
 /// Says what a plan comes to, or what is wrong with the files it names. Opens no socket and no log.
@@ -74,6 +107,8 @@ pub enum GateError {
 /// When a policy or a certificate cannot be loaded.
 pub async fn check(plan: &Plan) -> Result<String, GateError> {
     let sets = PolicySets::trusting(plan.sets.clone(), plan.trust_roots.clone())?;
+    beside(&sets, plan)?;
+    signing(plan)?;
     for tls in plan.listeners.iter().filter_map(|listener| listener.tls.as_ref()) {
         tls.load().await?;
     }
@@ -94,6 +129,11 @@ pub async fn check(plan: &Plan) -> Result<String, GateError> {
         };
         found.push(format!("listens at {}{kind}, {whom}", listener.address));
     }
+    if let Some(verifier) = &plan.verifier {
+        let (address, set) = (&verifier.address, &verifier.set);
+        sets.set(set).ok_or_else(|| GateError::NoSet(set.clone()))?;
+        found.push(format!("answers questions alone at {address}, judged by `{set}`"));
+    }
     found.extend(plan.upstreams.iter().map(|it| format!("passes builds to {}", it.address)));
     found.push("all good\n".to_owned());
     Ok(found.join("\n"))
@@ -107,18 +147,26 @@ pub async fn run(plan: Plan) -> Result<(), GateError> {
     // Before anything else: a SIGHUP that nobody waits for would end us.
     let signals = Signals::new().map_err(GateError::Signals)?;
     let sets = PolicySets::trusting(plan.sets.clone(), plan.trust_roots.clone())?;
+    beside(&sets, &plan)?;
+    signing(&plan)?;
+    for (stream, file) in
+        [("standard output", "/proc/self/fd/1"), ("standard error", "/proc/self/fd/2")]
+    {
+        apart(&sets, stream, Path::new(file))?;
+    }
     let log = plan.decision_log.clone().map(DecisionLog::open).transpose()?;
     let metrics = Arc::new(Metrics::new());
     let recorder = Arc::new(Recorder::new(log, Arc::clone(&metrics)));
     let counters = Arc::new(Counters::default());
     let upstreams = Upstreams::start(plan.upstreams.clone(), Arc::clone(&counters)).await?;
     let status = status(&sets, &metrics, &upstreams, &counters);
+    let mut helpers = Tasks::default();
     if let Some(address) = plan.metrics {
         let failed = |source| GateError::Metrics { address, source };
         let listener = TcpListener::bind(address).await.map_err(failed)?;
         let at = listener.local_addr().map_err(failed)?;
         tracing::info!("metrics and health at http://{at}");
-        tokio::spawn(Arc::clone(&status).serve(listener));
+        helpers.spawn("the listener of metrics", Arc::clone(&status).serve(listener));
     }
     let judges = Arc::new(Judges::new(&plan.listeners, Arc::clone(&sets)));
     let enforcer = enforcer(&judges, &recorder);
@@ -131,22 +179,51 @@ pub async fn run(plan: Plan) -> Result<(), GateError> {
     for listener in &plan.listeners {
         listeners.push(proxy::bind(listener.options()).await?);
     }
-    if let Some(verifier) = &plan.verifier
-        && let Some(set) = sets.set(&verifier.set)
-    {
+    let (stop, stopped) = watch::channel(false);
+    if let Some(verifier) = &plan.verifier {
+        let set = sets.set(&verifier.set).ok_or_else(|| GateError::NoSet(verifier.set.clone()))?;
         let standalone = Standalone::new(set, verifier.mode, Arc::clone(&recorder));
         let listener = proxy::bind(verifier.options()).await?;
-        tokio::spawn(standalone.listen(listener, std::future::pending()));
-        tracing::info!("PolicyVerifier alone at {}", verifier.address);
+        tracing::info!("PolicyVerifier alone at {}", at(&listener));
+        helpers.spawn("PolicyVerifier", standalone.listen(listener, told(stopped)));
     }
     let reloader = Reloader::new(Arc::clone(&sets), metrics, POLL);
-    let hearing = signals.hang_ups(reloader.wake(), Arc::clone(&recorder));
-    tokio::spawn(reloader.run());
+    let Signals { hang_up, ending } = signals;
+    let heard = hang_ups(hang_up, reloader.wake(), Arc::clone(&recorder));
+    helpers.spawn("waiting for SIGHUP", heard);
+    helpers.spawn("reading policies again", reloader.run());
     for revision in sets.revisions() {
         let (set, number, digest) = (&revision.set, revision.number, &revision.digest);
         tracing::info!("policies `{set}`: revision {number}, {digest}");
     }
-    serve(listeners, gate, status, hearing).await
+    Running { helpers, status, signals: ending, stop }.serve(listeners, gate).await
+}
+
+/// Refuses a decision log that lies where a policy's files do.
+fn beside(sets: &PolicySets, plan: &Plan) -> Result<(), GateError> {
+    match &plan.decision_log {
+        Some(LogTarget::File(path)) => {
+            apart(sets, &format!("the decision log {}", path.display()), path)
+        }
+        Some(LogTarget::Stdout) | None => Ok(()),
+    }
+}
+
+/// Refuses certificates or credentials for registries that no build could use.
+fn signing(plan: &Plan) -> Result<(), GateError> {
+    if !plan.signing.registries.is_empty() {
+        resolve::Network::new(plan.signing.options())?;
+    }
+    Ok(())
+}
+
+fn apart(sets: &PolicySets, what: &str, file: &Path) -> Result<(), GateError> {
+    match sets.owning(file) {
+        Some(policy) => {
+            Err(GateError::InPolicy { what: what.to_owned(), policy: policy.to_owned() })
+        }
+        None => Ok(()),
+    }
 }
 
 fn enforcer(judges: &Arc<Judges>, recorder: &Arc<Recorder>) -> Enforcer {
@@ -184,48 +261,86 @@ async fn suits(enforcer: &Enforcer, upstream: &Arc<Upstream>) -> Result<(), Gate
     }
 }
 
-/// Serves the listeners until it is told to end.
-async fn serve(
-    listeners: Vec<Listener>,
-    gate: Gate,
+/// A gate that is open.
+struct Running {
+    /// What goes on beside the listeners.
+    helpers: Tasks<()>,
     status: Arc<Status>,
-    mut signals: Ending,
-) -> Result<(), GateError> {
-    let gate = Arc::new(gate);
-    let (stop, stopped) = watch::channel(false);
-    let served = listeners.into_iter().map(|listener| {
-        let at =
-            listener.address().map_or_else(|_| listener.name().to_owned(), |it| it.to_string());
-        tracing::info!("clients come in at {at}");
-        let mut stopped = stopped.clone();
-        let stop = async move {
-            // An error is a sender that is gone, which is an end too.
-            let _ = stopped.wait_for(|stopped| *stopped).await;
-        };
-        tokio::spawn(proxy::serve(listener, Arc::clone(&gate), stop))
-    });
-    let served: Vec<_> = served.collect();
-    systemd::notify(State::Ready).map_err(GateError::Systemd)?;
-    signals.ended().await;
-    tracing::info!("no more clients are taken; builds have {:?} to end", gate.drain);
-    status.drain();
-    stop.send_replace(true);
-    if let Err(error) = systemd::notify(State::Stopping) {
-        tracing::warn!("systemd cannot be told: {error}");
-    }
-    let all = join_all(served);
-    let cut = tokio::select! {
-        drained = all => drained.into_iter().flatten().map(|drained| drained.cut).sum(),
-        () = signals.ended() => {
-            tracing::warn!("told to end twice: what is under way is cut");
-            return Ok(());
+    signals: Ending,
+    /// Tells listeners to take no more clients.
+    stop: watch::Sender<bool>,
+}
+
+impl Running {
+    /// Serves the listeners until it is told to end, or something ends by itself that must not: then
+    /// nobody is let in any more either, and the builds that have begun end.
+    async fn serve(mut self, listeners: Vec<Listener>, gate: Gate) -> Result<(), GateError> {
+        let gate = Arc::new(gate);
+        let mut serving = Tasks::default();
+        for listener in listeners {
+            let at = at(&listener);
+            tracing::info!("clients come in at {at}");
+            let stop = told(self.stop.subscribe());
+            serving.spawn(
+                format!("the listener {at}"),
+                proxy::serve(listener, Arc::clone(&gate), stop),
+            );
         }
-    };
-    match cut {
-        0_usize => tracing::info!("all builds have ended"),
-        cut => tracing::warn!("{cut} connections were cut in mid-call"),
+        systemd::notify(State::Ready).map_err(GateError::Systemd)?;
+        let fault = tokio::select! {
+            () = self.signals.ended() => None,
+            (what, ended) = self.helpers.next() => Some(GateError::Ended { what, why: ended.err() }),
+            (what, ended) = serving.next() => Some(GateError::Ended { what, why: ended.err() }),
+        };
+        if let Some(fault) = &fault {
+            tracing::error!("{fault}");
+        }
+        tracing::info!("no more clients are taken; builds have {:?} to end", gate.drain);
+        self.status.drain();
+        self.stop.send_replace(true);
+        if let Err(error) = systemd::notify(State::Stopping) {
+            tracing::warn!("systemd cannot be told: {error}");
+        }
+        let drained = tokio::select! {
+            drained = drained(serving) => drained,
+            () = self.signals.ended() => {
+                tracing::warn!("told to end twice: what is under way is cut");
+                Ok(())
+            }
+        };
+        fault.map_or(drained, Err)
+    }
+}
+
+/// Waits until the last call of the last listener has ended.
+async fn drained(mut serving: Tasks<Drained>) -> Result<(), GateError> {
+    let (mut cut, mut fault) = (0_usize, None);
+    while !serving.is_empty() {
+        match serving.next().await {
+            (_, Ok(drained)) => cut += drained.cut,
+            (what, Err(why)) => {
+                tracing::error!("{what} ended by itself ({why}): its clients were cut off");
+                fault = Some(GateError::Ended { what, why: Some(why) });
+            }
+        }
+    }
+    match (fault, cut) {
+        (Some(fault), _) => return Err(fault),
+        (None, 0) => tracing::info!("all builds have ended"),
+        (None, cut) => tracing::warn!("{cut} connections were cut in mid-call"),
     }
     Ok(())
+}
+
+/// Where a listener is, with the port that it was given.
+fn at(listener: &Listener) -> String {
+    listener.address().map_or_else(|_| listener.name().to_owned(), |it| it.to_string())
+}
+
+/// Comes back when the gate is told to stop.
+async fn told(mut stopped: watch::Receiver<bool>) {
+    // An error is a sender that is gone, which is an end too.
+    let _ = stopped.wait_for(|stopped| *stopped).await;
 }
 
 fn status(
@@ -256,8 +371,7 @@ fn status(
 /// The signals that a gate listens to.
 struct Signals {
     hang_up: Signal,
-    terminate: Signal,
-    interrupt: Signal,
+    ending: Ending,
 }
 
 /// Those that end it.
@@ -270,25 +384,23 @@ impl Signals {
     fn new() -> io::Result<Self> {
         Ok(Self {
             hang_up: signal(SignalKind::hangup())?,
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
+            ending: Ending {
+                terminate: signal(SignalKind::terminate())?,
+                interrupt: signal(SignalKind::interrupt())?,
+            },
         })
     }
+}
 
-    /// Reads policies again and reopens the log at each SIGHUP.
-    fn hang_ups(self, wake: Wake, recorder: Arc<Recorder>) -> Ending {
-        let Self { mut hang_up, terminate, interrupt } = self;
-        tokio::spawn(async move {
-            while hang_up.recv().await.is_some() {
-                tracing::info!("SIGHUP: policies are read again, the decision log is reopened");
-                wake.now();
-                if let Err(error) = recorder.reopen().await {
-                    recorder.metrics().error(ErrorKind::Reopen);
-                    tracing::error!("{error}; the old file stays in use");
-                }
-            }
-        });
-        Ending { terminate, interrupt }
+/// Reads policies again and reopens the log at each SIGHUP.
+async fn hang_ups(mut hang_up: Signal, wake: Wake, recorder: Arc<Recorder>) {
+    while hang_up.recv().await.is_some() {
+        tracing::info!("SIGHUP: policies are read again, the decision log is reopened");
+        wake.now();
+        if let Err(error) = recorder.reopen().await {
+            recorder.metrics().error(ErrorKind::Reopen);
+            tracing::error!("{error}; the old file stays in use");
+        }
     }
 }
 
@@ -320,5 +432,67 @@ impl<H: Handle> Handle for Door<H> {
         }
         let span = trace::span(call.request.headers(), call.method());
         Box::pin(self.inner.handle(call).instrument(span))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::proxy::{ListenOptions, UpstreamOptions};
+    use super::*;
+
+    /// A gate that is open, without a daemon.
+    async fn running(dir: &Path) -> (Running, Listener, Gate) {
+        std::fs::write(dir.join("p.rego"), "package docker\ndecision := {\"allow\": true}\n")
+            .unwrap();
+        let sets = PolicySets::load([("a".to_owned(), vec![dir.join("p.rego")])]).unwrap();
+        let (metrics, counters) = (Arc::new(Metrics::new()), Arc::new(Counters::default()));
+        let address = |name: &str| format!("unix://{}", dir.join(name).display()).parse().unwrap();
+        let upstream = UpstreamOptions { address: address("none.sock"), tls: None };
+        let upstreams = Upstreams::start(vec![upstream], Arc::clone(&counters)).await.unwrap();
+        let status = status(&sets, &metrics, &upstreams, &counters);
+        let handler = Arc::new(proxy::Forward);
+        let drain = std::time::Duration::from_secs(1);
+        let gate = Gate { upstreams, handler, counters, drain };
+        let listener = proxy::bind(ListenOptions::at(address("gate.sock"))).await.unwrap();
+        let signals = Signals::new().unwrap().ending;
+        let helpers = Tasks::default();
+        (Running { helpers, status, signals, stop: watch::channel(false).0 }, listener, gate)
+    }
+
+    #[tokio::test]
+    async fn what_ends_by_itself_ends_the_gate() {
+        async fn dies() {
+            panic!("of itself");
+        }
+        for (dies_of, wanted) in [
+            (true, "the helper ended by itself (task "),
+            (false, "the helper ended by itself, and so does the gate"),
+        ] {
+            let dir = tempfile::tempdir().unwrap();
+            let (mut running, listener, gate) = running(dir.path()).await;
+            let status = Arc::clone(&running.status);
+            running.helpers.spawn("another", std::future::pending());
+            match dies_of {
+                true => running.helpers.spawn("the helper", dies()),
+                false => running.helpers.spawn("the helper", async {}),
+            }
+            let ended = running.serve(vec![listener], gate);
+            let ended = tokio::time::timeout(std::time::Duration::from_secs(10), ended).await;
+            let error = ended.unwrap().unwrap_err().to_string();
+            assert!(error.starts_with(wanted), "{error}");
+            assert!(!status.readiness().0 && !dir.path().join("gate.sock").exists());
+        }
+    }
+
+    #[tokio::test]
+    async fn a_listener_that_dies_is_no_end_of_builds() {
+        let mut serving = Tasks::default();
+        serving.spawn("the listener one", async { Drained { cut: 0 } });
+        assert!(drained(serving).await.is_ok());
+        let mut serving = Tasks::default();
+        serving.spawn("the listener one", async { panic!("of itself") });
+        serving.spawn("the listener two", async { Drained { cut: 0 } });
+        let error = drained(serving).await.unwrap_err().to_string();
+        assert!(error.starts_with("the listener one ended by itself (task "), "{error}");
     }
 }

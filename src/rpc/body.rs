@@ -1,22 +1,17 @@
 //! Bodies of calls: passed through as they are, or one message read and written.
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, Response};
 use http_body_util::combinators::UnsyncBoxBody;
-use http_body_util::{BodyExt, Full};
+use http_body_util::{BodyExt, Full, StreamBody};
+
+use super::frame::{self, FrameError, HEAD, MAX_MESSAGE};
 
 /// What can go wrong below gRPC.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// A body on its way through, trailers included.
 pub type Body = UnsyncBoxBody<Bytes, BoxError>;
-
-/// Length of a frame's head: a flag and the length of the message.
-const HEAD: usize = 5;
-
-/// Most bytes of a message that is looked into. BuildKit takes and gives no message of more than
-/// 16 MiB; without a bound, whoever sends one fills our memory.
-pub const MAX_MESSAGE: usize = 64 << 20;
 
 /// A call that cannot be looked into. It is refused.
 #[derive(Debug, thiserror::Error)]
@@ -27,12 +22,9 @@ pub enum GrpcError {
     /// More or less than one message.
     #[error("the call holds something else than one whole message")]
     Framing,
-    /// More than [`MAX_MESSAGE`].
-    #[error("the message has more than {MAX_MESSAGE} bytes")]
-    TooLarge,
-    /// Compressed, which we never offered.
-    #[error("the message is compressed, which was not agreed on")]
-    Compressed,
+    /// More than is looked into, or compressed.
+    #[error(transparent)]
+    Frame(#[from] FrameError),
     /// No message of the type that the method takes.
     #[error("malformed message: {0}")]
     Decode(#[from] prost::DecodeError),
@@ -44,13 +36,20 @@ impl From<GrpcError> for tonic::Status {
     }
 }
 
-/// A body made of one message.
+/// A body made of one message. Where no frame can hold it, the body is an error, and the call is reset.
 pub fn one(message: &[u8]) -> Body {
-    let mut framed = BytesMut::with_capacity(HEAD + message.len());
-    framed.put_u8(0);
-    framed.put_u32(u32::try_from(message.len()).unwrap_or(u32::MAX));
-    framed.put_slice(message);
-    Full::new(framed.freeze()).map_err(|never| match never {}).boxed_unsync()
+    match frame::put(message) {
+        Ok(framed) => whole(framed),
+        Err(error) => {
+            let failed = std::future::ready(Err::<_, BoxError>(error.into()));
+            StreamBody::new(futures_util::stream::once(failed)).boxed_unsync()
+        }
+    }
+}
+
+/// A body that is these bytes.
+pub fn whole(bytes: Bytes) -> Body {
+    Full::new(bytes).map_err(|never| match never {}).boxed_unsync()
 }
 
 /// An answer of one message, with its status behind it.
@@ -87,28 +86,20 @@ where
     while let Some(frame) = body.frame().await {
         match frame.map_err(|error| GrpcError::Body(error.into()))?.into_data() {
             Ok(data) if whole.len() + data.len() > HEAD + MAX_MESSAGE => {
-                return Err(GrpcError::TooLarge);
+                let length = whole.len() + data.len() - HEAD;
+                return Err(FrameError::TooLarge { length, most: MAX_MESSAGE }.into());
             }
             Ok(data) => whole.extend_from_slice(&data),
             Err(last) => trailers = last.into_trailers().ok(),
         }
     }
-    let whole = whole.freeze();
     if whole.is_empty() {
         return Ok((None, trailers));
     }
-    let (Some([flag, length @ ..]), true) = (whole.first_chunk::<HEAD>(), whole.len() >= HEAD)
-    else {
-        return Err(GrpcError::Framing);
-    };
-    if *flag != 0 {
-        return Err(GrpcError::Compressed);
+    match frame::take(&mut whole, MAX_MESSAGE)? {
+        Some(message) if whole.is_empty() => Ok((Some(message), trailers)),
+        Some(_) | None => Err(GrpcError::Framing),
     }
-    let message = whole.slice(HEAD..);
-    if u32::try_from(message.len()).ok() != Some(u32::from_be_bytes(*length)) {
-        return Err(GrpcError::Framing);
-    }
-    Ok((Some(message), trailers))
 }
 
 /// The answer to a call that is refused here.
@@ -145,7 +136,8 @@ mod tests {
         for (length, wanted) in [(MAX_MESSAGE, true), (MAX_MESSAGE + 1, false)] {
             let got = read_one(one(&vec![0; length])).await;
             assert_eq!(got.is_ok(), wanted, "{length}");
-            assert!(wanted || matches!(got, Err(GrpcError::TooLarge)));
+            let too_large = matches!(got, Err(GrpcError::Frame(FrameError::TooLarge { .. })));
+            assert!(wanted || too_large);
         }
     }
 

@@ -94,7 +94,7 @@ pub struct Channel {
 }
 
 impl Channel {
-    /// Opens the connection; the future beside it drives it, and ends when the daemon is gone.
+    /// The same as [`Channel::over`] where what comes in and what goes out are two.
     ///
     /// # Errors
     /// When the other side speaks something else.
@@ -105,7 +105,8 @@ impl Channel {
         Self::over(tokio::io::join(input, output)).await
     }
 
-    /// The same over one stream of bytes that goes both ways.
+    /// Opens a connection over one stream of bytes that goes both ways; the future beside it drives it,
+    /// and ends when the other side is gone.
     ///
     /// # Errors
     /// When the other side speaks something else.
@@ -175,10 +176,7 @@ impl Channel {
     /// # Errors
     /// When the connection fails. What the daemon answers, errors included, is no error here.
     pub async fn forward(&self, request: Request<Body>) -> Result<Response<Incoming>, BoxError> {
-        let request = addressed(request)?;
-        let mut sender = self.sender.clone();
-        sender.ready().await?;
-        Ok(sender.send_request(request).await?)
+        self.try_forward(request).await.unwrap_or_else(|unsent| Err(unsent.why))
     }
 
     /// Makes a call of our own to `/package.Service/Method`: one message there, one back.

@@ -4,11 +4,14 @@
 
 mod body;
 mod channel;
+pub mod frame;
 mod reset;
+mod serve;
 
-pub use body::{Body, BoxError, GrpcError, answered, one, read_one, refusal, through};
+pub use body::{Body, BoxError, GrpcError, answered, one, read_one, refusal, through, whole};
 pub use channel::{
     CONNECTION_WINDOW, Channel, ConnectError, MAX_HEADERS, RESETS, Scope, Unsent, WINDOW,
     unavailable,
 };
 pub use reset::{Reset, reset_of};
+pub use serve::serve;

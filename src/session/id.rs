@@ -7,38 +7,48 @@ use http::HeaderValue;
 /// Octets of randomness in a name.
 const OCTETS: usize = 32;
 
-/// The system gave no random octets. Nothing may be opened then.
+/// There is no id. Nothing may be opened then.
 #[derive(Debug, thiserror::Error)]
-#[error("the system gives no random octets for an id: {0}")]
-pub struct NoRandomness(getrandom::Error);
+pub enum NoId {
+    /// The system gave no random octets.
+    #[error("the system gives no random octets for an id: {0}")]
+    NoRandomness(getrandom::Error),
+    /// It cannot be sent.
+    #[error("an id cannot be sent as metadata: {0}")]
+    NoHeader(#[from] http::header::InvalidHeaderValue),
+}
 
 /// The id of a session, or of a build, of our own. Whoever knows it can answer, or fetch, in our
 /// place: it goes to the daemon and nowhere else, no log included.
 #[derive(Clone, PartialEq, Eq, Hash)]
-pub struct SessionId(String);
+pub struct SessionId {
+    text: String,
+    /// The same, kept out of HTTP/2's tables.
+    header: HeaderValue,
+}
 
 impl SessionId {
     /// A name that is new.
     ///
     /// # Errors
     /// When the system has no randomness to give.
-    pub fn random() -> Result<Self, NoRandomness> {
+    pub fn random() -> Result<Self, NoId> {
         let mut octets = [0; OCTETS];
-        getrandom::fill(&mut octets).map_err(NoRandomness)?;
-        Ok(Self(hex::encode(octets)))
+        getrandom::fill(&mut octets).map_err(NoId::NoRandomness)?;
+        let text = hex::encode(octets);
+        let mut header = HeaderValue::from_str(&text)?;
+        header.set_sensitive(true);
+        Ok(Self { text, header })
     }
 
     /// The name, for the wire alone.
     pub fn reveal(&self) -> &str {
-        &self.0
+        &self.text
     }
 
     /// The name as metadata, kept out of HTTP/2's tables.
     pub fn header(&self) -> HeaderValue {
-        // Hexadecimal digits are always a header.
-        let mut value = HeaderValue::from_str(&self.0).unwrap_or(HeaderValue::from_static(""));
-        value.set_sensitive(true);
-        value
+        self.header.clone()
     }
 }
 
@@ -58,6 +68,7 @@ mod tests {
         assert_ne!(one, two);
         assert_eq!(one.reveal().len(), 2 * OCTETS);
         assert_eq!(one.header().to_str().unwrap(), one.reveal());
+        assert!(one.header().is_sensitive());
         assert!(!format!("{one:?}").contains(one.reveal()));
     }
 }

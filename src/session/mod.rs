@@ -14,7 +14,7 @@ mod policy;
 mod service;
 mod tunnel;
 
-pub use id::{NoRandomness, SessionId};
+pub use id::{NoId, SessionId};
 pub use policy::{OpenError, PolicySession, SessionGone};
 pub use service::{CHECK_POLICY, Verifier, Verifying, answer};
 pub use tunnel::{Pump, Role, Tunnel, serve, tunnel};

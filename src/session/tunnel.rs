@@ -1,20 +1,16 @@
 //! The bytes of a connection as `BytesMessage`s of a gRPC stream, with backpressure both ways.
 
-use std::convert::Infallible;
-
-use bytes::{Buf, BufMut, Bytes, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut};
 use http::{HeaderMap, Request, Response};
 use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
 use hyper::body::Incoming;
-use hyper::server::conn::http2;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo};
 use prost::Message;
 use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, ReadHalf, WriteHalf};
 use tokio::sync::mpsc;
 
+use crate::rpc::frame::{self, FrameError, HEAD};
 use crate::rpc::{self, Body, BoxError};
 use crate::wire::proto::control::BytesMessage;
 
@@ -26,18 +22,14 @@ const CHUNK: usize = 32 << 10;
 const QUEUE: usize = 8;
 /// Largest message that is taken.
 const MAX_MESSAGE: usize = 32 << 20;
-/// Length of a frame's head: a flag and the length of the message.
-const HEAD: usize = 5;
 
 /// A stream that is no stream of `BytesMessage`s.
 #[derive(Debug, thiserror::Error)]
 enum TunnelError {
     #[error("the session stream broke: {0}")]
     Body(#[source] BoxError),
-    #[error("the session stream holds a compressed message")]
-    Compressed,
-    #[error("the session stream holds a message of {0} bytes")]
-    TooLarge(usize),
+    #[error("the session stream: {0}")]
+    Frame(#[from] FrameError),
     #[error("the session stream holds something else than bytes: {0}")]
     Message(#[from] prost::DecodeError),
     #[error(transparent)]
@@ -125,29 +117,12 @@ where
         let frame = frame.map_err(|error| TunnelError::Body(error.into()))?;
         let Ok(data) = frame.into_data() else { return Ok(()) };
         buffer.extend_from_slice(&data);
-        while let Some(message) = take(&mut buffer)? {
+        while let Some(message) = frame::take(&mut buffer, MAX_MESSAGE)? {
             let BytesMessage { data } = BytesMessage::decode(message)?;
             writer.write_all(&data).await?;
         }
     }
     Ok(())
-}
-
-/// The next whole message.
-fn take(buffer: &mut BytesMut) -> Result<Option<Bytes>, TunnelError> {
-    let Some([flag, length @ ..]) = buffer.first_chunk::<HEAD>().copied() else { return Ok(None) };
-    if flag != 0 {
-        return Err(TunnelError::Compressed);
-    }
-    let length = usize::try_from(u32::from_be_bytes(length)).unwrap_or(usize::MAX);
-    if length > MAX_MESSAGE {
-        return Err(TunnelError::TooLarge(length));
-    }
-    if buffer.len() < HEAD + length {
-        return Ok(None);
-    }
-    buffer.advance(HEAD);
-    Ok(Some(buffer.split_to(length).freeze()))
 }
 
 /// What goes out, packed.
@@ -159,22 +134,21 @@ async fn outward(
     loop {
         let length = reader.read(&mut chunk).await?;
         let data = chunk.get(..length).unwrap_or_default();
-        if data.is_empty() || sink.send(Frame::data(packed(data))).await.is_err() {
+        if data.is_empty() || sink.send(Frame::data(packed(data)?)).await.is_err() {
             return Ok(());
         }
     }
 }
 
 /// One `BytesMessage` in its frame.
-fn packed(data: &[u8]) -> Bytes {
+fn packed(data: &[u8]) -> Result<Bytes, FrameError> {
     let length = 1 + encoded_len_varint(data.len() as u64) + data.len();
     let mut out = BytesMut::with_capacity(HEAD + length);
-    out.put_u8(0);
-    out.put_u32(u32::try_from(length).unwrap_or(u32::MAX));
+    out.put_slice(&frame::head(length)?);
     encode_key(1, WireType::LengthDelimited, &mut out);
     encode_varint(data.len() as u64, &mut out);
     out.put_slice(data);
-    out.freeze()
+    Ok(out.freeze())
 }
 
 /// Serves HTTP/2 on a connection until it ends.
@@ -183,17 +157,7 @@ where
     F: Fn(Request<Incoming>) -> R + Clone + Send + 'static,
     R: Future<Output = Response<Body>> + Send + 'static,
 {
-    let service = service_fn(move |request| {
-        let answer = answer.clone();
-        async move { Ok::<_, Infallible>(answer(request).await) }
-    });
-    let served = http2::Builder::new(TokioExecutor::new())
-        .max_header_list_size(rpc::MAX_HEADERS)
-        .initial_stream_window_size(rpc::WINDOW)
-        .initial_connection_window_size(rpc::WINDOW * 2)
-        .max_concurrent_streams(None)
-        .serve_connection(TokioIo::new(near), service)
-        .await;
+    let served = rpc::serve(near, answer).await;
     if let Err(error) = served {
         tracing::debug!("a session's connection broke: {error}");
     }
@@ -237,14 +201,22 @@ mod tests {
         assert_eq!(two.read(&mut [0; 1]).await.unwrap(), 0);
     }
 
+    #[tokio::test]
+    async fn a_stream_of_something_else_ends() {
+        for frames in [&b"\x01\0\0\0\0"[..], b"\0\xff\0\0\0", b"\0\0\0\0\x01\xff"] {
+            let (mut near, _outgoing, pump) = tunnel().run();
+            let incoming = http_body_util::Full::new(Bytes::from_static(frames));
+            let driven = pump.drive(incoming, Role::Client);
+            tokio::time::timeout(std::time::Duration::from_secs(10), driven).await.unwrap();
+            assert_eq!(near.read(&mut [0; 1]).await.unwrap(), 0, "{frames:?}");
+        }
+    }
+
     #[test]
-    fn only_whole_messages_are_taken() {
-        let mut buffer = BytesMut::from(&b"\0\0\0\0\x03\x0a\x01"[..]);
-        assert!(take(&mut buffer).unwrap().is_none());
-        buffer.extend_from_slice(b"x");
-        let message = BytesMessage::decode(take(&mut buffer).unwrap().unwrap()).unwrap();
-        assert_eq!(message.data, Bytes::from_static(b"x"));
-        assert!(take(&mut BytesMut::from(&b"\x01\0\0\0\0"[..])).is_err());
-        assert!(take(&mut BytesMut::from(&b"\0\xff\0\0\0"[..])).is_err());
+    fn what_is_packed_is_a_message_in_a_frame() {
+        let mut buffer = BytesMut::from(&packed(b"x").unwrap()[..]);
+        assert_eq!(buffer, &b"\0\0\0\0\x03\x0a\x01x"[..]);
+        let message = frame::take(&mut buffer, MAX_MESSAGE).unwrap().unwrap();
+        assert_eq!(BytesMessage::decode(message).unwrap().data, Bytes::from_static(b"x"));
     }
 }

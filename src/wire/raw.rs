@@ -18,6 +18,14 @@ use prost::encoding::{
 pub struct Field(u32);
 
 impl Field {
+    /// `moby.buildkit.v1.SolveRequest.Ref`, a string.
+    pub const CONTROL_SOLVE_REF: Self = Self(1);
+    /// `moby.buildkit.v1.SolveRequest.Session`, a string.
+    pub const CONTROL_SOLVE_SESSION: Self = Self(5);
+    /// `moby.buildkit.v1.StatusRequest.Ref` and `UpdateBuildHistoryRequest.Ref`, strings.
+    pub const CONTROL_STATUS_REF: Self = Self(1);
+    /// `moby.buildkit.v1.BuildHistoryRequest.Ref`, a string.
+    pub const CONTROL_HISTORY_REF: Self = Self(2);
     /// `moby.buildkit.v1.SolveRequest.Definition`, a message.
     pub const CONTROL_SOLVE_DEFINITION: Self = Self(2);
     /// `moby.buildkit.v1.SolveRequest.FrontendInputs`, a map of messages.
@@ -52,6 +60,16 @@ impl Field {
     pub const GATEWAY_CONFIG_SOURCE_POLICIES: Self = Self(8);
     /// `moby.buildkit.v1.frontend.SolveRequest.SourcePolicies`, repeated.
     pub const GATEWAY_SOLVE_SOURCE_POLICIES: Self = Self(15);
+}
+
+impl Field {
+    /// The last value of this field in a message, where it is text and not empty. Whatever is wrong
+    /// with the message is for its reader to say.
+    #[must_use]
+    pub fn string_in(self, message: &Bytes) -> Option<String> {
+        let last = fields(message).ok()?.into_iter().rev().find(|field| field.number == self.0)?;
+        String::from_utf8(last.content?.into()).ok().filter(|text| !text.is_empty())
+    }
 }
 
 /// Bytes that are no protobuf message.
@@ -273,6 +291,28 @@ mod tests {
         assert!(got.starts_with(UNKNOWN));
         let got = control::SolveRequest::decode(got).unwrap();
         assert_eq!((got.cache, got.frontend_attrs["target"].as_str()), (None, "two"));
+    }
+
+    #[test]
+    fn a_text_is_found_where_it_is_one() {
+        let of = |message: &[u8]| {
+            Field::CONTROL_SOLVE_SESSION.string_in(&Bytes::copy_from_slice(message))
+        };
+        let solve = |session: &str| {
+            let session = session.to_owned();
+            control::SolveRequest { session, ..Default::default() }.encode_to_vec()
+        };
+        for (message, wanted) in [
+            (solve("a"), Some("a")),
+            ([solve("a"), UNKNOWN.to_vec(), solve("b")].concat(), Some("b")),
+            (solve(""), None),
+            (b"\x2a\x01\xff".to_vec(), None),
+            (b"\x28\x01".to_vec(), None),
+            ([solve("a"), b"\x2a\x05x".to_vec()].concat(), None),
+            (UNKNOWN.to_vec(), None),
+        ] {
+            assert_eq!(of(&message).as_deref(), wanted, "{message:?}");
+        }
     }
 
     #[test]

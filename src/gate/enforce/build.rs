@@ -23,7 +23,7 @@ use super::turns::Evaluator;
 use crate::gate::ops::{self, Action, Decision, ErrorKind, Mode, Recorder, Settings};
 use crate::input::Env;
 use crate::meta::SourceMeta;
-use crate::resolve::{self, Network, Options};
+use crate::resolve::{self, Network};
 use crate::rpc::Channel;
 use crate::session::{Verifier, Verifying};
 use crate::source::{Platform, SourceOp, mask_text};
@@ -173,13 +173,14 @@ impl Build {
         }
     }
 
-    /// A registry client of our own, with the credentials of whoever runs the gate. It remembers what
-    /// it was told, and so is one build's.
+    /// A registry client of our own, with the credentials of whoever runs the gate, for registries that
+    /// are listed. It remembers what it was told, and so is one build's.
     ///
     /// # Errors
     /// When it cannot be set up.
     pub async fn registry(&self) -> Result<&Arc<Network>, resolve::SetupError> {
-        let network = || async { Network::new(Options::default()).map(Arc::new) };
+        let options = self.begun.settings.signing.options();
+        let network = || async { Network::new(options).map(Arc::new) };
         self.registry.get_or_try_init(network).await
     }
 

@@ -19,7 +19,7 @@ use super::build::{Build, Verdict};
 use super::ruling::Audited;
 use crate::gate::ops::BuildOp;
 use crate::rpc::BoxError;
-use crate::session::{NoRandomness, SessionId};
+use crate::session::{NoId, SessionId};
 use crate::source::SourceOp;
 use crate::wire::nested::{Inputs, nested};
 use crate::wire::proto::pb;
@@ -65,7 +65,7 @@ fn unread(error: impl Into<BoxError>) -> Status {
 ///
 /// # Errors
 /// When the system has no randomness to give.
-pub fn name() -> Result<String, NoRandomness> {
+pub fn name() -> Result<String, NoId> {
     let id = SessionId::random()?;
     let digits: String = id.reveal().chars().take(DIGITS).collect();
     Ok(format!("{digits}{OURS}"))

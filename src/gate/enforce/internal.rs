@@ -16,7 +16,7 @@ use super::claims::{Claims, OwnName};
 use crate::gateway::Gateway;
 use crate::meta::{MetaRequest, ResolveError, ResolveSourceMeta, Resolving};
 use crate::rpc::Channel;
-use crate::session::{NoRandomness, PolicySession, SessionGone, SessionId, Verifier, Verifying};
+use crate::session::{NoId, PolicySession, SessionGone, SessionId, Verifier, Verifying};
 use crate::source::{Source, SourceError, SourceOp};
 use crate::wire::policy::{Answer, Question};
 use crate::wire::proto::control::{SolveRequest, SolveResponse};
@@ -30,7 +30,7 @@ pub const SOLVE: &str = "/moby.buildkit.v1.Control/Solve";
 pub enum InternalError {
     /// There is no id for it.
     #[error(transparent)]
-    Id(#[from] NoRandomness),
+    Id(#[from] NoId),
     /// The daemon does not ask us.
     #[error(transparent)]
     Session(#[from] SessionGone),

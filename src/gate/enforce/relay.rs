@@ -11,8 +11,8 @@ use hyper::body::Incoming;
 use tonic::Status;
 
 use super::claims::{Claims, Owner, SessionClaim};
-use crate::gate::proxy::{Answer, Call};
-use crate::rpc::{self, Body, Channel, unavailable};
+use crate::gate::proxy::{Answer, Call, answered};
+use crate::rpc::{self, Body, Channel};
 use crate::session::{self, CHECK_POLICY, ID, METHOD, Role};
 
 /// Answers `Control/Session`.
@@ -33,7 +33,7 @@ pub async fn open(claims: &Claims, owner: &Owner, call: Call) -> Result<Answer, 
     let response = apart(&channel, call.request, |verifier| {
         claims.session(owner, &id, Some(verifier)).map_err(foreign)
     });
-    response.await.map(Ok)
+    response.await
 }
 
 /// The one id of a session. A daemon takes the first of several, and the part behind a colon.
@@ -71,15 +71,14 @@ async fn apart(
     channel: &Channel,
     request: Request<Body>,
     claim: impl FnOnce(Channel) -> Result<SessionClaim, Status>,
-) -> Result<Response<Body>, Status> {
+) -> Result<Answer, Status> {
     let (parts, from_client) = request.into_parts();
     let (to_daemon, upload, daemon_pump) = session::tunnel().run();
     let (to_client, download, client_pump) = session::tunnel().run();
-    let response =
-        channel.forward(Request::from_parts(parts, upload)).await.map_err(unavailable)?;
-    if Status::from_header_map(response.headers()).is_some() {
-        return Ok(response.map(rpc::through));
-    }
+    let response = match channel.forward(Request::from_parts(parts, upload)).await {
+        Ok(response) if Status::from_header_map(response.headers()).is_none() => response,
+        refused => return Ok(answered(refused)),
+    };
     let (head, from_daemon): (_, Incoming) = response.into_parts();
     let running = tokio::spawn(client_pump.drive(from_client, Role::Server));
     let connected = Channel::over(to_client).await;
@@ -103,7 +102,7 @@ async fn apart(
         running.abort();
     });
     let ended = AbortOnDrop(ended.abort_handle());
-    Ok(Response::from_parts(head, held(download, ended)))
+    Ok(Ok(Response::from_parts(head, held(download, ended))))
 }
 
 /// Ends a task with whoever holds this.

@@ -296,6 +296,8 @@ impl ResolveSourceMeta for Lazily<'_> {
         Box::pin(async move {
             let what = || request.source.masked();
             if request.signatures.is_some() {
+                let admitted = self.0.begun().settings.signing.admits(&request.source);
+                admitted.map_err(|why| ResolveError::Unsupported { what: what(), why })?;
                 let registry = self.0.registry().await.map_err(|error| ResolveError::Failed {
                     what: what(),
                     source: Box::new(error),

@@ -17,9 +17,9 @@ use super::peer::Peer;
 use super::ruling::Audited;
 use super::{Assigned, Enforcer};
 use crate::gate::ops::{self, ErrorKind, UnderWay};
-use crate::gate::proxy::{Answer, Call, Client};
+use crate::gate::proxy::{Answer, Call, Client, answered};
 use crate::input::Env;
-use crate::rpc::{self, BoxError, Channel, reset_of, unavailable};
+use crate::rpc::{self, BoxError, Channel};
 use crate::session::{PolicySession, SessionGone, SessionId, Verifier};
 use crate::source::SourceOp;
 use crate::wire::proto::control::{CacheOptions, CacheOptionsEntry, SolveRequest};
@@ -90,7 +90,7 @@ pub async fn solve(enforcer: &Enforcer, owner: &Owner, call: Call) -> Result<Ans
     };
     let forwarded = forward(&channel, parts, raw.into_bytes());
     tokio::select! {
-        answer = forwarded => Ok(answer?.map(|response| response.map(|body| {
+        answer = forwarded => Ok(answer.map(|response| response.map(|body| {
             body.map_frame(move |frame| {
                 let _held = &held;
                 frame
@@ -110,16 +110,9 @@ pub async fn solve(enforcer: &Enforcer, owner: &Owner, call: Call) -> Result<Ans
 }
 
 /// Passes the solve on, on this connection and no other: the session was opened on it.
-async fn forward(channel: &Channel, mut parts: Parts, message: Bytes) -> Result<Answer, Status> {
+async fn forward(channel: &Channel, mut parts: Parts, message: Bytes) -> Answer {
     parts.headers.remove(header::CONTENT_LENGTH);
-    let request = Request::from_parts(parts, rpc::one(&message));
-    match channel.forward(request).await {
-        Ok(response) => Ok(Ok(response.map(rpc::through))),
-        Err(error) => match reset_of(&*error) {
-            Some(reset) => Ok(Err(reset)),
-            None => Err(unavailable(error)),
-        },
-    }
+    answered(channel.forward(Request::from_parts(parts, rpc::one(&message))).await)
 }
 
 async fn entitled(build: &Build, request: &SolveRequest) -> Result<(), Status> {

@@ -14,11 +14,10 @@ use tonic::Status;
 
 use super::claims::{Claims, Foreign, Owner};
 use super::progress::Progress;
+use crate::rpc::frame::{self, FrameError};
 use crate::rpc::{self, Body, BoxError};
 use crate::wire::proto::control::{StatusResponse, Vertex, VertexLog};
 
-/// Length of a frame's head: a flag and the length of the message.
-const HEAD: usize = 5;
 /// The name that people see.
 const NAME: &str = "[policy] buildgate";
 /// The standard output of a vertex.
@@ -97,7 +96,7 @@ impl Weaving {
                 return Some(Ok(Frame::data(whole)));
             }
             if let Some(ours) = self.ours() {
-                return Some(Ok(Frame::data(ours)));
+                return Some(ours.map(Frame::data).map_err(Into::into));
             }
             if self.ended {
                 if !self.partial.is_empty() {
@@ -176,21 +175,12 @@ impl Weaving {
 
     /// All whole messages of the daemon that are here.
     fn whole(&mut self) -> Option<Bytes> {
-        let mut end = 0;
-        while let Some([_, length @ ..]) =
-            self.partial.get(end..).and_then(|rest| rest.first_chunk::<HEAD>())
-        {
-            let length = usize::try_from(u32::from_be_bytes(*length)).unwrap_or(usize::MAX);
-            match end.checked_add(HEAD).and_then(|it| it.checked_add(length)) {
-                Some(next) if next <= self.partial.len() => end = next,
-                Some(_) | None => break,
-            }
-        }
+        let end = frame::whole(&self.partial);
         (end > 0).then(|| self.partial.split_to(end).freeze())
     }
 
     /// What was decided since, as one message; the last one says that it is all.
-    fn ours(&mut self) -> Option<Bytes> {
+    fn ours(&mut self) -> Option<Result<Bytes, FrameError>> {
         let (progress, _) = self.progress.as_ref()?;
         let lines = progress.since(self.said);
         self.said += lines.len();
@@ -217,13 +207,8 @@ impl Weaving {
         });
         let message =
             StatusResponse { vertexes: vec![vertex], logs: logs.collect(), ..Default::default() };
-        Some(framed(&message.encode_to_vec()))
+        Some(frame::put(&message.encode_to_vec()))
     }
-}
-
-fn framed(message: &[u8]) -> Bytes {
-    let length = u32::try_from(message.len()).unwrap_or(u32::MAX);
-    [&[0][..], &length.to_be_bytes(), message].concat().into()
 }
 
 #[cfg(test)]
@@ -259,13 +244,13 @@ mod tests {
     fn named(name: &str) -> Vec<u8> {
         let vertex = Vertex { name: name.to_owned(), ..Vertex::default() };
         let message = StatusResponse { vertexes: vec![vertex], ..StatusResponse::default() };
-        framed(&message.encode_to_vec()).to_vec()
+        frame::put(&message.encode_to_vec()).unwrap().to_vec()
     }
 
     /// The messages in what was sent, each whole: names, what was logged, and whether it is the last.
     fn messages(mut sent: &[u8]) -> Vec<String> {
         let mut found = Vec::new();
-        while let Some((head, rest)) = sent.split_first_chunk::<HEAD>() {
+        while let Some((head, rest)) = sent.split_first_chunk::<{ frame::HEAD }>() {
             let [_, length @ ..] = head;
             let (message, rest) = rest.split_at(u32::from_be_bytes(*length) as usize);
             let message = StatusResponse::decode(message).unwrap();

@@ -17,13 +17,12 @@ use std::time::{Duration, Instant};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Semaphore;
-use tokio::task::JoinSet;
 use tonic::Status;
 
 use super::ruling;
 use crate::check::{self, Outcome, Question as Asked, Step};
 use crate::gate::ops::{self, Action, Decision, Mode, PolicySet, Recorder};
-use crate::gate::proxy::Listener;
+use crate::gate::proxy::{Arrival, Listener};
 use crate::gateway;
 use crate::input::Env;
 use crate::meta::{ASIDE, Known, MetaRequest, SourceMeta};
@@ -42,9 +41,6 @@ const MAX_CONNECTIONS: usize = 256;
 const MAX_CALLS: u32 = 256;
 /// How often a connection is asked whether anyone is there, and how long that may take.
 const PING: Duration = Duration::from_secs(30);
-
-/// How long to wait where the system cannot take another connection.
-const BREATH: Duration = Duration::from_millis(100);
 
 /// What is asked about: a source and its platform.
 type Key = (SourceOp, Option<Platform>);
@@ -66,35 +62,20 @@ impl Standalone {
 
     /// Serves everyone at a listener until `stop` comes; who is connected then is cut off.
     pub async fn listen(self, listener: Listener, stop: impl Future<Output = ()>) {
-        let mut stop = std::pin::pin!(stop);
-        let mut connections = JoinSet::new();
-        loop {
-            let arrival = tokio::select! {
-                () = &mut stop => break,
-                Some(_) = connections.join_next(), if !connections.is_empty() => continue,
-                arrival = listener.accept() => arrival,
-            };
-            match arrival {
-                Ok(arrival) => {
-                    let standalone = self.clone();
-                    let Ok(seat) = Arc::clone(&self.seats).try_acquire_owned() else {
-                        tracing::warn!("a client was turned away: {MAX_CONNECTIONS} are here");
-                        continue;
-                    };
-                    connections.spawn(async move {
-                        let _seat = seat;
-                        match arrival.greet().await {
-                            Ok((io, _client)) => standalone.serve(io).await,
-                            Err(error) => tracing::warn!("a client was turned away: {error}"),
-                        }
-                    });
-                }
-                Err(error) => {
-                    tracing::error!("a connection could not be taken: {error}");
-                    tokio::time::sleep(BREATH).await;
+        let serve = |arrival: Arrival| {
+            let (standalone, seat) = (self.clone(), Arc::clone(&self.seats).try_acquire_owned());
+            async move {
+                let Ok(_seat) = seat else {
+                    tracing::warn!("a client was turned away: {MAX_CONNECTIONS} are here");
+                    return;
+                };
+                match arrival.greet().await {
+                    Ok((io, _client)) => standalone.serve(io).await,
+                    Err(error) => tracing::warn!("a client was turned away: {error}"),
                 }
             }
-        }
+        };
+        let mut connections = listener.each(stop, serve).await;
         connections.shutdown().await;
     }
 

@@ -71,6 +71,9 @@ pub enum LogError {
         /// Which log.
         target: LogTarget,
     },
+    /// The clock of this machine is of no use.
+    #[error("a decision has no time: {0}")]
+    Clock(#[source] jiff::Error),
     /// A record is no JSON.
     #[error("a decision cannot be written as JSON: {0}")]
     Json(#[from] serde_json::Error),

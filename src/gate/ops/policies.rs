@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use arc_swap::ArcSwap;
 use sha2::{Digest as _, Sha256};
 
-use super::snapshot::{Snapshot, SnapshotError};
+use super::snapshot::{Snapshot, SnapshotError, root_of};
 use crate::policy::{Policy, PolicyError};
 use crate::trust;
 use crate::verify::sigstore::{TrustRootError, TrustRoots};
@@ -18,8 +18,10 @@ use crate::verify::{Github, Trust};
 
 /// Readings of the same files that may differ before it is an error.
 const MAX_READINGS: usize = 5;
-/// How long files that just changed are left alone, in milliseconds.
+/// How long files that just changed are left alone.
 const SETTLE: std::time::Duration = std::time::Duration::from_millis(50);
+/// Links that are followed in a row, as the system follows them.
+const MAX_LINKS: usize = 40;
 
 /// Policies that cannot be loaded. Those that were loaded before stay.
 #[derive(Debug, thiserror::Error)]
@@ -202,6 +204,16 @@ impl PolicySets {
         self.paths.values().flatten().map(PathBuf::as_path)
     }
 
+    /// The policy in whose folder a file lies, or would lie, links followed: it belongs to the
+    /// policy, so that whoever writes to it changes the policy.
+    pub fn owning(&self, file: &Path) -> Option<&Path> {
+        let file = real(file, MAX_LINKS);
+        self.paths().find(|policy| {
+            let root = root_of(policy, policy.is_dir());
+            file.starts_with(real(root, MAX_LINKS))
+        })
+    }
+
     /// Why the last attempt to load failed, where it did.
     pub fn failure(&self) -> Option<String> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).failure.clone()
@@ -235,6 +247,21 @@ impl PolicySets {
             }
         }
     }
+}
+
+/// Where a path leads, links followed as far as anything is there.
+fn real(path: &Path, links: usize) -> PathBuf {
+    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    for at in path.ancestors() {
+        let found = match (at.canonicalize(), std::fs::read_link(at), at.parent()) {
+            (Ok(found), _, _) => found,
+            // A link to what is not there yet.
+            (Err(_), Ok(to), Some(parent)) if links > 0 => real(&parent.join(to), links - 1),
+            (Err(_), _, _) => continue,
+        };
+        return path.strip_prefix(at).map_or_else(|_| found.clone(), |rest| found.join(rest));
+    }
+    path
 }
 
 /// Trust roots, and what tells them from others.

@@ -99,17 +99,24 @@ impl Recorder {
     /// When it could not be written: then nothing is allowed, whatever the decision was, in audit
     /// mode too.
     pub async fn record(&self, build: &Build, decision: &Decision) -> Result<(), LogError> {
-        let line = Line::new(build, decision);
-        span(build, decision, &line);
-        if let Some(log) = &self.log
-            && let Err(error) = log.write(&line).await
-        {
-            self.metrics.error(ErrorKind::DecisionLog);
-            tracing::error!("{error}; {} is refused", line.source);
-            return Err(error);
+        let written = self.written(build, decision).await;
+        match &written {
+            Ok(()) => self.metrics.decided(decision),
+            Err(error) => {
+                self.metrics.error(ErrorKind::DecisionLog);
+                tracing::error!("{error}; {} is refused", decision.source.masked());
+            }
         }
-        self.metrics.decided(decision);
-        Ok(())
+        written
+    }
+
+    async fn written(&self, build: &Build, decision: &Decision) -> Result<(), LogError> {
+        let line = Line::new(build, decision, time(SystemTime::now())?);
+        span(build, decision, &line);
+        match &self.log {
+            Some(log) => log.write(&line).await,
+            None => Ok(()),
+        }
     }
 
     /// Opens the log's file anew.
@@ -184,10 +191,10 @@ struct FetchedLine {
 }
 
 impl<'a> Line<'a> {
-    fn new(build: &'a Build, decision: &Decision) -> Self {
+    fn new(build: &'a Build, decision: &Decision, time: String) -> Self {
         let masked = |texts: &[String]| texts.iter().map(|text| mask_text(text)).collect();
         Self {
-            time: now(),
+            time,
             build: &build.reference,
             client: &build.client,
             source: decision.source.masked(),
@@ -255,8 +262,30 @@ pub(super) fn kind(op: &SourceOp) -> &'static str {
 }
 
 /// RFC 3339 in UTC, to the microsecond.
-fn now() -> String {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    let micros = i64::try_from(since.as_micros()).unwrap_or(i64::MAX);
-    jiff::Timestamp::from_microsecond(micros).map(|time| format!("{time:.6}")).unwrap_or_default()
+///
+/// # Errors
+/// When the clock is set to a year that the format has no room for.
+fn time(at: SystemTime) -> Result<String, LogError> {
+    let time = jiff::Timestamp::try_from(at).map_err(LogError::Clock)?;
+    Ok(format!("{time:.6}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_is_written_or_is_an_error() {
+        let at = |seconds: i64| {
+            let since = Duration::from_secs(seconds.unsigned_abs());
+            match seconds {
+                0.. => SystemTime::UNIX_EPOCH + since,
+                _ => SystemTime::UNIX_EPOCH - since,
+            }
+        };
+        assert_eq!(time(at(0)).unwrap(), "1970-01-01T00:00:00.000000Z");
+        assert_eq!(time(at(-1)).unwrap(), "1969-12-31T23:59:59.000000Z");
+        let error = time(at(400_000_000_000)).unwrap_err().to_string();
+        assert!(error.starts_with("a decision has no time: "), "{error}");
+    }
 }

@@ -1,6 +1,13 @@
 //! How a client's builds are judged, besides by which policies.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use url::Url;
+
+use crate::resolve::Options;
+use crate::source::{Source, SourceOp};
 
 /// What becomes of a decision (`--mode`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -48,6 +55,54 @@ pub struct Settings {
     pub cache_types: BTreeSet<String>,
     /// Entitlements that are refused (`--deny-entitlement`).
     pub denied_entitlements: BTreeSet<String>,
+    /// Where signatures of images are looked for.
+    pub signing: Arc<Signing>,
+}
+
+/// Where the gate itself looks for what signs an image, from its own network and with the credentials
+/// of whoever runs it. A daemon tells no one, and clients name the images: nothing that is not listed
+/// is asked.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Signing {
+    /// The registries, in lower case (`--signature-registries`).
+    pub registries: BTreeSet<String>,
+    /// Mirrors of them (`--registry-mirror`).
+    pub mirrors: BTreeMap<String, Vec<Url>>,
+    /// Those that speak plain HTTP (`--plain-http`).
+    pub plain_http: BTreeSet<String>,
+    /// Certificates that are trusted besides the system's (`--ca-file`).
+    pub ca_file: Option<PathBuf>,
+}
+
+impl Signing {
+    /// Whether the registry of an image may be asked.
+    ///
+    /// # Errors
+    /// Why not, and what would allow it.
+    pub fn admits(&self, op: &SourceOp) -> Result<(), String> {
+        let host = match Source::parse(op) {
+            Ok(Source::Image(image)) => image.host.to_ascii_lowercase(),
+            Ok(_) => return Err("only images are signed in registries".to_owned()),
+            Err(error) => return Err(error.to_string()),
+        };
+        if self.registries.contains(&host) {
+            return Ok(());
+        }
+        Err(format!(
+            "the gate asks {host} for no signatures, so that it could not be verified: it does by \
+             --signature-registries {host}"
+        ))
+    }
+
+    /// How they are asked.
+    pub fn options(&self) -> Options {
+        Options {
+            mirrors: self.mirrors.clone(),
+            plain_http: self.plain_http.clone(),
+            ca_file: self.ca_file.clone(),
+            ..Options::default()
+        }
+    }
 }
 
 impl Settings {
@@ -62,5 +117,31 @@ impl Settings {
     /// judged.
     pub fn allows_cache(&self, kind: &str) -> bool {
         kind == "registry" || self.cache_types.contains(kind)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_registries_that_are_listed_are_asked_for_signatures() {
+        let registries = ["docker.io", "reg.example:5000"].map(str::to_owned).into();
+        let signing = Signing { registries, ..Signing::default() };
+        let none = Signing::default();
+        for (source, wanted) in [
+            ("docker-image://docker.io/library/alpine:3", true),
+            ("docker-image://reg.example:5000/app:1", true),
+            ("docker-image://Reg.Example:5000/app:1", true),
+            ("docker-image://reg.example/app:1", false),
+            ("docker-image://evil.reg.example:5000/app:1", false),
+            ("docker-image://169.254.169.254/app:1", false),
+            ("https://docker.io/library/alpine", false),
+            ("docker-image://", false),
+        ] {
+            let op = SourceOp::new(source);
+            assert_eq!(signing.admits(&op).is_ok(), wanted, "{source}");
+            assert!(none.admits(&op).is_err(), "{source}");
+        }
     }
 }

@@ -67,13 +67,12 @@ impl Snapshot {
     pub(super) fn read(path: &Path) -> Result<Self, SnapshotError> {
         let at = |source| SnapshotError::Path { path: path.to_owned(), source };
         let folder = std::fs::metadata(path).map_err(at)?.is_dir();
-        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-        let root = if folder { path } else { parent.unwrap_or_else(|| Path::new(".")) };
+        let root = root_of(path, folder);
         let disk = PolicyFiles::directory(root);
         let failed = |source| SnapshotError::File { path: path.to_owned(), source };
         let mut walk = Walk { policy: path, disk: &disk, files: BTreeMap::new(), bytes: 0 };
         walk.folder(root, "", 0)?;
-        let files = walk.files;
+        let mut files = walk.files;
         let mut modules = match path.file_name() {
             Some(name) if !folder => vec![name.to_string_lossy().into_owned()],
             Some(_) | None => disk.top_level_rego().map_err(failed)?,
@@ -82,7 +81,6 @@ impl Snapshot {
             modules.retain(|module| !module.ends_with("_test.rego"));
         }
         // Each of them, whatever its name and kind, is read or is an error.
-        let mut files = files;
         for module in &modules {
             if !files.contains_key(module) {
                 files.insert(module.clone(), disk.read(module, MAX_REGO).map_err(failed)?);
@@ -116,6 +114,12 @@ impl Snapshot {
         }
         Policy::load(&self.name, PolicyFiles::memory(self.files), &self.modules)
     }
+}
+
+/// The folder whose files all belong to a policy: the policy itself, or what its file stands in.
+pub(super) fn root_of(policy: &Path, is_folder: bool) -> &Path {
+    let parent = policy.parent().filter(|parent| !parent.as_os_str().is_empty());
+    if is_folder { policy } else { parent.unwrap_or_else(|| Path::new(".")) }
 }
 
 struct Walk<'a> {

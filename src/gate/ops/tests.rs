@@ -145,6 +145,63 @@ fn policies_are_exchanged_whole_or_not_at_all_and_builds_keep_theirs() {
     assert_eq!(a.current().number, 3);
 }
 
+#[tokio::test]
+async fn what_is_written_again_as_it_was_is_no_change() {
+    let dir = tempfile::tempdir().unwrap();
+    write(dir.path(), &[("a/p.rego", ALLOW), ("a/data.json", "{}")]);
+    let sets = sets(dir.path(), &["a"]).unwrap();
+    let before = sets.set("a").unwrap().current();
+    let metrics = Arc::new(Metrics::new());
+    let reloader = Reloader::new(Arc::clone(&sets), Arc::clone(&metrics), Duration::from_secs(60));
+    let running = tokio::spawn(reloader.run());
+    let looked = "buildgate_policy_reloads_total{result=\"unchanged\"} 0\n";
+    let noticed = async {
+        while metrics.text().unwrap().contains(looked) {
+            // Again and again: the first may come before anybody listens.
+            write(dir.path(), &[("a/p.rego", ALLOW), ("a/data.json", "{}")]);
+            tokio::time::sleep(Duration::from_millis(300)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), noticed).await.unwrap();
+    running.abort();
+    assert!(Arc::ptr_eq(&before, &sets.set("a").unwrap().current()));
+    let text = metrics.text().unwrap();
+    assert!(text.contains("buildgate_policy_reloads_total{result=\"changed\"} 0\n"), "{text}");
+}
+
+#[test]
+fn all_that_is_beside_a_policy_is_known_to_be_its_own() {
+    let dir = tempfile::tempdir().unwrap();
+    write(dir.path(), &[("a/p.rego", ALLOW), ("a/keys/k", ""), ("b/p.rego", ALLOW), ("log", "")]);
+    let link = |to: &str, from: &str| {
+        std::os::unix::fs::symlink(dir.path().join(to), dir.path().join(from)).unwrap();
+    };
+    link("a", "linked");
+    link("a/later", "dangling");
+    link("log", "a/leads-out");
+    let file = PolicySets::load([
+        ("a".to_owned(), vec![dir.path().join("a/p.rego")]),
+        ("b".to_owned(), vec![dir.path().join("b")]),
+    ]);
+    let sets = file.unwrap();
+    for (file, wanted) in [
+        ("a/log", Some("a/p.rego")),
+        ("a/keys/k", Some("a/p.rego")),
+        ("a/x/y/log", Some("a/p.rego")),
+        ("linked/log", Some("a/p.rego")),
+        ("linked/keys/../log", Some("a/p.rego")),
+        ("dangling", Some("a/p.rego")),
+        ("b/log", Some("b")),
+        ("log", None),
+        ("a/leads-out", None),
+        ("ab/log", None),
+        ("a/../log", None),
+    ] {
+        let wanted = wanted.map(|it| dir.path().join(it));
+        assert_eq!(sets.owning(&dir.path().join(file)), wanted.as_deref(), "{file}");
+    }
+}
+
 #[test]
 fn a_revision_has_its_own_data() {
     let dir = tempfile::tempdir().unwrap();

@@ -15,6 +15,7 @@ use tokio::time::timeout;
 
 use super::metrics::Metrics;
 use super::policies::{PolicySets, Reloaded};
+use super::snapshot::root_of;
 
 /// How often files are looked at although nothing was heard of them.
 pub const POLL: Duration = Duration::from_secs(10);
@@ -156,10 +157,9 @@ fn is_change(kind: EventKind) -> bool {
 fn folders<'a>(policies: impl Iterator<Item = &'a Path>) -> BTreeSet<PathBuf> {
     policies
         .map(|policy| {
+            let root = root_of(policy, policy.is_dir());
             // Where there is no working directory, the name as it stands is the best there is.
-            let policy = std::path::absolute(policy).unwrap_or_else(|_| policy.to_owned());
-            let parent = policy.parent().filter(|_| !policy.is_dir()).map(Path::to_owned);
-            parent.unwrap_or(policy)
+            std::path::absolute(root).unwrap_or_else(|_| root.to_owned())
         })
         .collect()
 }

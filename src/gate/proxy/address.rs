@@ -4,11 +4,8 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use serde::Deserialize;
-
 /// An address to listen on or to connect to.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Deserialize)]
-#[serde(try_from = "String")]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Address {
     /// `unix:///path`.
     Unix(PathBuf),
@@ -58,14 +55,6 @@ impl FromStr for Address {
             Some(_) | None => return Err(no_port()),
         };
         Ok(Self::Tcp { host: host.to_owned(), port: port.ok_or_else(no_port)? })
-    }
-}
-
-impl TryFrom<String> for Address {
-    type Error = AddressError;
-
-    fn try_from(text: String) -> Result<Self, AddressError> {
-        text.parse()
     }
 }
 

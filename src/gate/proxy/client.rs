@@ -5,8 +5,6 @@ use std::net::IpAddr;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use serde::Deserialize;
-
 use super::tls::{Certified, NamePattern, NamePatternError};
 
 /// One connection of a client.
@@ -83,8 +81,7 @@ impl fmt::Display for Identity {
 
 /// Which clients a rule is about: `*`, `uid:N`, `gid:N`, `plain`, or a certificate's name
 /// (`spiffe://…`, `dns:…`, `subject:…`).
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ClientPattern {
     /// Every client.
     Any,
@@ -142,13 +139,5 @@ impl FromStr for ClientPattern {
             Some(("gid", number)) => Ok(Self::Gid(id(number)?)),
             Some(_) | None => Ok(Self::Name(text.parse()?)),
         }
-    }
-}
-
-impl TryFrom<String> for ClientPattern {
-    type Error = ClientPatternError;
-
-    fn try_from(text: String) -> Result<Self, ClientPatternError> {
-        text.parse()
     }
 }

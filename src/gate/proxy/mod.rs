@@ -29,10 +29,12 @@ use http::{Request, Response};
 pub use address::{Address, AddressError};
 pub use client::{Client, ClientPattern, ClientPatternError, Identity, Principal};
 pub use counters::Counters;
+pub(in crate::gate) use listen::Arrival;
 pub use listen::{
     Group, ListenError, ListenOptions, Listener, Plaintext, Socket, SocketError, Stranger, bind,
 };
 pub use methods::{Access, ClientRule, MethodPattern, MethodPatternError, Methods};
+pub use pass::answered;
 pub use serve::{Drained, Gate, serve};
 pub use tls::{
     Certified, CertifiedError, ClientTls, NamePattern, NamePatternError, Pair, ServerTls, TlsError,
@@ -42,7 +44,7 @@ pub use upstream::{
 };
 
 use self::route::Way;
-use crate::rpc::{Body, Channel, Reset, reset_of};
+use crate::rpc::{Body, Channel, Reset};
 
 /// What a call comes to: an answer, or the reset of its stream.
 pub type Answer = Result<Response<Body>, Reset>;
@@ -84,17 +86,11 @@ impl Call {
     /// Passes it on as it is: bytes, metadata, trailers, deadlines, resets, and the pace of the reader.
     pub async fn forward(self) -> Answer {
         match self.way.channel.try_forward(self.request).await {
-            Ok(Ok(response)) => Ok(pass::download(response)),
-            Ok(Err(error)) => match reset_of(&*error) {
-                Some(reset) => Err(reset),
-                None => Ok(crate::rpc::refusal(&pass::gone(&error))),
-            },
-            // Only a connection that ended between the route and the call comes here: once more.
-            Err(unsent) => match self.way.upstream.connect().await {
-                Ok(channel) => match channel.forward(unsent.request).await {
-                    Ok(response) => Ok(pass::download(response)),
-                    Err(error) => Ok(crate::rpc::refusal(&pass::gone(&error))),
-                },
+            Ok(answer) => answered(answer),
+            // Only a connection that ended between the route and the call comes here: once more, on
+            // one that ends with the client as the first would have.
+            Err(unsent) => match self.way.upstream.connect_within(&self.way.scope).await {
+                Ok(channel) => answered(channel.forward(unsent.request).await),
                 Err(error) => Ok(crate::rpc::refusal(&pass::gone(&error))),
             },
         }

@@ -11,8 +11,9 @@ use hyper::body::Incoming;
 use tokio::sync::watch;
 use tonic::Status;
 
+use super::Answer;
 use super::counters::Held;
-use crate::rpc::{Body, BoxError, Reset, reset_of};
+use crate::rpc::{self, Body, BoxError, Reset, reset_of};
 
 /// The request as the daemon is to see it: where the client resets the call or goes away, so does ours.
 pub fn upload(body: Incoming) -> Body {
@@ -22,8 +23,19 @@ pub fn upload(body: Incoming) -> Body {
     .boxed_unsync()
 }
 
-/// The answer as the client is to see it: a reset by the daemon is one for the client too, and where
-/// the daemon is gone the call ends with a status that says so.
+/// What a daemon answered, or that it did not, as the client is to see it: its reset is one for the
+/// client too, and where it is gone the call ends with a status that says so.
+pub fn answered(answer: Result<Response<Incoming>, BoxError>) -> Answer {
+    match answer {
+        Ok(response) => Ok(download(response)),
+        Err(error) => match reset_of(&*error) {
+            Some(reset) => Err(reset),
+            None => Ok(rpc::refusal(&gone(&error))),
+        },
+    }
+}
+
+/// The same of an answer that has begun.
 pub fn download(response: Response<Incoming>) -> Response<Body> {
     response.map(|body| Download { body, over: false }.boxed_unsync())
 }

@@ -7,26 +7,27 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, Request};
-use http_body_util::{BodyExt, Full};
-use prost::encoding::{DecodeContext, WireType, decode_key, decode_varint, skip_field};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, Request};
 use tokio::sync::Mutex;
 use tonic::Status;
 
+use super::client::Principal;
 use super::upstream::{Key, Upstream, UpstreamError, Upstreams};
-use crate::rpc::{Body, Channel, Scope};
+use crate::gateway::BUILD_ID;
+use crate::rpc::{self, Body, Channel, Scope};
+use crate::session::{ID, SESSION};
+use crate::wire::raw::Field;
 
-/// Metadata of a session's stream: its id.
-const SESSION: &str = "x-docker-expose-session-uuid";
-/// Metadata of a gateway call: the build it belongs to.
-const BUILD: &str = "buildkit-controlapi-buildid";
+const SOLVE: &str = "/moby.buildkit.v1.Control/Solve";
+const STATUS: &str = "/moby.buildkit.v1.Control/Status";
 
 /// The daemons as one client connection sees them.
 pub struct Routes {
     upstreams: Arc<Upstreams>,
+    client: Principal,
     lines: Vec<Mutex<Option<Channel>>>,
-    scope: Scope,
+    scope: Arc<Scope>,
     /// Index of the daemon where the connection is at home; `usize::MAX` before the first call.
     home: AtomicUsize,
 }
@@ -38,12 +39,15 @@ pub struct Way {
     pub upstream: Arc<Upstream>,
     /// On which connection.
     pub channel: Channel,
+    /// What ends with the client: that connection, and any that is opened in its place.
+    pub scope: Arc<Scope>,
 }
 
 impl Routes {
-    pub fn new(upstreams: Arc<Upstreams>) -> Self {
+    pub fn new(upstreams: Arc<Upstreams>, client: Principal) -> Self {
         let lines = upstreams.all().iter().map(|_| Mutex::new(None)).collect();
-        Self { upstreams, lines, scope: Scope::default(), home: AtomicUsize::new(usize::MAX) }
+        let home = AtomicUsize::new(usize::MAX);
+        Self { upstreams, client, lines, scope: Arc::default(), home }
     }
 
     /// Cuts the connections to the daemons: the client is gone.
@@ -59,7 +63,7 @@ impl Routes {
         if self.upstreams.all().len() == 1 {
             return Ok((self.any().await?, request));
         }
-        let (request, keys) = keys(request).await?;
+        let (request, Named { keys, begins }) = named(request).await?;
         let known = keys.iter().find_map(|key| self.upstreams.of(key)).cloned();
         let way = match known {
             Some(upstream) => {
@@ -69,8 +73,10 @@ impl Routes {
             }
             None => self.any().await?,
         };
-        for key in keys {
-            self.upstreams.remember(key, &way.upstream);
+        if begins {
+            for key in keys {
+                self.upstreams.remember(key, &way.upstream, &self.client);
+            }
         }
         Ok((way, request))
     }
@@ -98,7 +104,8 @@ impl Routes {
     }
 
     async fn to(&self, upstream: &Arc<Upstream>) -> Result<Way, UpstreamError> {
-        let way = |channel| Way { upstream: Arc::clone(upstream), channel };
+        let scope = Arc::clone(&self.scope);
+        let way = |channel| Way { upstream: Arc::clone(upstream), channel, scope };
         let Some(line) = self.lines.get(upstream.index()) else {
             return Ok(way(upstream.connect_within(&self.scope).await?));
         };
@@ -117,55 +124,53 @@ impl Routes {
     }
 }
 
-/// Most bytes of a request that is looked into; the daemon takes less.
-const MAX_REQUEST: usize = 64 << 20;
-
 /// Makes the key of a value that a call names.
 type ToKey = fn(String) -> Key;
 
-/// What a call is about, the most telling first. Of requests that are one message, that is read.
-async fn keys(request: Request<Body>) -> Result<(Request<Body>, Vec<Key>), Status> {
-    let of_headers = keys_of(request.headers());
-    let fields: &[(u32, ToKey)] = match request.uri().path() {
-        "/moby.buildkit.v1.Control/Solve" => {
-            &[(5, Key::Session), (15, Key::Session), (1, Key::Build)]
-        }
-        "/moby.buildkit.v1.Control/Status" | "/moby.buildkit.v1.Control/UpdateBuildHistory" => {
-            &[(1, Key::Build)]
-        }
-        "/moby.buildkit.v1.Control/ListenBuildHistory" => &[(2, Key::Build)],
-        _ => return Ok((request, of_headers)),
-    };
-    let (parts, body) = request.into_parts();
-    let bytes = whole(body).await?;
-    let message = bytes.slice(bytes.len().min(5)..);
-    let mut keys = of_headers;
-    for (number, key) in fields {
-        keys.extend(string_field(&message, *number).map(key));
-    }
-    let body = Full::new(bytes).map_err(|never| match never {}).boxed_unsync();
-    Ok((Request::from_parts(parts, body), keys))
+/// What a call names.
+#[derive(Default)]
+struct Named {
+    /// The most telling first.
+    keys: Vec<Key>,
+    /// Whether the call brings about what it names. Others may name what is not there, and as much of
+    /// it as they like.
+    begins: bool,
 }
 
-/// A request that is small enough to be looked into.
-async fn whole(mut body: Body) -> Result<Bytes, Status> {
-    let mut bytes = BytesMut::new();
-    while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|error| {
-            Status::cancelled(format!("buildgate: the request was cut off: {error}"))
-        })?;
-        let Ok(data) = frame.into_data() else { continue };
-        if bytes.len() + data.len() > MAX_REQUEST {
-            let why = format!("buildgate: the request has more than {MAX_REQUEST} bytes");
-            return Err(Status::resource_exhausted(why));
+/// What a call is about. Of requests that are one message, that is read.
+async fn named(request: Request<Body>) -> Result<(Request<Body>, Named), Status> {
+    let of_headers = keys_of(request.headers());
+    let path = request.uri().path();
+    let begins = matches!(path, SESSION | SOLVE);
+    let fields: &[(Field, ToKey)] = match path {
+        SOLVE => &[
+            (Field::CONTROL_SOLVE_SESSION, Key::Session),
+            (Field::CONTROL_SOLVE_SOURCE_POLICY_SESSION, Key::Session),
+            (Field::CONTROL_SOLVE_REF, Key::Build),
+        ],
+        STATUS | "/moby.buildkit.v1.Control/UpdateBuildHistory" => {
+            &[(Field::CONTROL_STATUS_REF, Key::Build)]
         }
-        bytes.extend_from_slice(&data);
+        "/moby.buildkit.v1.Control/ListenBuildHistory" => {
+            &[(Field::CONTROL_HISTORY_REF, Key::Build)]
+        }
+        _ => return Ok((request, Named { keys: of_headers, begins })),
+    };
+    let (parts, body) = request.into_parts();
+    let (message, _) = rpc::read_one(body).await?;
+    let mut keys = of_headers;
+    if let Some(message) = &message {
+        for (field, key) in fields {
+            keys.extend(field.string_in(message).map(key));
+        }
     }
-    Ok(bytes.freeze())
+    // As it came: without a message, too.
+    let body = message.map_or_else(|| rpc::whole(Bytes::new()), |message| rpc::one(&message));
+    Ok((Request::from_parts(parts, body), Named { keys, begins }))
 }
 
 fn keys_of(headers: &HeaderMap) -> Vec<Key> {
-    let named: [(&str, ToKey); 2] = [(BUILD, Key::Build), (SESSION, Key::Session)];
+    let named: [(HeaderName, ToKey); 2] = [(BUILD_ID, Key::Build), (ID, Key::Session)];
     let mut keys = Vec::new();
     for (name, key) in named {
         for value in headers.get_all(name) {
@@ -173,21 +178,4 @@ fn keys_of(headers: &HeaderMap) -> Vec<Key> {
         }
     }
     keys
-}
-
-/// The last value of a string at the top of a message. What is no message is the daemon's to refuse.
-fn string_field(message: &Bytes, wanted: u32) -> Option<String> {
-    let mut rest = message.clone();
-    let mut found = None;
-    while !rest.is_empty() {
-        let (number, wire_type) = decode_key(&mut rest).ok()?;
-        if number == wanted && wire_type == WireType::LengthDelimited {
-            let length = usize::try_from(decode_varint(&mut rest).ok()?).ok()?;
-            let value = (length <= rest.len()).then(|| rest.split_to(length))?;
-            found = String::from_utf8(value.into()).ok();
-        } else {
-            skip_field(wire_type, number, &mut rest, DecodeContext::default()).ok()?;
-        }
-    }
-    found.filter(|value| !value.is_empty())
 }

@@ -1,6 +1,5 @@
 //! Serves the clients of a listener, until it is told to stop and the last call has ended.
 
-use std::io;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,21 +11,18 @@ use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::sync::watch;
-use tokio::task::JoinSet;
 
 use super::batch::Batched;
 use super::client::Client;
 use super::counters::Counters;
 use super::io::Io;
-use super::listen::{Arrival, Listener};
+use super::listen::{Arrival, Listener, whole};
 use super::methods::Access;
 use super::pass::{self, Guarded, Open};
 use super::route::Routes;
 use super::{Answer, Call, Handle, Upstreams};
 use crate::rpc::{self, Body, CONNECTION_WINDOW, MAX_HEADERS, Reset, WINDOW};
 
-/// How long to wait where the system cannot take another connection (no descriptors left).
-const BREATH: Duration = Duration::from_millis(100);
 /// How often a client over TCP is asked whether it is still there, and how long it may take to say so.
 const PING: Duration = Duration::from_secs(30);
 const PONG: Duration = Duration::from_secs(20);
@@ -61,35 +57,20 @@ pub struct Drained {
 /// find it, and the build ends well.
 pub async fn serve(listener: Listener, gate: Arc<Gate>, stop: impl Future<Output = ()>) -> Drained {
     let (draining, _) = watch::channel(false);
-    let mut connections = JoinSet::new();
-    let mut stop = pin!(stop);
-    let access = listener.access();
-    loop {
-        let arrival = tokio::select! {
-            () = &mut stop => break,
-            Some(_) = connections.join_next(), if !connections.is_empty() => continue,
-            arrival = listener.accept() => arrival,
-        };
-        match arrival {
-            Ok(arrival) => {
-                let (gate, access) = (Arc::clone(&gate), Arc::clone(&access));
-                connections.spawn(welcome(arrival, gate, access, draining.subscribe()));
-            }
-            Err(error) => breathe(&listener, &error).await,
-        }
-    }
-    drop(listener);
+    let (access, name) = (listener.access(), listener.name().to_owned());
+    let welcomed =
+        |arrival| welcome(arrival, Arc::clone(&gate), Arc::clone(&access), draining.subscribe());
+    let mut connections = listener.each(stop, welcomed).await;
     draining.send_replace(true);
-    let all = async { while connections.join_next().await.is_some() {} };
+    let all = async {
+        while let Some(ended) = connections.join_next().await {
+            whole(&name, ended);
+        }
+    };
     let in_time = tokio::time::timeout(gate.drain, all).await;
     let cut = if in_time.is_ok() { 0 } else { connections.len() };
     connections.shutdown().await;
     Drained { cut }
-}
-
-async fn breathe(listener: &Listener, error: &io::Error) {
-    tracing::error!(listener = listener.name(), "a connection could not be taken: {error}");
-    tokio::time::sleep(BREATH).await;
 }
 
 async fn welcome(
@@ -103,10 +84,11 @@ async fn welcome(
         Ok((io, client)) => {
             Counters::add(&gate.counters.connections);
             let _open = gate.counters.hold(|counters| &counters.open_connections);
+            let principal = client.identity.principal();
             let connection = Arc::new(Connection {
                 client: Arc::new(client),
                 access,
-                routes: Routes::new(Arc::clone(&gate.upstreams)),
+                routes: Routes::new(Arc::clone(&gate.upstreams), principal),
                 gate,
                 calls: watch::channel(0).0,
             });

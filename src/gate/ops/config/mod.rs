@@ -26,7 +26,7 @@ use std::time::Duration;
 pub use said::{ConfigError, Place, Said, Top};
 
 use super::log::LogTarget;
-use super::settings::{Mode, Settings};
+use super::settings::{Mode, Settings, Signing};
 use crate::gate::proxy::{
     self, Address, ClientPattern, ClientRule, Group, Identity, ListenOptions, Methods, NamePattern,
     Plaintext, ServerTls, UpstreamOptions,
@@ -46,6 +46,8 @@ pub struct Plan {
     pub sets: BTreeMap<String, Vec<PathBuf>>,
     /// Files of trust roots, by the name that rules know them by.
     pub trust_roots: Vec<(String, PathBuf)>,
+    /// Where signatures of images are looked for.
+    pub signing: Arc<Signing>,
     /// Where `PolicyVerifier` is served by itself.
     pub verifier: Option<VerifierPlan>,
     /// Where decisions are written down.

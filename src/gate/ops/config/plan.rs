@@ -8,9 +8,10 @@ use std::sync::Arc;
 use super::file::{Client, File, Listener};
 use super::said::{ConfigError, Said, Top};
 use super::values::{
-    all, decision_log, drain, either, methods, metrics, pair, parsed, settings, socket,
+    all, decision_log, drain, either, methods, metrics, pair, parsed, settings, signing, socket,
 };
 use super::{Access, ClientPlan, DRAIN, ListenerPlan, OthersPlan, Plan, SocketPlan, VerifierPlan};
+use crate::gate::ops::settings::Signing;
 use crate::gate::proxy::{
     Address, ClientPattern, ClientTls, NamePattern, Pair, Plaintext, ServerTls, UpstreamOptions,
 };
@@ -36,7 +37,9 @@ type Sets = BTreeMap<String, Vec<PathBuf>>;
 pub(super) fn plan(flags: Top, file: File) -> Result<Plan, ConfigError> {
     let top = flags.and(file.top)?;
     let sets = sets(&top.policy, &file.sets)?;
-    let scope = Scope { default: default_set(&top, &sets)?, top: &top, sets: &sets };
+    let signing = Arc::new(signing(&top)?);
+    let default = default_set(&top, &sets)?;
+    let scope = Scope { default, top: &top, sets: &sets, signing: Arc::clone(&signing) };
     let mut listeners = Vec::new();
     for address in &top.listen {
         listeners.push((address, scope.listener(address, &Top::default(), &[])?));
@@ -63,6 +66,7 @@ pub(super) fn plan(flags: Top, file: File) -> Result<Plan, ConfigError> {
         listeners: listeners.into_iter().map(|(_, listener)| listener).collect(),
         upstreams: upstreams(&top)?,
         trust_roots: trust_roots(&top.trust_root)?,
+        signing,
         decision_log: top.decision_log.as_ref().map(decision_log).transpose()?,
         metrics: top.metrics_listen.as_ref().map(metrics).transpose()?,
         drain: top.drain.as_ref().map(drain).transpose()?.unwrap_or(DRAIN),
@@ -142,6 +146,7 @@ struct Scope<'a> {
     top: &'a Top,
     sets: &'a Sets,
     default: Option<String>,
+    signing: Arc<Signing>,
 }
 
 impl Scope<'_> {
@@ -241,7 +246,7 @@ impl Scope<'_> {
                 );
             }
         };
-        let settings = Arc::new(settings(&[own, self.top])?);
+        let settings = Arc::new(settings(&[own, self.top], &self.signing)?);
         Ok(OthersPlan { names, access: Arc::new(Access { set, settings }) })
     }
 
@@ -276,7 +281,7 @@ impl Scope<'_> {
                 ));
             }
         };
-        let settings = Arc::new(settings(&[own, listener, self.top])?);
+        let settings = Arc::new(settings(&[own, listener, self.top], &self.signing)?);
         Ok(ClientPlan {
             names: all(names)?,
             methods: methods(&own.methods, &own.deny_methods)?,
@@ -308,7 +313,7 @@ impl Scope<'_> {
             Address::Unix(_) => socket(top.listen_mode.as_ref(), top.listen_group.as_ref())?,
             Address::Tcp { .. } => SocketPlan::default(),
         };
-        let mode = settings(&[top])?.mode;
+        let mode = settings(&[top], &self.signing)?.mode;
         Ok(Some(VerifierPlan { address, socket, set, mode, plaintext }))
     }
 }

@@ -126,6 +126,14 @@ pub struct Top {
     pub policy_set: Option<Said>,
     /// `--trust-root`.
     pub trust_root: Vec<Said>,
+    /// `--signature-registries`.
+    pub signature_registries: Vec<Said>,
+    /// `--registry-mirror`.
+    pub registry_mirror: Vec<Said>,
+    /// `--plain-http`.
+    pub plain_http: Vec<Said>,
+    /// `--ca-file`.
+    pub ca_file: Option<Said>,
     /// `--mode`.
     pub mode: Option<Said>,
     /// `--git-submodules`.
@@ -175,6 +183,10 @@ impl Top {
             policy: many(self.policy, file.policy)?,
             policy_set: one(self.policy_set, file.policy_set)?,
             trust_root: many(self.trust_root, file.trust_root)?,
+            signature_registries: many(self.signature_registries, file.signature_registries)?,
+            registry_mirror: many(self.registry_mirror, file.registry_mirror)?,
+            plain_http: many(self.plain_http, file.plain_http)?,
+            ca_file: one(self.ca_file, file.ca_file)?,
             mode: one(self.mode, file.mode)?,
             git_submodules: one(self.git_submodules, file.git_submodules)?,
             build_op: one(self.build_op, file.build_op)?,

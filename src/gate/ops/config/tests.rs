@@ -58,6 +58,16 @@ fn what_is_no_configuration_says_where_and_what_would_be_one() {
         "trust-root = [\"=a\"]".to_owned(),
         "trust-root = [\"ours=\"]".to_owned(),
         "trust-root = [\"ours=a\", \"ours=b\"]".to_owned(),
+        "signature-registries = [\"\"]".to_owned(),
+        "signature-registries = [\"https://reg.example\"]".to_owned(),
+        "signature-registries = [\"reg.example/app\"]".to_owned(),
+        "signature-registries = [\"*\"]".to_owned(),
+        "signature-registries = [\"library\"]".to_owned(),
+        "ca-file = \"ca.pem\"".to_owned(),
+        "plain-http = [\"reg.example\"]".to_owned(),
+        "signature-registries = [\"docker.io\"]\nregistry-mirror = [\"docker.io\"]".to_owned(),
+        "signature-registries = [\"docker.io\"]\nregistry-mirror = [\"docker.io=ftp://m\"]"
+            .to_owned(),
         "mode = \"log\"".to_owned(),
         "git-submodules = \"Judge\"".to_owned(),
         "build-op = \"judge\"".to_owned(),
@@ -118,6 +128,10 @@ upstream-tls-cert = "tls/gate.pem"
 upstream-tls-key = "/abs/gate.key"
 policy-set = "staging"
 trust-root = ["sigstore.json", "ours=trust/ours.json", "theirs=/etc/theirs.json"]
+signature-registries = ["docker.io", "Reg.example:5000"]
+registry-mirror = ["docker.io=https://mirror.example", "docker.io=https://other.example"]
+plain-http = ["reg.example:5000"]
+ca-file = "tls/registries.pem"
 decision-log = "decisions.jsonl"
 metrics-listen = "0.0.0.0:9464"
 verifier-listen = "unix:///run/verifier.sock"

@@ -1,23 +1,28 @@
 //! Texts → what they mean: modes, methods, sockets, addresses. Each is looked into once, here.
 
+use std::collections::BTreeSet;
 use std::fmt::Display;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
+
+use url::Url;
 
 use super::SocketPlan;
 use super::said::{ConfigError, Said, Top};
 use crate::gate::ops::log::LogTarget;
-use crate::gate::ops::settings::{BuildOp, Mode, Settings, Submodules};
+use crate::gate::ops::settings::{BuildOp, Mode, Settings, Signing, Submodules};
 use crate::gate::proxy::{Group, Methods};
+use crate::source::{Source, SourceOp};
 
 /// Longest drain: a day, in seconds.
 const MAX_DRAIN: u64 = 86_400;
 
 /// How builds are judged, as the first of `scopes` says that says anything.
-pub(super) fn settings(scopes: &[&Top]) -> Result<Settings, ConfigError> {
-    let mut settings = Settings::default();
+pub(super) fn settings(scopes: &[&Top], signing: &Arc<Signing>) -> Result<Settings, ConfigError> {
+    let mut settings = Settings { signing: Arc::clone(signing), ..Settings::default() };
     if let Some(said) = scopes.iter().find_map(|scope| scope.mode.as_ref()) {
         settings.mode = match said.value.as_str() {
             "enforce" => Mode::Enforce,
@@ -64,6 +69,49 @@ pub(super) fn settings(scopes: &[&Top]) -> Result<Settings, ConfigError> {
 
 fn unknown(said: &Said, value: &str, accepted: &str) -> ConfigError {
     said.wrong(format_args!("`{}` is none of {accepted}", value.escape_debug()))
+}
+
+/// Where signatures of images are looked for.
+pub(super) fn signing(top: &Top) -> Result<Signing, ConfigError> {
+    let hosts = |said: &[Said]| -> Result<BTreeSet<String>, ConfigError> {
+        said.iter().map(|said| host(said, &said.value)).collect()
+    };
+    let signing = Signing {
+        registries: hosts(&top.signature_registries)?,
+        plain_http: hosts(&top.plain_http)?,
+        ca_file: top.ca_file.as_ref().map(|said| PathBuf::from(&said.value)),
+        ..Signing::default()
+    };
+    let mut mirrors = std::collections::BTreeMap::<String, Vec<Url>>::new();
+    for said in &top.registry_mirror {
+        let wrong = || said.wrong("a mirror is HOST=URL, and its URL http:// or https://");
+        let (name, url) = said.value.split_once('=').ok_or_else(wrong)?;
+        let url: Url = url.parse().map_err(|_| wrong())?;
+        if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none() {
+            return Err(wrong());
+        }
+        mirrors.entry(host(said, name)?).or_default().push(url);
+    }
+    let unused = top.registry_mirror.first().or(top.plain_http.first()).or(top.ca_file.as_ref());
+    match unused {
+        Some(said) if signing.registries.is_empty() => Err(said.wrong(
+            "goes with signature-registries, which is missing: the gate asks no other registry itself",
+        )),
+        Some(_) | None => Ok(Signing { mirrors, ..signing }),
+    }
+}
+
+/// The name of a registry, as images have it: `docker.io`, `registry.example:5000`.
+fn host(said: &Said, name: &str) -> Result<String, ConfigError> {
+    let name = name.to_ascii_lowercase();
+    let image = SourceOp::new(format!("docker-image://{name}/a/b:c"));
+    match Source::parse(&image) {
+        Ok(Source::Image(image)) if image.host == name => Ok(name),
+        Ok(_) | Err(_) => Err(said.wrong(format_args!(
+            "`{}` is no registry as images name it: docker.io, registry.example:5000",
+            name.escape_debug()
+        ))),
+    }
 }
 
 pub(super) fn methods(allow: &[Said], deny: &[Said]) -> Result<Methods, ConfigError> {

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use rustls::ServerConfig;
 use tokio::net::{TcpListener, TcpStream, UnixStream};
+use tokio::task::{JoinError, JoinSet};
 use tokio_rustls::{TlsAcceptor, TlsStream};
 
 use super::address::Address;
@@ -23,6 +24,8 @@ pub use socket::{Group, Socket, SocketError};
 
 /// How long a client may take to show who it is.
 const HANDSHAKE: Duration = Duration::from_secs(10);
+/// How long to wait where the system cannot take another connection (no descriptors left).
+const BREATH: Duration = Duration::from_millis(100);
 
 /// A listener that is wanted.
 #[derive(Clone, Debug)]
@@ -188,6 +191,13 @@ enum Way {
     Tls { tcp: TcpStream, config: Arc<ServerConfig>, allow: Arc<[NamePattern]> },
 }
 
+/// Says that a connection was ended by a fault of ours, where it was.
+pub(super) fn whole(listener: &str, ended: Result<(), JoinError>) {
+    if let Err(fault) = ended {
+        tracing::error!(listener, "a client was cut off: {fault}");
+    }
+}
+
 impl Listener {
     /// What it is called.
     #[must_use]
@@ -214,8 +224,40 @@ impl Listener {
         }
     }
 
+    /// Serves each connection in a task of its own, until `stop` comes: then nobody is taken any more,
+    /// and those that are still there are given back.
+    pub(in crate::gate) async fn each<F>(
+        self,
+        stop: impl Future<Output = ()>,
+        serve: impl Fn(Arrival) -> F,
+    ) -> JoinSet<()>
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let mut stop = std::pin::pin!(stop);
+        let mut connections = JoinSet::new();
+        loop {
+            tokio::select! {
+                () = &mut stop => return connections,
+                Some(ended) = connections.join_next(), if !connections.is_empty() => {
+                    whole(&self.name, ended);
+                }
+                arrival = self.accept() => match arrival {
+                    Ok(arrival) => {
+                        connections.spawn(serve(arrival));
+                    }
+                    Err(error) => {
+                        let listener = &*self.name;
+                        tracing::error!(listener, "a connection could not be taken: {error}");
+                        tokio::time::sleep(BREATH).await;
+                    }
+                },
+            }
+        }
+    }
+
     /// Takes the next connection, without a word to it yet.
-    pub(in crate::gate) async fn accept(&self) -> io::Result<Arrival> {
+    pub(super) async fn accept(&self) -> io::Result<Arrival> {
         let way = match &self.door {
             Door::Unix(socket) => Way::Unix(socket.accept().await?),
             Door::Plain(tcp) => {

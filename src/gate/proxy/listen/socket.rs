@@ -9,7 +9,6 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use serde::Deserialize;
 use tokio::net::{UnixListener, UnixStream};
 
 /// Permissions where nothing is said, without a group and with one.
@@ -17,8 +16,7 @@ const OWNER: u32 = 0o600;
 const OWNER_AND_GROUP: u32 = 0o660;
 
 /// A group, by name or by number.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(from = "String")]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Group {
     /// Its number.
     Id(u32),

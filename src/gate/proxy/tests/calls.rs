@@ -140,6 +140,44 @@ async fn who_does_not_read_is_not_fed_and_holds_up_nobody() {
     peer.until_idle().await;
 }
 
+/// Passes calls on when the connection that they were to go on is gone.
+struct Late(Arc<Notify>);
+
+impl Handle for Late {
+    fn handle(&self, call: Call) -> BoxFuture<'_, Answer> {
+        Box::pin(async move {
+            self.0.notify_one();
+            let channel = call.channel().clone();
+            until(|| channel.is_closed()).await;
+            call.forward().await
+        })
+    }
+}
+
+#[tokio::test]
+async fn a_call_that_goes_out_again_is_as_any_other() {
+    let peer = Peer::start("one");
+    let late = Arc::new(Late(Arc::clone(&peer.cut)));
+    let access = Access::default();
+    let gate = Proxied::handled(vec![peer.options()], access, Duration::from_secs(5), late).await;
+    let channel = gate.connect().await;
+    assert_eq!(call(&channel, request("/t.S/Name", empty())).await.unwrap(), "one");
+    // The daemon's reset comes through,
+    let reset = channel.forward(request("/t.S/ResetBefore", empty())).await.unwrap_err();
+    assert_eq!(code(&*reset), Some(h2::Reason::REFUSED_STREAM));
+    // and an upload that nobody reads ends with its client.
+    let client = tokio::runtime::Runtime::new().unwrap();
+    let socket = gate.socket.clone();
+    let channel = client.spawn(async move { connect(&socket).await }).await.unwrap();
+    let (sender, body) = body();
+    client.spawn(async move { while sender.send(data(vec![0; 16 << 10])).await.is_ok() {} });
+    let unheard = channel.forward(request("/t.S/Sink", body)).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    client.shutdown_background();
+    drop(unheard);
+    peer.until_idle().await;
+}
+
 #[tokio::test]
 async fn without_a_daemon_calls_say_so() {
     let peer = Peer::start("one");
@@ -169,12 +207,20 @@ async fn without_a_daemon_calls_say_so() {
 #[tokio::test]
 async fn what_may_not_be_called_is_refused_with_words() {
     let peer = Peer::start("one");
-    let access: Access = toml::from_str(
-        "methods.deny = ['Control/Prune']\n\
-         [[clients]]\nclient = ['uid:4294967294']\nmethods.allow = []\n\
-         [[clients]]\nclient = ['plain', '*']\nmethods.deny = ['/t.S/Secret']\n",
-    )
-    .unwrap();
+    let without =
+        |method: &str| Methods { deny: vec![method.parse().unwrap()], ..Methods::default() };
+    let nothing = Methods { allow: Vec::new(), deny: Vec::new() };
+    let rule = |clients: &[&str], methods| ClientRule {
+        client: clients.iter().map(|it| it.parse().unwrap()).collect(),
+        methods,
+    };
+    let access = Access {
+        methods: without("Control/Prune"),
+        clients: vec![
+            rule(&["uid:4294967294"], nothing),
+            rule(&["plain", "*"], without("/t.S/Secret")),
+        ],
+    };
     let gate = Proxied::with(vec![peer.options()], access, Duration::ZERO).await;
     let channel = gate.connect().await;
     let uid =

@@ -20,7 +20,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tempfile::TempDir;
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 use super::*;
@@ -77,6 +77,8 @@ pub struct Seen {
 pub struct Peer {
     pub socket: PathBuf,
     pub seen: Arc<Seen>,
+    /// Told, it cuts all connections, and goes on.
+    pub cut: Arc<Notify>,
     serving: JoinHandle<()>,
     _folder: TempDir,
 }
@@ -88,10 +90,18 @@ impl Peer {
         let listener = UnixListener::bind(&socket).unwrap();
         let seen = Arc::new(Seen::default());
         let shared = Arc::clone(&seen);
+        let cut = Arc::new(Notify::new());
+        let cutting = Arc::clone(&cut);
         let serving = tokio::spawn(async move {
             let mut connections = tokio::task::JoinSet::new();
             loop {
-                let (stream, _) = listener.accept().await.unwrap();
+                let (stream, _) = tokio::select! {
+                    accepted = listener.accept() => accepted.unwrap(),
+                    () = cutting.notified() => {
+                        connections.shutdown().await;
+                        continue;
+                    }
+                };
                 let seen = Arc::clone(&shared);
                 let service = service_fn(move |request| answer(name, Arc::clone(&seen), request));
                 connections.spawn(
@@ -103,7 +113,7 @@ impl Peer {
                 );
             }
         });
-        Self { socket, seen, serving, _folder: folder }
+        Self { socket, seen, cut, serving, _folder: folder }
     }
 
     pub fn options(&self) -> UpstreamOptions {
@@ -235,6 +245,15 @@ impl Proxied {
     }
 
     pub async fn with(upstreams: Vec<UpstreamOptions>, access: Access, drain: Duration) -> Self {
+        Self::handled(upstreams, access, drain, Arc::new(Forward)).await
+    }
+
+    pub async fn handled(
+        upstreams: Vec<UpstreamOptions>,
+        access: Access,
+        drain: Duration,
+        handler: Arc<dyn Handle>,
+    ) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let socket = folder.path().join("g.sock");
         let counters = Arc::new(Counters::default());
@@ -244,7 +263,7 @@ impl Proxied {
         let listener = bind(options).await.unwrap();
         let gate = Arc::new(Gate {
             upstreams: Arc::clone(&upstreams),
-            handler: Arc::new(Forward),
+            handler,
             counters: Arc::clone(&counters),
             drain,
         });

@@ -1,6 +1,7 @@
 //! Which of several daemons a call goes to.
 
 use super::*;
+use crate::session::ID;
 use crate::wire::proto::control;
 use prost::Message as _;
 
@@ -65,6 +66,22 @@ async fn builds_spread_and_what_belongs_to_one_stays_with_it() {
             assert_eq!(&call(channel, request("/t.S/Name", empty())).await.unwrap(), home);
         }
     }
+    // What is only named is not remembered: whoever names it may make it up.
+    let made_up = |gate: &Proxied, name: &str| {
+        [Key::Build(name.to_owned()), Key::Session(name.to_owned())]
+            .iter()
+            .filter(|key| gate.upstreams.of(key).is_some())
+            .count()
+    };
+    let channel = gate.connect().await;
+    for request in
+        [status("made up"), gateway("made up"), with("/t.S/Name", ID.as_str(), "made up")]
+    {
+        call(&channel, request).await.unwrap();
+    }
+    assert_eq!(made_up(&gate, "made up"), 0);
+    call(&channel, solve("begun", "begun")).await.unwrap();
+    assert_eq!(made_up(&gate, "begun"), 2);
     // A solve that comes before its session leads it.
     let (first, second) = (gate.connect().await, gate.connect().await);
     let home = call(&first, solve("early", "late")).await.unwrap();

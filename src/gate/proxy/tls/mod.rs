@@ -14,7 +14,6 @@ use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
-use serde::Deserialize;
 
 pub use names::{Certified, CertifiedError, NamePattern, NamePatternError};
 pub use reload::Reloaded;
@@ -26,8 +25,7 @@ pub const ALPN: &[u8] = b"h2";
 const LOOK: Duration = Duration::from_secs(1);
 
 /// TLS of a listener.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServerTls {
     /// Our certificate and those between it and its root, PEM.
     pub cert: PathBuf,
@@ -36,13 +34,11 @@ pub struct ServerTls {
     /// Who signs the certificates of clients, PEM.
     pub client_ca: PathBuf,
     /// Which clients are let in. Where it is empty, all whom the authority signed.
-    #[serde(default)]
     pub allow: Vec<NamePattern>,
 }
 
 /// TLS to an upstream.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClientTls {
     /// Who signs the upstream's certificate, PEM.
     pub ca: PathBuf,
@@ -53,8 +49,7 @@ pub struct ClientTls {
 }
 
 /// A certificate and its key, PEM.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pair {
     /// The certificate and those between it and its root.
     pub cert: PathBuf,

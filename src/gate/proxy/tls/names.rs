@@ -4,7 +4,6 @@ use std::fmt;
 use std::str::FromStr;
 
 use rustls_pki_types::CertificateDer;
-use serde::Deserialize;
 use sha2::{Digest, Sha256};
 use x509_cert::Certificate;
 use x509_cert::der::Decode;
@@ -110,8 +109,7 @@ impl Certified {
 
 /// Which certificates are meant: `spiffe://domain/path` (`spiffe://domain/team/*` for all below),
 /// `dns:name` (a name among the alternative names), `subject:CN=…` (the whole subject).
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NamePattern {
     /// This SPIFFE id.
     Spiffe(String),
@@ -171,14 +169,6 @@ impl FromStr for NamePattern {
             Some(("subject", name)) if !name.is_empty() => Ok(Self::Subject(name.to_owned())),
             Some(_) | None => Err(no()),
         }
-    }
-}
-
-impl TryFrom<String> for NamePattern {
-    type Error = NamePatternError;
-
-    fn try_from(text: String) -> Result<Self, NamePatternError> {
-        text.parse()
     }
 }
 

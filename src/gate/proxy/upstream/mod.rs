@@ -11,7 +11,6 @@ use arc_swap::ArcSwap;
 use http::HeaderMap;
 use rustls::ClientConfig;
 use rustls_pki_types::ServerName;
-use serde::Deserialize;
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
 use tokio_rustls::{TlsConnector, TlsStream};
@@ -19,6 +18,7 @@ use tonic::{Code, Status};
 
 use super::address::Address;
 use super::batch::Batched;
+use super::client::Principal;
 use super::counters::Counters;
 use super::io::{Io, tune};
 use super::tls::{ALPN, ClientTls, Reloaded, TlsError};
@@ -36,8 +36,7 @@ const PROBE: Duration = Duration::from_secs(5);
 const PROBE_ANSWER: Duration = Duration::from_secs(5);
 
 /// A daemon, as it is configured.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UpstreamOptions {
     /// Where it listens.
     pub address: Address,
@@ -185,10 +184,10 @@ impl Upstreams {
         self.sticky.get(key).and_then(|index| self.all.get(index))
     }
 
-    /// Remembers where a session or a build is, for as long as it may be asked for.
-    pub fn remember(&self, key: Key, upstream: &Upstream) {
+    /// Remembers where a session or a build of this client is, for as long as it may be asked for.
+    pub fn remember(&self, key: Key, upstream: &Upstream, owner: &Principal) {
         if self.all.len() > 1 {
-            self.sticky.put(key, upstream.index);
+            self.sticky.put(key, upstream.index, owner);
         }
     }
 

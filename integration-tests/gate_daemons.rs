@@ -1,0 +1,261 @@
+//! Several real daemons behind one gate, one of them over mutual TLS: builds spread, each is whole on
+//! one of them, and one that dies is left.
+
+use std::process::Command;
+use std::sync::Arc;
+use std::time::Duration;
+
+use buildgate::gate::proxy::{
+    self, Answer, Call, Counters, Gate as Proxy, Handle, ListenOptions, UpstreamOptions, Upstreams,
+};
+use buildgate::rpc;
+use buildgate::wire::proto::gateway::PongResponse;
+use futures_util::future::BoxFuture;
+use prost::Message as _;
+use tokio::runtime::Runtime;
+
+use crate::gate_ops::{Building, Gate, folder, until};
+use crate::peers::{self, Authority, Buildkit, World, need};
+
+const ALLOW: &str = "package docker\ndecision := {\"allow\": true}\n";
+
+/// A gate before the shared daemon and this one.
+fn gate(world: &World, second: &Buildkit, tls: [(&Authority, &str); 3]) -> Gate {
+    let dir = folder(&[("policy/p.rego", ALLOW)]);
+    let listen = format!("--listen=unix://{}/gate.sock", dir.path().display());
+    let upstreams =
+        [world.buildkit.address(), second.address()].map(|it| format!("--upstream={it}"));
+    let flags = ["ca", "cert", "key"].iter().zip(tls).map(|(flag, (authority, file))| {
+        format!("--upstream-tls-{flag}={}", authority.file(file).display())
+    });
+    let flags: Vec<String> = flags.chain(upstreams).collect();
+    let mut args = vec![listen.as_str(), "--policy=policy", "--metrics-listen=127.0.0.1:0"];
+    args.extend(flags.iter().map(String::as_str));
+    Gate::start(dir, &args, &[])
+}
+
+/// How many builds a daemon has had.
+fn builds(mut buildctl: Command) -> usize {
+    let output = buildctl.args(["debug", "histories"]).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
+    // A line for each, below the head.
+    text.lines().count().saturating_sub(1)
+}
+
+/// Waits until the gate has counted the last client's connection, which decides where the next goes.
+fn a_moment() {
+    std::thread::sleep(Duration::from_millis(300));
+}
+
+#[test]
+fn builds_spread_over_daemons_and_one_that_dies_is_left() {
+    let world = need!(peers::world());
+    let authority = Authority::new();
+    let second = need!(Buildkit::start_tls(world.registry.host(), &authority));
+    let tls = [(&authority, "ca"), (&authority, "client"), (&authority, "client.key")];
+    let gate = gate(world, &second, tls);
+    let up = format!("[+] upstream {}\n", second.address());
+    until("the second daemon", || gate.http("/readyz").contains(&up).then_some(()));
+    let before = builds(second.buildctl());
+    assert_eq!(before, 0);
+
+    // A session, files and a solve each: a build that is torn between two daemons fails.
+    let dockerfile = |number: usize| {
+        let base = world.image("base:1");
+        format!(
+            "FROM {base}\nUSER 0\nCOPY Dockerfile /d\nRUN [\"/bin/busybox\", \"echo\", \"{number}\"]\n"
+        )
+    };
+    let start = |dockerfile: &str| {
+        let building = gate.building(dockerfile, "gate.sock");
+        a_moment();
+        building
+    };
+    let building: Vec<Building> = (0..8).map(|number| start(&dockerfile(number))).collect();
+    for building in building {
+        let built = building.end();
+        assert!(built.passed, "{}", built.said);
+    }
+    let had = builds(second.buildctl());
+    assert!((1..8).contains(&had), "{had} of eight");
+
+    // One that is killed takes its builds along, and no other.
+    let nap = "FROM base\nUSER 0\nRUN [\"/bin/busybox\", \"sleep\", \"6\"]\n";
+    let nap = nap.replace("base", &world.image("base:1"));
+    let napping: Vec<Building> = (0..4).map(|_| start(&nap)).collect();
+    until("a build on the second daemon", || (naps(&second) > 0).then_some(()));
+    let pid = second.pid().to_string();
+    assert!(Command::new("kill").args(["-KILL", &pid]).status().unwrap().success());
+    let lost: Vec<_> = napping.into_iter().map(Building::end).filter(|it| !it.passed).collect();
+    assert!((1..4).contains(&lost.len()), "{} of four", lost.len());
+    for built in &lost {
+        assert!(built.said.contains("buildgate: the "), "{}", built.said);
+    }
+    let down = format!("[-] upstream {}: ", second.address());
+    until("the second daemon is missed", || gate.http("/readyz").contains(&down).then_some(()));
+    assert!(gate.http("/readyz").starts_with("HTTP/1.1 200 "));
+    for number in 8..11 {
+        let built = gate.build(&dockerfile(number));
+        assert!(built.passed, "{}", built.said);
+    }
+}
+
+/// How many processes of builds run below a daemon.
+fn naps(daemon: &Buildkit) -> usize {
+    let mut count = 0;
+    let mut below = vec![daemon.pid()];
+    while let Some(pid) = below.pop() {
+        for task in std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten() {
+            let children =
+                std::fs::read_to_string(task.path().join("children")).unwrap_or_default();
+            below.extend(children.split_whitespace().map(|pid| pid.parse::<u32>().unwrap()));
+        }
+        let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        count += usize::from(line.starts_with(b"/bin/busybox\0sleep\0"));
+    }
+    count
+}
+
+#[test]
+fn a_daemon_is_known_by_its_certificate_and_we_by_ours() {
+    let world = need!(peers::world());
+    let (ours, theirs) = (Authority::new(), Authority::new());
+    let daemon = need!(Buildkit::start_tls(world.registry.host(), &ours));
+    theirs.sign("client", rcgen::SanType::DnsName("client".try_into().unwrap()));
+    let right = [(&ours, "ca"), (&ours, "client"), (&ours, "client.key")];
+    let another = [(&theirs, "ca"), (&ours, "client"), (&ours, "client.key")];
+    let stranger = [(&ours, "ca"), (&theirs, "client"), (&theirs, "client.key")];
+    let dockerfile = format!("FROM {}\nCOPY Dockerfile /d\n", world.image("base:1"));
+    for (what, tls, passes) in [
+        ("right", right, true),
+        ("another's daemon", another, false),
+        ("a stranger", stranger, false),
+    ] {
+        let dir = folder(&[("policy/p.rego", ALLOW)]);
+        let listen = format!("--listen=unix://{}/gate.sock", dir.path().display());
+        let upstream = format!("--upstream={}", daemon.address());
+        let flags = ["ca", "cert", "key"].iter().zip(tls).map(|(flag, (authority, file))| {
+            format!("--upstream-tls-{flag}={}", authority.file(file).display())
+        });
+        let flags: Vec<String> = flags.chain([listen, upstream]).collect();
+        let args: Vec<&str> = flags.iter().map(String::as_str).chain(["--policy=policy"]).collect();
+        let gate = Gate::start(dir, &args, &[]);
+        let built = gate.build(&dockerfile);
+        assert_eq!(built.passed, passes, "{what}: {}", built.said);
+        // Of TLS 1.3 we are through before the daemon has looked at our certificate.
+        let words = ["buildgate: no daemon: ", "buildgate: the connection to the daemon "];
+        let said = words.iter().any(|words| built.said.contains(words));
+        assert!(passes || said, "{what}: {}", built.said);
+    }
+}
+
+/// A daemon that does not say that it can do something: as older ones, which cannot.
+struct Older {
+    /// The capability; "" is none.
+    lacks: &'static str,
+}
+
+impl Handle for Older {
+    fn handle(&self, call: Call) -> BoxFuture<'_, Answer> {
+        let lacks = self.lacks;
+        Box::pin(async move {
+            if lacks.is_empty() || !call.method().ends_with("LLBBridge/Ping") {
+                return call.forward().await;
+            }
+            let answer = call.forward().await?;
+            let (message, _) = rpc::read_one(answer.into_body()).await.unwrap();
+            let mut pong = PongResponse::decode(message.unwrap()).unwrap();
+            let before = pong.llb_caps.len();
+            pong.llb_caps.retain(|cap| cap.id != lacks);
+            assert_eq!(pong.llb_caps.len() + 1, before, "the real one has {lacks}");
+            Ok(rpc::answered(&pong.encode_to_vec()))
+        })
+    }
+}
+
+/// Stands before the shared daemon, until the runtime is dropped.
+fn older(world: &World, address: &str, lacks: &'static str) -> Runtime {
+    before(world, ListenOptions::at(address.parse().unwrap()), lacks)
+}
+
+fn before(world: &World, options: ListenOptions, lacks: &'static str) -> Runtime {
+    let runtime = Runtime::new().unwrap();
+    let upstream =
+        UpstreamOptions { address: world.buildkit.address().parse().unwrap(), tls: None };
+    runtime.block_on(async {
+        let counters = Arc::new(Counters::default());
+        let upstreams = Upstreams::start(vec![upstream], Arc::clone(&counters)).await.unwrap();
+        let handler = Arc::new(Older { lacks });
+        let gate = Arc::new(Proxy { upstreams, handler, counters, drain: Duration::ZERO });
+        let listener = proxy::bind(options).await.unwrap();
+        tokio::spawn(proxy::serve(listener, gate, std::future::pending()));
+    });
+    runtime
+}
+
+#[test]
+fn a_daemon_that_is_too_old_is_refused_at_the_start_and_at_each_build() {
+    const PROXIED: &str =
+        "package docker\ndecision := {\"allow\": true, \"caps\": {\"exec.proxy\": true}}\n";
+    let world = need!(peers::world());
+    let dockerfile = format!("FROM {}\n", world.image("base:1"));
+    for (lacks, policy, at_start, wanted) in [
+        ("source.policy.session", ALLOW, true, "buildgate needs BuildKit 0.28 or newer"),
+        ("source.imageblob", ALLOW, true, "buildgate needs BuildKit 0.28 or newer"),
+        ("exec.meta.network.proxy", ALLOW, false, ""),
+        ("exec.meta.network.proxy", PROXIED, false, "needs BuildKit 0.31 or newer"),
+    ] {
+        let dir = folder(&[("policy/p.rego", policy)]);
+        let at = |name: &str| format!("unix://{}/{name}", dir.path().display());
+        let (listen, upstream) = (format!("--listen={}", at("gate.sock")), at("old.sock"));
+        let args = [&listen, "--upstream", &upstream, "--policy=policy"];
+        if at_start {
+            let _daemon = older(world, &upstream, lacks);
+            let mut command = Command::new(env!("CARGO_BIN_EXE_buildgate"));
+            let output = command.arg("serve").args(args).current_dir(dir.path()).output().unwrap();
+            let said = String::from_utf8(output.stderr).unwrap();
+            assert_eq!(output.status.code(), Some(2), "{lacks}: {said}");
+            assert!(said.contains(&format!("error: upstream {upstream}: ")), "{lacks}: {said}");
+            assert!(said.contains(wanted), "{lacks}: {said}");
+        }
+        // One that comes later is asked when a build comes.
+        let (listen, upstream) = (listen.clone(), upstream.clone());
+        let gate = Gate::start(dir, &[&listen, "--upstream", &upstream, "--policy=policy"], &[]);
+        let _daemon = older(world, &upstream, lacks);
+        let built = gate.build(&dockerfile);
+        assert_eq!(built.passed, wanted.is_empty(), "{lacks}: {}", built.said);
+        assert!(built.said.contains(wanted), "{lacks}: {}", built.said);
+    }
+}
+
+/// As `deploy/kubernetes.yaml` has it: a gate that is nobody in particular, and a socket of the daemon
+/// that its group alone may open.
+#[test]
+fn the_gate_is_no_root_and_opens_what_its_group_may() {
+    const NOBODY: u32 = 65532;
+    let world = need!(peers::world());
+    let dockerfile = format!("FROM {}\nCOPY Dockerfile /d\n", world.image("base:1"));
+    for (group, passes) in [(NOBODY, true), (NOBODY + 1, false)] {
+        let sockets = tempfile::tempdir().unwrap();
+        let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        std::fs::set_permissions(sockets.path(), open).unwrap();
+        let upstream = format!("unix://{}/buildkitd.sock", sockets.path().display());
+        let options = ListenOptions {
+            mode: Some(0o660),
+            group: Some(group.to_string().into()),
+            ..ListenOptions::at(upstream.parse().unwrap())
+        };
+        let _daemon = before(world, options, "");
+        let dir = folder(&[("policy/p.rego", ALLOW)]);
+        let listen = format!("--listen=unix://{}/gate.sock", dir.path().display());
+        let upstream = format!("--upstream={upstream}");
+        let args = [&listen, &upstream, "--policy=policy", "--decision-log=log"];
+        let gate = Gate::start_as(NOBODY, dir, &args);
+        let built = gate.build(&dockerfile);
+        assert_eq!(built.passed, passes, "{group}: {}", built.said);
+        let words = "cannot be reached: Permission denied";
+        assert_eq!(built.said.contains(words), !passes, "{group}: {}", built.said);
+        assert_eq!(gate.read("log").contains("\"action\":\"allow\""), passes, "{group}");
+    }
+}
