@@ -54,18 +54,18 @@ impl<'g> Tree<'g> {
     /// # Errors
     /// What the daemon says.
     pub async fn load(gateway: &'g Gateway, op: &SourceOp) -> Result<Self, Status> {
-        Self::solve(gateway, op, definition(op)).await
+        Self::solve(gateway, std::slice::from_ref(op), definition(op)).await
     }
 
-    /// A client's own static rules apply to what we ask for as well: nothing but `op` may come of it.
+    /// A client's own static rules apply to what we ask for as well: nothing but `ops` may come of it.
     async fn solve(
         gateway: &'g Gateway,
-        op: &SourceOp,
+        ops: &[SourceOp],
         definition: pb::Definition,
     ) -> Result<Self, Status> {
         let request = gateway::SolveRequest {
             definition: Some(definition),
-            source_policies: vec![guard::only([op], Precision::Exact)],
+            source_policies: vec![guard::only(ops, Precision::Exact)],
             allow_result_return: true,
             allow_result_array_ref: true,
             ..Default::default()
@@ -87,9 +87,9 @@ impl<'g> Tree<'g> {
     pub async fn solved(
         gateway: &'g Gateway,
         definition: pb::Definition,
-        _sources: &[SourceOp],
+        sources: &[SourceOp],
     ) -> Result<Self, Status> {
-        Self::solve(gateway, definition).await
+        Self::solve(gateway, sources, definition).await
     }
 
     /// Has the daemon download an archive and unpack it; any other file stands in it as it is. Whoever
@@ -100,7 +100,7 @@ impl<'g> Tree<'g> {
     pub async fn unpacked(gateway: &'g Gateway, op: &SourceOp) -> Result<Self, Status> {
         let mut file = op.clone();
         file.attrs.insert("http.filename".into(), UNPACKED.into());
-        Self::solve(gateway, &file, unpacking(&file)).await
+        Self::solve(gateway, std::slice::from_ref(&file), unpacking(&file)).await
     }
 
     /// Paths of all regular files below `dir` (`""` is the root), relative to it.
