@@ -15,7 +15,11 @@ const POLICY: &str = "package docker\nallow if endswith(input.image.repo, \"base
 #[test]
 fn nothing_of_many_builds_at_once_is_kept() {
     let world = need!(peers::world());
-    let gate = GateProcess::start(Path::new(env!("CARGO_BIN_EXE_buildgate")), world, POLICY);
+    let gate = GateProcess::start(
+        Path::new(env!("CARGO_BIN_EXE_buildgate")),
+        world.buildkit.address(),
+        POLICY,
+    );
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let builds = |count| {
         runtime.block_on(peers::builds_at_once(&gate.address(), &world.image("base:1"), count))

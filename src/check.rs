@@ -4,6 +4,7 @@
 //! told so far; whoever can resolve by itself calls [`check`]. Both come to the same decisions.
 
 mod answer;
+mod evaluate;
 pub mod reasons;
 mod signed;
 #[cfg(test)]
@@ -12,6 +13,7 @@ mod tests;
 use futures_util::future::try_join_all;
 
 pub use self::answer::{Allowed, CheckError, Checked, Denied, Fetched, Outcome, Pin};
+pub use self::evaluate::{Evaluate, Stepping};
 pub use self::signed::verify as verify_signatures;
 
 use crate::input::{self, Document, Env, Input};
@@ -191,14 +193,14 @@ fn pinned(op: &SourceOp, image: &ImageSource, digest: &Digest) -> SourceOp {
 /// # Errors
 /// As [`step`], when metadata cannot be resolved, or when it takes more than [`MAX_ROUNDS`].
 pub async fn decide(
-    policies: &[Policy],
+    policies: &(impl Evaluate + ?Sized),
     question: &Question,
     resolver: &dyn ResolveSourceMeta,
 ) -> Result<Checked, CheckError> {
     let mut known = Known::default();
     let mut fetched = Fetched::default();
     for _ in 0..MAX_ROUNDS {
-        let stepped = step(policies, question, &known)?;
+        let stepped = policies.step(question, &known).await?;
         let requests = match stepped.step {
             Step::Decided(outcome) => {
                 return Ok(Checked {
@@ -233,7 +235,7 @@ pub async fn decide(
 /// # Errors
 /// As [`decide`].
 pub async fn check(
-    policies: &[Policy],
+    policies: &(impl Evaluate + ?Sized),
     question: &Question,
     resolver: &dyn ResolveSourceMeta,
 ) -> Result<Checked, CheckError> {

@@ -20,8 +20,6 @@ use tokio::net::UnixStream;
 use tokio::task::JoinSet;
 use tonic::Status;
 
-use super::World;
-
 /// A running `buildgate serve`, killed when it is dropped.
 pub struct GateProcess {
     child: Child,
@@ -29,15 +27,15 @@ pub struct GateProcess {
 }
 
 impl GateProcess {
-    /// Starts the program before the shared daemon, with one policy and a decision log.
-    pub fn start(program: &Path, world: &World, policy: &str) -> Self {
+    /// Starts the program before a daemon, with one policy and a decision log.
+    pub fn start(program: &Path, upstream: &str, policy: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let path = |name: &str| dir.path().join(name);
         std::fs::write(path("p.rego"), policy).unwrap();
         let child = Command::new(program)
             .arg("serve")
             .arg(format!("--listen=unix://{}", path("gate.sock").display()))
-            .args(["--upstream", world.buildkit.address()])
+            .args(["--upstream", upstream])
             .arg(format!("--policy={}", path("p.rego").display()))
             .arg(format!("--decision-log={}", path("decisions").display()))
             .stdin(Stdio::null())

@@ -134,6 +134,9 @@ pub enum CheckError {
         /// The fields, as rules write them.
         fields: String,
     },
+    /// The evaluation ended without an answer.
+    #[error("the evaluation broke off: {0}")]
+    Broken(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// Metadata was asked for, and the answer did not hold it.
     #[error("metadata of {} was asked for and not returned: it could not be verified", request.source)]
     NotAnswered {

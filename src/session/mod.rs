@@ -15,7 +15,7 @@ mod service;
 mod tunnel;
 
 pub use id::{NoRandomness, SessionId};
-pub use policy::{OpenError, PolicySession};
+pub use policy::{OpenError, PolicySession, SessionGone};
 pub use service::{CHECK_POLICY, Verifier, Verifying, answer};
 pub use tunnel::{Pump, Role, Tunnel, serve, tunnel};
 

@@ -10,15 +10,12 @@ use tonic::Status;
 
 use super::service::{self, CHECK_POLICY, Verifier};
 use super::tunnel::{self, Role};
-use super::{ID, METHOD, NAME, NoRandomness, SESSION, SHARED_KEY, SessionId};
-use crate::rpc::{BoxError, Channel};
+use super::{ID, METHOD, NAME, SESSION, SHARED_KEY, SessionId};
+use crate::rpc::{Body, BoxError, Channel};
 
 /// A session that cannot be opened. The solve that wants it is refused.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// There is no id for it.
-    #[error(transparent)]
-    Id(#[from] NoRandomness),
     /// The daemon cannot be reached.
     #[error("the daemon takes no policy session: {0}")]
     Unreachable(#[source] BoxError),
@@ -27,15 +24,42 @@ pub enum OpenError {
     Refused(Box<Status>),
 }
 
+/// A session that is over.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum SessionGone {
+    /// The daemon never took it.
+    #[error(transparent)]
+    Never(Arc<OpenError>),
+    /// It was there, and is not any more.
+    #[error("the daemon dropped the policy session")]
+    Dropped,
+}
+
+/// What has become of a session.
+#[derive(Clone, Debug)]
+enum State {
+    Opening,
+    Open,
+    Gone(SessionGone),
+}
+
 /// A session through which a daemon asks us. It ends when this is dropped.
 #[derive(Debug)]
 pub struct PolicySession {
     id: SessionId,
-    here: watch::Receiver<()>,
+    state: watch::Receiver<State>,
     task: AbortHandle,
 }
 
 impl PolicySession {
+    /// Begins a session in which `verifier` answers, and does not wait until the daemon has taken it:
+    /// a daemon that is told of it waits itself.
+    pub fn begin(channel: &Channel, id: SessionId, verifier: Arc<dyn Verifier>) -> Self {
+        let (tell, state) = watch::channel(State::Opening);
+        let task = tokio::spawn(run(channel.clone(), metadata(&id), verifier, tell));
+        Self { id, state, task: task.abort_handle() }
+    }
+
     /// Opens a session in which `verifier` answers.
     ///
     /// # Errors
@@ -44,24 +68,13 @@ impl PolicySession {
         channel: &Channel,
         id: SessionId,
         verifier: Arc<dyn Verifier>,
-    ) -> Result<Self, OpenError> {
-        let (near, outgoing, pump) = tunnel::tunnel().run();
-        let mut request = Request::new(outgoing);
-        *request.method_mut() = Method::POST;
-        *request.uri_mut() = http::Uri::from_static(SESSION);
-        *request.headers_mut() = metadata(&id);
-        let response = channel.forward(request).await.map_err(OpenError::Unreachable)?;
-        let incoming = accepted(response)?;
-        let (alive, here) = watch::channel(());
-        let task = tokio::spawn(async move {
-            let answer = move |request| service::answer(Arc::clone(&verifier), request);
-            tokio::select! {
-                () = pump.drive(incoming, Role::Client) => {}
-                () = tunnel::serve(near, answer) => {}
-            }
-            drop(alive);
-        });
-        Ok(Self { id, here, task: task.abort_handle() })
+    ) -> Result<Self, SessionGone> {
+        let session = Self::begin(channel, id, verifier);
+        match session.until(|state| !matches!(state, State::Opening)).await {
+            State::Open => Ok(session),
+            State::Gone(why) => Err(why),
+            State::Opening => Err(SessionGone::Dropped),
+        }
     }
 
     /// Its id, which goes to the daemon alone.
@@ -71,14 +84,58 @@ impl PolicySession {
 
     /// Whether the session is gone.
     pub fn is_gone(&self) -> bool {
-        self.here.has_changed().is_err()
+        self.state.has_changed().is_err() || matches!(*self.state.borrow(), State::Gone(_))
     }
 
     /// Comes back when the session is gone, whoever ended it.
-    pub async fn gone(&self) {
-        let mut here = self.here.clone();
-        while here.changed().await.is_ok() {}
+    pub async fn gone(&self) -> SessionGone {
+        match self.until(|state| matches!(state, State::Gone(_))).await {
+            State::Gone(why) => why,
+            State::Opening | State::Open => SessionGone::Dropped,
+        }
     }
+
+    /// The first state of that kind, or the last one before nothing tells any more.
+    async fn until(&self, wanted: impl Fn(&State) -> bool) -> State {
+        let mut state = self.state.clone();
+        let found = state.wait_for(wanted).await.map(|state| state.clone());
+        found.unwrap_or(State::Gone(SessionGone::Dropped))
+    }
+}
+
+async fn run(
+    channel: Channel,
+    metadata: HeaderMap,
+    verifier: Arc<dyn Verifier>,
+    tell: watch::Sender<State>,
+) {
+    let (near, outgoing, pump) = tunnel::tunnel().run();
+    let incoming = match taken(&channel, metadata, outgoing).await {
+        Ok(incoming) => incoming,
+        Err(error) => {
+            tell.send_replace(State::Gone(SessionGone::Never(Arc::new(error))));
+            return;
+        }
+    };
+    tell.send_replace(State::Open);
+    let answer = move |request| service::answer(Arc::clone(&verifier), request);
+    tokio::select! {
+        () = pump.drive(incoming, Role::Client) => {}
+        () = tunnel::serve(near, answer) => {}
+    }
+    tell.send_replace(State::Gone(SessionGone::Dropped));
+}
+
+async fn taken(
+    channel: &Channel,
+    metadata: HeaderMap,
+    outgoing: Body,
+) -> Result<Incoming, OpenError> {
+    let mut request = Request::new(outgoing);
+    *request.method_mut() = Method::POST;
+    *request.uri_mut() = http::Uri::from_static(SESSION);
+    *request.headers_mut() = metadata;
+    accepted(channel.forward(request).await.map_err(OpenError::Unreachable)?)
 }
 
 impl Drop for PolicySession {
@@ -111,7 +168,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::rpc::{Body, through};
+    use crate::rpc::through;
     use crate::session::Verifying;
     use crate::wire::policy::Answer;
     use crate::wire::proto::health::{HealthCheckRequest, HealthCheckResponse};

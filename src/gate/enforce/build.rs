@@ -18,6 +18,7 @@ use super::internal::{Internal, InternalError};
 use super::peer::Peer;
 use super::progress::Progress;
 use super::ruling::{self, Ruling};
+use super::turns::Evaluator;
 use crate::gate::ops::{self, Action, Decision, ErrorKind, Mode, Recorder, Settings};
 use crate::input::Env;
 use crate::meta::SourceMeta;
@@ -79,6 +80,8 @@ pub struct Begun {
     pub channel: Channel,
     /// What that daemon can do.
     pub daemon: Arc<Daemon>,
+    /// Where its policies are evaluated.
+    pub evaluator: Evaluator,
     /// The client's own verifier.
     pub peer: Option<Peer>,
     /// Whether the client's static rules may put sources in place of others.

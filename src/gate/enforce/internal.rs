@@ -16,7 +16,7 @@ use super::claims::{Claims, OwnName};
 use crate::gateway::Gateway;
 use crate::meta::{MetaRequest, ResolveError, ResolveSourceMeta, Resolving};
 use crate::rpc::Channel;
-use crate::session::{NoRandomness, OpenError, PolicySession, SessionId, Verifier, Verifying};
+use crate::session::{NoRandomness, PolicySession, SessionGone, SessionId, Verifier, Verifying};
 use crate::source::{Source, SourceError, SourceOp};
 use crate::wire::policy::{Answer, Question};
 use crate::wire::proto::control::{SolveRequest, SolveResponse};
@@ -33,7 +33,7 @@ pub enum InternalError {
     Id(#[from] NoRandomness),
     /// The daemon does not ask us.
     #[error(transparent)]
-    Session(#[from] OpenError),
+    Session(#[from] SessionGone),
 }
 
 /// The build, until it is dropped.

@@ -18,6 +18,7 @@
 //! | `claims`     | whose sessions and builds are whose                                        |
 //! | `daemon`     | what a daemon must be able to do                                           |
 //! | `status`     | decisions among a build's progress                                         |
+//! | `turns`      | where policies are evaluated, and how many at once                         |
 //! | `verifier`   | `PolicyVerifier` on a socket of its own                                     |
 //!
 //! Calls that name no source pass as they are.
@@ -34,6 +35,7 @@ mod relay;
 mod ruling;
 mod solve;
 mod status;
+mod turns;
 mod verifier;
 
 use std::sync::Arc;
@@ -46,6 +48,7 @@ pub use self::daemon::{Daemon, DaemonError, Daemons};
 pub use self::verifier::Standalone;
 
 use self::claims::{Claims, Foreign, Owner};
+use self::turns::Turns;
 use super::ops::{PolicySet, Recorder, Settings};
 use super::proxy::{Answer, Call, Client, Handle};
 use crate::gateway;
@@ -75,12 +78,19 @@ pub struct Enforcer {
     recorder: Arc<Recorder>,
     claims: Claims,
     daemons: Daemons,
+    turns: Turns,
 }
 
 impl Enforcer {
     /// An enforcer that knows no build yet.
     pub fn new(assign: Assign, recorder: Arc<Recorder>) -> Self {
-        Self { assign, recorder, claims: Claims::default(), daemons: Daemons::default() }
+        Self {
+            assign,
+            recorder,
+            claims: Claims::default(),
+            daemons: Daemons::default(),
+            turns: Turns::default(),
+        }
     }
 
     /// Asks a daemon whether it can be enforced upon, as at the start of the gate.

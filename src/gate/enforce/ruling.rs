@@ -117,11 +117,11 @@ async fn by_policy(build: &Build, op: &SourceOp, platform: &Platform, purpose: P
             op.masked()
         ));
     }
-    let Begun { facts, env, .. } = build.begun();
+    let Begun { evaluator, env, .. } = build.begun();
     let env = Env { cache_import: purpose == Purpose::Cache, ..env.clone() };
     let question = Question { op: op.clone(), platform: platform.clone(), env };
     let resolver = Lazily(build);
-    let checked = match check::check(&facts.revision.policies, &question, &resolver).await {
+    let checked = match check::check(evaluator, &question, &resolver).await {
         Ok(checked) => checked,
         Err(error) => return Ruling::undecided(mask_text(&error.to_string())),
     };

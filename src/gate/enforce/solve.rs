@@ -14,12 +14,11 @@ use super::cache::{self, Import};
 use super::claims::{BuildClaim, Foreign, OwnName, Owner, SessionClaim};
 use super::peer::Peer;
 use super::{Assigned, Enforcer};
-use crate::check;
 use crate::gate::ops::{self, ErrorKind, UnderWay};
 use crate::gate::proxy::{Answer, Call, Client};
 use crate::input::Env;
 use crate::rpc::{self, BoxError, Channel, reset_of, unavailable};
-use crate::session::{PolicySession, SessionId, Verifier};
+use crate::session::{PolicySession, SessionGone, SessionId, Verifier};
 use crate::wire::proto::control::{CacheOptions, CacheOptionsEntry, SolveRequest};
 use crate::wire::proto::sourcepolicy::PolicyAction;
 use crate::wire::raw::{Field, RawMessage};
@@ -68,11 +67,8 @@ pub async fn solve(enforcer: &Enforcer, owner: &Owner, call: Call) -> Result<Ans
         Status::already_exists(format!("buildgate: build {}: {error}", request.r#ref))
     })?;
     let verifier: Arc<dyn Verifier> = build.clone();
-    let session = PolicySession::open(&channel, id, verifier).await.map_err(|error| {
-        enforcer.recorder.metrics().error(ErrorKind::Session);
-        Status::unavailable(format!("buildgate: {error}"))
-    })?;
-    let session = Arc::new(session);
+    // The daemon, told of the session, waits for it: the solve need not.
+    let session = Arc::new(PolicySession::begin(&channel, id, verifier));
     rewrite(&build, &request, &mut raw).await?;
     let ours = session.id().reveal().as_bytes();
     raw.append_bytes_field(Field::CONTROL_SOLVE_SOURCE_POLICY_SESSION, ours);
@@ -92,11 +88,14 @@ pub async fn solve(enforcer: &Enforcer, owner: &Owner, call: Call) -> Result<Ans
             })
             .boxed_unsync()
         }))),
-        () = session.gone() => {
+        why = session.gone() => {
             enforcer.recorder.metrics().error(ErrorKind::Session);
-            Err(Status::unavailable(
-                "buildgate: the daemon dropped the policy session of this build, which was cancelled",
-            ))
+            Err(Status::unavailable(match why {
+                SessionGone::Dropped => {
+                    format!("buildgate: {why} of this build, which was cancelled")
+                }
+                SessionGone::Never(_) => format!("buildgate: {why}"),
+            }))
         }
     }
 }
@@ -170,11 +169,13 @@ async fn begin(
         // What a later daemon may have added counts as well.
         ![PolicyAction::Allow.into(), PolicyAction::Deny.into()].contains(&action)
     });
+    let revision = assigned.policies.current();
     Ok(Arc::new(Build::new(Begun {
+        evaluator: enforcer.turns.of_build(Arc::clone(&revision.policies)),
         facts: ops::Build {
             reference: request.r#ref.clone(),
             client: client.identity.to_string(),
-            revision: assigned.policies.current(),
+            revision,
             mode: assigned.settings.mode,
             span: tracing::Span::current(),
         },
@@ -197,9 +198,9 @@ async fn rewrite(
     request: &SolveRequest,
     raw: &mut RawMessage,
 ) -> Result<(), Status> {
-    let Begun { facts, env, daemon, .. } = build.begun();
+    let Begun { evaluator, env, daemon, .. } = build.begun();
     let refused = |why: String| Status::failed_precondition(format!("buildgate: {why}"));
-    let caps = check::caps(&facts.revision.policies, env).map_err(|error| {
+    let caps = evaluator.caps(env).await.map_err(|error| {
         refused(format!("what the policies ask of the build could not be decided: {error}"))
     })?;
     if caps.exec_proxy == Some(true) {

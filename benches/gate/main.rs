@@ -1,6 +1,8 @@
 //! What the gate adds to a build, holds under load and takes from a transfer, each against the bare
 //! daemon in the same run.
 //!
+//! What a question costs is asked by a daemon of ours that does nothing else ([`questions`]).
+//!
 //! `BUILDGATE` names the static release binary that is measured; daemon, registry and clients are those
 //! of the tests. `BENCH_PAIRS` is how often a build runs with and without the gate, `BENCH_CONTEXT` how
 //! many MiB of context are sent.
@@ -13,8 +15,9 @@
 )]
 
 #[allow(dead_code, unused_imports, unused_macros, reason = "the tests use all of it")]
-#[path = "../integration-tests/peers/mod.rs"]
+#[path = "../../integration-tests/peers/mod.rs"]
 mod peers;
+mod questions;
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -33,6 +36,11 @@ const PAIRS: usize = 25;
 /// MiB of context where nobody says, and how often it is sent each way.
 const CONTEXT: usize = 1024;
 const TRANSFERS: usize = 3;
+
+/// The gate among the addresses.
+const GATE: usize = 1;
+/// Most builds at once.
+const MOST: usize = 500;
 
 const POLICY: &str = "package docker\n\
     default allow := false\n\
@@ -56,15 +64,23 @@ fn main() -> anyhow::Result<()> {
     let world = peers::world()?;
     let bench = Bench {
         world,
-        gate: GateProcess::start(&binary, world, POLICY),
+        gate: GateProcess::start(&binary, world.buildkit.address(), POLICY),
         runtime: Runtime::new()?,
         buildctl: peers::pinned("buildctl")?,
     };
-    bench.at_once(1);
+    bench.at_once(GATE, 1);
     std::thread::sleep(Duration::from_secs(1));
     let before = bench.held();
     bench.one_build(pairs)?;
+    questions::measure(&bench.runtime, &binary)?;
     bench.load();
+    let once = bench.held();
+    bench.at_once(GATE, MOST);
+    println!(
+        "held after {MOST} builds: {}, after as many again: {}",
+        said(once),
+        said(bench.held())
+    );
     bench.transfers(context)?;
     bench.gate.until("connections are closed", |gate| gate.descriptors() <= before.0);
     println!("held before: {}\nheld after:  {}", said(before), said(bench.held()));
@@ -89,6 +105,7 @@ impl Bench {
         (self.gate.descriptors(), self.gate.status("Threads"), self.gate.status("VmRSS"))
     }
 
+    /// Without the gate and with it.
     fn addresses(&self) -> [String; 2] {
         [self.world.buildkit.address().to_owned(), self.gate.address()]
     }
@@ -138,10 +155,10 @@ impl Bench {
         Ok(())
     }
 
-    fn at_once(&self, builds: usize) -> [Vec<f64>; 2] {
+    fn at_once(&self, address: usize, builds: usize) -> Vec<f64> {
         let image = self.world.image("base:1");
-        self.addresses()
-            .map(|address| self.runtime.block_on(peers::builds_at_once(&address, &image, builds)))
+        let address = &self.addresses()[address];
+        self.runtime.block_on(peers::builds_at_once(address, &image, builds))
     }
 
     fn load(&self) {
@@ -149,14 +166,14 @@ impl Bench {
             "{:>8} {:>12} {:>12} {:>14} {:>16} {:>16}",
             "at once", "bare p50 ms", "gate p50 ms", "peak MiB", "decision p50 ms", "p99 ms"
         );
-        for builds in [1, 50, 500] {
+        for builds in [1, 50, MOST] {
             let known = self.gate.latencies().len();
-            // So that p99 of a few is one of many.
+            // So that p99 of a few is one of many, and each goes first in turn.
             let mut took = [Vec::new(), Vec::new()];
-            for _ in 0..(100 / builds).max(1) {
-                let [bare, gate] = self.at_once(builds);
-                took[0].extend(bare);
-                took[1].extend(gate);
+            for round in 0..(100 / builds).max(2) {
+                for at in [round % 2, (round + 1) % 2] {
+                    took[at].extend(self.at_once(at, builds));
+                }
             }
             let decisions = self.gate.latencies().split_off(known);
             let [bare, gate] = took.map(|took| percentile(took, 50) * 1_000.0);
