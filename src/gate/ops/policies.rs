@@ -13,8 +13,8 @@ use sha2::{Digest as _, Sha256};
 use super::snapshot::{Snapshot, SnapshotError};
 use crate::policy::{Policy, PolicyError};
 use crate::trust;
-use crate::verify::Trust;
 use crate::verify::sigstore::{TrustRootError, TrustRoots};
+use crate::verify::{Github, Trust};
 
 /// Readings of the same files that may differ before it is an error.
 const MAX_READINGS: usize = 5;
@@ -111,6 +111,8 @@ pub struct PolicySets {
     paths: BTreeMap<Arc<str>, Vec<PathBuf>>,
     /// Files of trust roots, by name.
     roots: Vec<(String, PathBuf)>,
+    /// Who is asked for attestations of files.
+    github: Github,
     current: ArcSwap<BTreeMap<Arc<str>, Arc<Revision>>>,
     state: Mutex<State>,
 }
@@ -162,14 +164,26 @@ impl PolicySets {
         named: impl IntoIterator<Item = (String, Vec<PathBuf>)>,
         roots: Vec<(String, PathBuf)>,
     ) -> Result<Arc<Self>, SetsError> {
+        Self::asking(named, roots, Github::default())
+    }
+
+    /// The same, asking another GitHub than the public one for attestations.
+    ///
+    /// # Errors
+    /// As [`PolicySets::trusting`].
+    pub fn asking(
+        named: impl IntoIterator<Item = (String, Vec<PathBuf>)>,
+        roots: Vec<(String, PathBuf)>,
+        github: Github,
+    ) -> Result<Arc<Self>, SetsError> {
         let paths: BTreeMap<Arc<str>, Vec<PathBuf>> =
             named.into_iter().map(|(name, paths)| (name.into(), paths)).collect();
         if paths.is_empty() {
             return Err(SetsError::None);
         }
-        let current = load(&paths, &trusted(&roots)?, 1, &BTreeMap::new())?;
+        let current = load(&paths, &trusted(&roots, &github)?, 1, &BTreeMap::new())?;
         let state = Mutex::new(State { number: 1, failure: None });
-        Ok(Arc::new(Self { paths, roots, current: ArcSwap::from_pointee(current), state }))
+        Ok(Arc::new(Self { paths, roots, github, current: ArcSwap::from_pointee(current), state }))
     }
 
     /// The set of this name.
@@ -198,7 +212,7 @@ impl PolicySets {
         // Held for the whole of it: two at once could put the older one in last.
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let before = self.current.load_full();
-        let loaded = trusted(&self.roots)
+        let loaded = trusted(&self.roots, &self.github)
             .and_then(|roots| load(&self.paths, &roots, state.number + 1, &before));
         match loaded {
             Ok(current) => {
@@ -230,8 +244,8 @@ struct Trusted {
 }
 
 /// Reads trust roots from files.
-fn trusted(files: &[(String, PathBuf)]) -> Result<Trusted, SetsError> {
-    if files.is_empty() {
+fn trusted(files: &[(String, PathBuf)], github: &Github) -> Result<Trusted, SetsError> {
+    if files.is_empty() && *github == Github::default() {
         return Ok(Trusted { trust: Trust::embedded(), digest: Vec::new() });
     }
     let mut roots = TrustRoots::embedded()?;
@@ -247,7 +261,8 @@ fn trusted(files: &[(String, PathBuf)]) -> Result<Trusted, SetsError> {
         roots.insert(root)?;
     }
     let digest = digest.finalize().to_vec();
-    Ok(Trusted { trust: Arc::new(Trust::new(roots)), digest })
+    let trust = Trust::new(roots).with_github(github.clone());
+    Ok(Trusted { trust: Arc::new(trust), digest })
 }
 
 type Sets = BTreeMap<Arc<str>, Arc<Revision>>;
