@@ -49,7 +49,8 @@ fn absent_invalid_and_could_not_are_three_things() {
     without.blobs.remove(&right.attestation_manifest);
     let root = right.root.clone();
     type Wanted = (usize, bool, &'static str);
-    let rows: [(&str, &AttestationChain, &str, &Value, Option<i64>, Wanted); 10] = [
+    type Row<'r> = (&'r str, &'r AttestationChain, &'r str, &'r Value, Option<i64>, Wanted);
+    let rows: [Row<'_>; 10] = [
         ("right", &right, &root, &in_force, Some(NOW), (1, true, "")),
         ("unsigned", &unsigned, &root, &in_force, Some(NOW), (0, true, "are not signed")),
         (

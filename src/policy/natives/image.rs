@@ -162,12 +162,9 @@ impl Natives<'_> {
         let signature = match found.media_type.as_str() {
             BUNDLE => {
                 let signature = cache.bundle(&found.data, Artifact::Digest(digest), by, now)?;
-                // An attestation about the image is no signature of it.
-                if signature.statement().is_some() {
-                    signature
-                        .states(&[COSIGN_SIGN])
-                        .map_err(|it| NotVerified::Invalid(it.into()))?;
-                }
+                // An attestation about the image is no signature of it, nor are bytes that happen to be
+                // its manifest's (`cosign sign-blob`).
+                signature.states(&[COSIGN_SIGN]).map_err(|it| NotVerified::Invalid(it.into()))?;
                 signature
             }
             SIMPLE_SIGNING => {

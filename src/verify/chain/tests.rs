@@ -420,7 +420,8 @@ fn signatures_of_attestations_must_hold() {
         *it = bundle.to_string().into_bytes();
     };
     let other_reference = replaced("registry", "registrY");
-    let ways: [(Format, &dyn Fn(&mut Vec<u8>)); 2] =
+    type Change<'c> = &'c dyn Fn(&mut Vec<u8>);
+    let ways: [(Format, Change<'_>); 2] =
         [(Format::Bundle, &other_predicate), (Format::Simple, &other_reference)];
     for (format, tampered) in ways {
         let truncated = |it: &mut Vec<u8>| it.truncate(it.len() / 2);

@@ -7,14 +7,12 @@
 // Algorithms and packets are enums of others that grow; whatever is not accepted by name is refused.
 #![allow(clippy::wildcard_enum_match_arm)]
 
-use std::cmp::Reverse;
-
 use pgp::composed::{Deserializable as _, SignedPublicKey, SignedPublicSubKey};
 use pgp::crypto::hash::HashAlgorithm;
 use pgp::packet::{KeyFlags, PacketParser, Signature, SignatureType, SubpacketData};
 use pgp::types::{
-    EcdsaPublicParams, EddsaLegacyPublicParams, Fingerprint, KeyDetails as _, KeyVersion,
-    PublicParams, SignatureBytes, VerifyingKey as _,
+    EcdsaPublicParams, EddsaLegacyPublicParams, Fingerprint, KeyDetails as _, PublicParams,
+    SignatureBytes, VerifyingKey as _,
 };
 use rsa::traits::PublicKeyParts as _;
 
@@ -121,8 +119,8 @@ impl Keyring {
 /// A key of a certificate: its primary key, or a subkey.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Component<'k> {
-    certificate: &'k SignedPublicKey,
-    subkey: Option<&'k SignedPublicSubKey>,
+    pub certificate: &'k SignedPublicKey,
+    pub subkey: Option<&'k SignedPublicSubKey>,
 }
 
 impl<'k> Component<'k> {
@@ -264,7 +262,7 @@ impl<'k> Component<'k> {
     /// Whether something that restricts the certificate is its own. Nobody here computes weak hashes
     /// with newer algorithms; where such a one says that it is the primary key's, it is believed
     /// unseen, because the file is the policy's own, and all that can come of it is a refusal.
-    fn may_restrict(&self, signature: &Signature, holds: bool) -> bool {
+    pub fn may_restrict(&self, signature: &Signature, holds: bool) -> bool {
         let primary = Component { subkey: None, ..*self };
         let weak = !signature.hash_alg().is_some_and(is_strong);
         holds || (weak && primary.may_have_made(signature))
@@ -274,112 +272,6 @@ impl<'k> Component<'k> {
     fn has_revoker(&self) -> bool {
         let direct = &self.certificate.details.direct_signatures;
         direct.iter().any(|signature| signature.revocation_key().is_some())
-    }
-
-    /// What the primary key says of itself: the newest statement that counts.
-    fn own_statement(&self, now: i64) -> Result<&'k Signature, NotVerified> {
-        let key = &self.certificate.primary_key;
-        let details = &self.certificate.details;
-        let direct = newest(details.direct_signatures.iter(), now, |signature| {
-            signature.typ() == Some(SignatureType::Key) && signature.verify_key(key).is_ok()
-        });
-        let by_user = details.users.iter().filter_map(|user| {
-            let is_own = |signature: &Signature| {
-                signature.verify_certification(key, pgp::types::Tag::UserId, &user.id).is_ok()
-            };
-            let certification = newest(user.signatures.iter(), now, |signature| {
-                signature.is_certification() && is_own(signature)
-            })?;
-            let revoked = user.signatures.iter().any(|signature| {
-                signature.typ() == Some(SignatureType::CertRevocation)
-                    && made_at(signature) >= made_at(certification)
-                    && self.may_restrict(signature, is_own(signature))
-            });
-            (!revoked).then_some(certification)
-        });
-        let of_user = by_user.max_by_key(|signature| made_at(signature));
-        // Version 6 keys say of themselves what older ones say with their user id.
-        let statement = match key.version() {
-            KeyVersion::V6 => direct.or(of_user),
-            _ => of_user.or(direct),
-        };
-        statement.ok_or_else(|| {
-            Invalid::NotForSigning {
-                key: self.name(),
-                why: "it has no self-signature in force that uses SHA-2 (its owner makes one by \
-                      extending its expiry and exporting it again)",
-            }
-            .into()
-        })
-    }
-
-    /// What else the primary key says of itself that may restrict it: with its user ids, nothing
-    /// older than `statement`; and directly, also the newest that is older, which programs obey
-    /// whatever a user id says.
-    fn own_restrictions(&self, statement: &Signature, now: i64) -> Vec<&'k Signature> {
-        let key = &self.certificate.primary_key;
-        let details = &self.certificate.details;
-        let since = made_at(statement);
-        let direct = || {
-            details.direct_signatures.iter().filter(|signature| {
-                signature.typ() == Some(SignatureType::Key)
-                    && is_made(signature, now)
-                    && self.may_restrict(signature, signature.verify_key(key).is_ok())
-            })
-        };
-        let newest = direct().max_by_key(|signature| made_at(signature));
-        let of_users = details.users.iter().flat_map(|user| {
-            user.signatures.iter().filter(move |signature| {
-                let tag = pgp::types::Tag::UserId;
-                let holds = signature.verify_certification(key, tag, &user.id).is_ok();
-                signature.is_certification()
-                    && made_at(signature) >= since
-                    && is_made(signature, now)
-                    && self.may_restrict(signature, holds)
-            })
-        });
-        let later = direct().filter(|signature| made_at(signature) >= since);
-        newest.into_iter().chain(later).chain(of_users).collect()
-    }
-
-    /// What else binds a subkey and may restrict it: nothing older than `binding`.
-    fn newer_bindings(
-        self,
-        subkey: &'k SignedPublicSubKey,
-        binding: &Signature,
-        now: i64,
-    ) -> impl Iterator<Item = &'k Signature> {
-        let (primary, since) = (&self.certificate.primary_key, made_at(binding));
-        subkey.signatures.iter().filter(move |signature| {
-            signature.typ() == Some(SignatureType::SubkeyBinding)
-                && made_at(signature) >= since
-                && is_made(signature, now)
-                && self.may_restrict(
-                    signature,
-                    signature.verify_subkey_binding(primary, &subkey.key).is_ok(),
-                )
-        })
-    }
-
-    /// What binds a subkey to its primary key: the newest binding that counts.
-    fn binding(
-        &self,
-        subkey: &'k SignedPublicSubKey,
-        now: i64,
-    ) -> Result<&'k Signature, NotVerified> {
-        newest(subkey.signatures.iter(), now, |signature| {
-            signature.typ() == Some(SignatureType::SubkeyBinding)
-                && signature
-                    .verify_subkey_binding(&self.certificate.primary_key, &subkey.key)
-                    .is_ok()
-        })
-        .ok_or_else(|| {
-            Invalid::NotForSigning {
-                key: self.name(),
-                why: "nothing in force that uses SHA-2 binds this subkey to its primary key",
-            }
-            .into()
-        })
     }
 
     fn check_time(&self, statement: &Signature, made: i64, now: i64) -> Result<(), NotVerified> {
@@ -426,34 +318,6 @@ impl<'k> Component<'k> {
         let why = "the subkey has not signed that it belongs to its primary key";
         Err(Invalid::NotForSigning { key: self.name(), why }.into())
     }
-}
-
-/// The newest of the signatures that count, by `holds` and by themselves.
-fn newest<'s>(
-    signatures: impl Iterator<Item = &'s Signature>,
-    now: i64,
-    holds: impl Fn(&Signature) -> bool,
-) -> Option<&'s Signature> {
-    let mut usable: Vec<&Signature> = signatures
-        .filter(|signature| signature.hash_alg().is_some_and(is_strong))
-        .filter(|signature| {
-            let Some(made) = made_at(signature) else { return false };
-            let lifetime = signature.signature_expiration_time().map_or(0, |it| it.as_secs());
-            made <= now.saturating_add(CLOCK_SKEW)
-                && (lifetime == 0 || made + i64::from(lifetime) > now)
-        })
-        .collect();
-    usable.sort_by_key(|signature| Reverse(made_at(signature)));
-    usable.into_iter().find(|signature| holds(signature))
-}
-
-/// Whether it was made, and not in the future.
-fn is_made(signature: &Signature, now: i64) -> bool {
-    made_at(signature).is_some_and(|made| made <= now.saturating_add(CLOCK_SKEW))
-}
-
-fn made_at(signature: &Signature) -> Option<i64> {
-    signature.created().map(|made| i64::from(made.as_secs()))
 }
 
 /// What a key is for, where that is said.

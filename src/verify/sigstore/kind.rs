@@ -14,7 +14,8 @@ const BUILDERS: [&str; 2] = [
 ];
 
 /// Tells who. Only the public instance knows Docker and GitHub: whoever runs another one could give
-/// its authority the same name.
+/// its authority the same name. A file that takes the place of that root (`--trust-root FILE`) stands
+/// for it in this too: whoever names it says that it is the public instance's.
 pub(super) fn kind(signature: &VerifiedSignature, root: Option<&TrustRoot>) -> SignatureKind {
     if signature.is_dhi() && !signature.docker_reference().is_empty() {
         return SignatureKind::DockerHardenedImage;
