@@ -72,6 +72,19 @@ impl Gate {
 
     fn logged(world: &World, rego: &str, settings: Settings, log: Option<&str>) -> Self {
         let dir = folder(&[("policy/p.rego", rego)]);
+        let policy = dir.path().join("policy");
+        let sets = PolicySets::load([("default".to_owned(), vec![policy])]).unwrap();
+        Self::judging(world, dir, &sets, settings, log)
+    }
+
+    /// A gate with sets of policies, of which `default` judges; it works in `dir`.
+    pub fn judging(
+        world: &World,
+        dir: TempDir,
+        sets: &Arc<PolicySets>,
+        settings: Settings,
+        log: Option<&str>,
+    ) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .enable_all()
@@ -82,7 +95,6 @@ impl Gate {
             DecisionLog::open(LogTarget::File(log.map_or_else(|| path("decisions"), Into::into)))
                 .unwrap();
         let recorder = Arc::new(Recorder::new(Some(log), Arc::new(Metrics::new())));
-        let sets = PolicySets::load([("default".to_owned(), vec![path("policy")])]).unwrap();
         let assigned =
             Assigned { policies: sets.set("default").unwrap(), settings: Arc::new(settings) };
         let handler = Arc::new(Enforcer::new(Box::new(move |_| Some(assigned.clone())), recorder));
@@ -156,7 +168,7 @@ impl Gate {
     }
 
     /// A build through buildctl: whether it passed, and what it said.
-    fn build(&self, context: &Path, options: &[&str]) -> (bool, String) {
+    pub fn build(&self, context: &Path, options: &[&str]) -> (bool, String) {
         let mut build = self.buildctl();
         build
             .args(["build", "--progress=plain", "--no-cache", "--frontend", "dockerfile.v0"])

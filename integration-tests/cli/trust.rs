@@ -11,6 +11,9 @@ use crate::peers::{HttpServer, Response};
 const LATE: &str = "2099-01-01T00:00:00Z";
 const OVER: &str = "2020-01-01T00:00:00Z";
 
+/// What becomes of a file.
+type Spoil = fn(&mut Vec<u8>);
+
 /// What a repository says, and who signs it.
 struct Repository {
     key: u8,
@@ -26,7 +29,7 @@ struct Repository {
     /// How many of keys 60, 70 and 71 must sign the targets, and which do; else the one key does.
     shared: Option<(u64, &'static [u8])>,
     /// What becomes of a file on its way.
-    spoiled: Option<(&'static str, fn(&mut Vec<u8>))>,
+    spoiled: Option<(&'static str, Spoil)>,
 }
 
 impl Repository {
@@ -214,7 +217,7 @@ fn a_refreshed_root_is_used_until_it_expires() {
     assert!(left.iter().all(|name| !name.to_string_lossy().starts_with('.')), "{left:?}");
 }
 
-fn spoiled(name: &'static str, spoil: fn(&mut Vec<u8>)) -> Repository {
+fn spoiled(name: &'static str, spoil: Spoil) -> Repository {
     Repository { spoiled: Some((name, spoil)), ..Repository::new() }
 }
 

@@ -19,7 +19,7 @@ pub use gate::{GateProcess, builds_at_once, llb};
 pub use git::{GitServer, run as git, serve as serve_git, serve_then as serve_git_then};
 pub use http::{HttpServer, Request, Response};
 pub use registry::Registry;
-pub use tools::pinned;
+pub use tools::{installed, pinned};
 pub use world::{World, world};
 
 use std::io::Write;

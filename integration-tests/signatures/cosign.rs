@@ -5,9 +5,10 @@ use std::process::Command;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::{BY_KEY, Repository, check};
+use super::{BY_KEY, Repository, check, policy};
 use crate::forge::Forge;
-use crate::peers::{self, need};
+use crate::gate_ops::Gate;
+use crate::peers::{self, World, need};
 
 /// cosign with a key pair of its own, and services of nobody.
 struct Cosign {
@@ -79,15 +80,60 @@ async fn what_cosign_signs_with_a_key() {
         repository.build("1", &["label:moved=yes"], "");
         check("re-tagged", &by("1", "ours"), 1, "it has no signature");
         // And puts the good one's signature beside the bad one.
-        let moved = repository.digest("1").await;
-        let from = match format {
-            "old" => format!("{}.sig", signed.replace(':', "-")),
-            _ => signed.replace(':', "-"),
-        };
-        let stolen = world.registry.manifest(name, &from).await;
-        let stolen: Value = serde_json::from_slice(&stolen).unwrap();
-        let media_type = stolen["mediaType"].as_str().unwrap().to_owned();
-        repository.put(&from.replace(&signed[7..], &moved[7..]), &media_type, &stolen).await;
+        steal(&repository, format, &signed).await;
         check("the signature of another", &by("1", "ours"), 1, "is not signed by the key");
+    }
+}
+
+/// Puts the signature of the image `signed` beside the one that the tag `1` names now.
+async fn steal(repository: &Repository<'_>, format: &str, signed: &str) {
+    let moved = repository.digest("1").await;
+    let from = match format {
+        "old" => format!("{}.sig", signed.replace(':', "-")),
+        _ => signed.replace(':', "-"),
+    };
+    let stolen = repository.world.registry.manifest(repository.name, &from).await;
+    let stolen: Value = serde_json::from_slice(&stolen).unwrap();
+    let media_type = stolen["mediaType"].as_str().unwrap().to_owned();
+    repository.put(&from.replace(&signed[7..], &moved[7..]), &media_type, &stolen).await;
+}
+
+/// A gate with one rule about who signed, and this key.
+fn gate(world: &World, key: &str) -> Gate {
+    let rules = policy(BY_KEY);
+    Gate::with_files(world, &[("policy/p.rego", &rules), ("policy/cosign.pub", key)], &[])
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cosign_signs_is_judged_at_the_gate() {
+    let world = need!(peers::world());
+    let cosign = need!(Cosign::start());
+    let ours = gate(world, &cosign.public("ours"));
+    let theirs = gate(world, &cosign.public("theirs"));
+    for (format, name) in [("old", "signed/gate-tag"), ("new", "signed/gate-bundle")] {
+        let (repository, signed) = Repository::with_image(world, name).await;
+        repository.build("unsigned", &[], "");
+        let built = |gate: &Gate, what: &str, image: &str, wanted: Result<&str, &str>| {
+            let built = gate.build(&format!("FROM {image}\nCOPY Dockerfile /x\n"));
+            let (Ok(words) | Err(words)) = wanted;
+            assert_eq!(built.passed, wanted.is_ok(), "{format}, {what}: {}", built.said);
+            assert!(built.said.contains(words), "{format}, {what}: {}", built.said);
+        };
+        let named = repository.reference("1");
+        built(&ours, "before it is signed", &named, Err("it has no signature"));
+        cosign.sign(&format!("{named}@{signed}"), format);
+        built(&ours, "signed", &named, Ok(&format!("-> docker-image://{named}@{signed}")));
+        built(&theirs, "another's key", &named, Err("is not signed by the key in `cosign.pub`"));
+        built(&ours, "unsigned", &repository.reference("unsigned"), Err("it has no signature"));
+        repository.build("1", &["label:moved=yes"], "");
+        built(&ours, "re-tagged", &named, Err("it has no signature"));
+        steal(&repository, format, &signed).await;
+        built(&ours, "the signature of another", &named, Err("is not signed by the key"));
+        built(
+            &ours,
+            "the signed one still",
+            &format!("{named}@{signed}"),
+            Ok("allow docker-image://"),
+        );
     }
 }

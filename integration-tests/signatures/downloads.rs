@@ -4,16 +4,19 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use buildgate::check::{self, Outcome, Question};
+use buildgate::gate::ops::{PolicySets, Settings};
 use buildgate::input::Env;
 use buildgate::policy::{Policy, PolicyFiles};
 use buildgate::resolve::{FileFixture, Fixtures};
 use buildgate::source::{Platform, SourceOp};
-use buildgate::verify::Trust;
 use buildgate::verify::sigstore::{TrustRoot, TrustRoots};
+use buildgate::verify::{Github, Trust};
 use serde_json::{Value, json};
 
 use super::{COSIGN_SIGN, SLSA, policy};
-use crate::forge::{Forge, Rekor, Who, about, digest};
+use crate::forge::{Forge, Rekor, Who, about, digest, key};
+use crate::gate_enforce::Gate;
+use crate::peers::{self, HttpServer, Request, Response, need};
 
 /// A download, its attestation in the policy's files, and what GitHub answers.
 struct Download {
@@ -88,8 +91,44 @@ async fn downloads_are_attested_by_a_file_or_by_github() {
     let signer = ".signer.subjectAlternativeName == \"jane@example.com\"";
     let of_file = format!("artifact_attestation(input.http, \"app.sigstore.json\"){signer}");
     let right = bundle(SLSA, ARTIFACT);
+    let stranger = Forge::new(53);
+    let statement = about(SLSA, &digest(ARTIFACT));
+    let late = forge.leaf(&Who { begins: 120, ..jane.clone() }, 103);
+    let tampered = |from: &str, to: &str| {
+        let text = right.to_string();
+        assert!(text.contains(from), "{from}");
+        text.replacen(from, to, 1)
+    };
     for (what, bundle, allowed, words) in [
         ("right", right.to_string(), true, ""),
+        ("by Rekor v2", forge.attest(&leaf, &statement, Rekor::V2).to_string(), true, ""),
+        (
+            "a stranger's",
+            stranger.attest(&stranger.leaf(&jane, 100), &statement, Rekor::V1).to_string(),
+            false,
+            "does not vouch for it",
+        ),
+        (
+            "an expired certificate",
+            forge.attest(&late, &statement, Rekor::V1).to_string(),
+            false,
+            "certificate is not accepted",
+        ),
+        (
+            "a key's",
+            forge.attest_by_key(&key(9), &statement, Some(Rekor::V1)).to_string(),
+            false,
+            "it was made with a key",
+        ),
+        ("a tampered signature", tampered("\"sig\":\"ME", "\"sig\":\"MA"), false, "is not valid"),
+        (
+            "another log entry",
+            tampered("\"logIndex\":\"0\"", "\"logIndex\":\"1\""),
+            false,
+            "is not valid",
+        ),
+        ("truncated", right.to_string()[..500].to_owned(), false, "cannot be read"),
+        ("empty", String::new(), false, "it is empty"),
         ("another file", bundle(SLSA, b"else").to_string(), false, "about something else"),
         ("no provenance", bundle(COSIGN_SIGN, ARTIFACT).to_string(), false, "predicate type"),
         ("garbage", "garbage".to_owned(), false, "cannot be read"),
@@ -104,6 +143,19 @@ async fn downloads_are_attested_by_a_file_or_by_github() {
         assert!(download.judged(&of_file).await.unwrap().0);
         assert_eq!(download.trust.cache.len(), 1, "one file is verified once");
     }
+    let mut large = Download::new(&forge, &right.to_string(), &[]);
+    let padded = format!("{right}{}", " ".repeat(8 << 20));
+    large.files.insert("app.sigstore.json".to_owned(), padded.into());
+    assert!(large.judged(&of_file).await.is_err(), "a file that is not read whole");
+    let mut ended = forge.trusted_root();
+    ended["certificateAuthorities"][0]["validFor"]["end"] = "2025-06-01T12:00:00Z".into();
+    let mut roots = TrustRoots::embedded().unwrap();
+    let ended = TrustRoot::parse("sigstore", ended.to_string().as_bytes()).unwrap();
+    roots.insert(ended).unwrap();
+    let expired = Download { trust: Arc::new(Trust::new(roots)), ..download };
+    let error = expired.judged(&of_file).await.unwrap_err();
+    assert!(error.contains("expired at 2025-06-01"), "{error}");
+    let download = Download::new(&forge, &right.to_string(), &[]);
     let missing = of_file.replace("app.sig", "none.sig");
     assert!(download.judged(&missing).await.unwrap_err().contains("none.sigstore.json"));
 
@@ -263,4 +315,92 @@ async fn downloads_are_attested_by_a_file_or_by_github() {
     let elsewhere = by_github.replace("org/app", "org/app/../../x");
     let (allowed, notes) = silent.judged(&elsewhere).await.unwrap();
     assert!(!allowed && notes.contains("no repository of GitHub"), "{notes}");
+}
+
+/// What GitHub would answer about a file, and what becomes of the build.
+struct Asked {
+    what: &'static str,
+    answer: Response,
+    wanted: Result<&'static str, &'static str>,
+}
+
+#[test]
+fn the_gate_s_daemon_asks_github() {
+    let world = need!(peers::world());
+    let forge = Forge::new(52);
+    let built_from = |repository: &str| {
+        let uri = format!("https://github.com/{repository}");
+        let jane = Who::person("jane@example.com");
+        let extensions = [jane.extensions.clone(), vec![(12, uri)]].concat();
+        Who { extensions, ..jane }
+    };
+    let kept = |repository: &str, about_digest: &str| {
+        let leaf = forge.leaf(&built_from(repository), 100);
+        let bundle = forge.attest(&leaf, &about(SLSA, about_digest), Rekor::V1);
+        Response::ok(json!({"attestations": [{"bundle": bundle}]}).to_string())
+    };
+    // Each file is named, and holds the name of its case.
+    let file = |what: &str| digest(what);
+    let cases = [
+        Asked { what: "right", answer: kept("org/app", &file("right")), wanted: Ok("") },
+        Asked {
+            what: "another-file",
+            answer: kept("org/app", &file("right")),
+            wanted: Err("about something else"),
+        },
+        Asked {
+            what: "another-repository",
+            answer: kept("org/other", &file("another-repository")),
+            wanted: Err("it was built from \"https://github.com/org/other\""),
+        },
+        Asked {
+            what: "none",
+            answer: Response::ok("{\"attestations\": []}"),
+            wanted: Err("there are none"),
+        },
+        Asked {
+            what: "no-list",
+            answer: Response::ok("{\"message\": \"rate limited\"}"),
+            wanted: Err("could not verify by GitHub's attestations"),
+        },
+        Asked { what: "failing", answer: Response::status(500), wanted: Err("500") },
+    ];
+    let answers: BTreeMap<String, Response> = cases
+        .iter()
+        .flat_map(|it| {
+            let api = format!("/repos/org/app/attestations/{}", file(it.what));
+            [(format!("/{}", it.what), Response::ok(it.what)), (api, it.answer.clone())]
+        })
+        .collect();
+    let server = HttpServer::start(move |request| {
+        let answer = answers.get(&request.path.replace("%3A", ":")).cloned();
+        let answer = answer.unwrap_or_else(|| Response::status(404));
+        // Each is asked anew.
+        answer.with("ETag", &format!("\"{}\"", digest(request.path.as_bytes())))
+    });
+    let rule = "github_attestation(input.http, \"org/app\").signer.issuer == \
+                \"https://accounts.example.com\"";
+    let dir = peers::folder(&[]);
+    std::fs::create_dir(dir.path().join("policy")).unwrap();
+    std::fs::write(dir.path().join("policy/p.rego"), policy(rule)).unwrap();
+    let root = dir.path().join("root.json");
+    std::fs::write(&root, forge.trusted_root().to_string()).unwrap();
+    let named = [("default".to_owned(), vec![dir.path().join("policy")])];
+    let github = Github { api: server.url(""), web: "https://github.com".to_owned() };
+    let sets = PolicySets::asking(named, vec![("sigstore".to_owned(), root)], github).unwrap();
+    let gate = Gate::judging(world, dir, &sets, Settings::default(), None);
+    for Asked { what, wanted, .. } in &cases {
+        let dockerfile = format!("FROM scratch\nADD {} /app\n", server.url(&format!("/{what}")));
+        let context = peers::folder(&[("Dockerfile", &dockerfile)]);
+        let (passed, said) = gate.build(context.path(), &[]);
+        let (Ok(words) | Err(words)) = wanted;
+        assert_eq!(passed, wanted.is_ok(), "{what}: {said}");
+        assert!(said.contains(words), "{what}: {words:?} is not in: {said}");
+    }
+    let of_api = |it: &&Request| it.path.starts_with("/repos/");
+    let asked = server.asked();
+    let api: Vec<&Request> = asked.iter().filter(of_api).collect();
+    assert!(api.len() >= cases.len(), "{api:?}");
+    let accepts = |it: &&Request| it.headers["accept"] == "application/vnd.github+json";
+    assert!(api.iter().all(accepts), "{api:?}");
 }
