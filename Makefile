@@ -89,10 +89,14 @@ advisories: ## Known vulnerabilities in dependencies (needs the network, so not 
 	$(CARGO) deny $(LOCKED) check advisories
 
 .PHONY: fuzz
-fuzz: ## Each fuzz target for FUZZ_SECONDS
+fuzz: fuzz-seeds ## Each fuzz target for FUZZ_SECONDS
 	for target in $$(RUSTC_BOOTSTRAP=1 $(CARGO) fuzz list); do \
-	  RUSTC_BOOTSTRAP=1 $(CARGO) fuzz run "$$target" -- -max_total_time=$(FUZZ_SECONDS); \
+	  RUSTC_BOOTSTRAP=1 $(CARGO) fuzz run "$$target" -- -max_total_time=$(FUZZ_SECONDS) -dict=fuzz/signatures.dict || exit 1; \
 	done
+
+.PHONY: fuzz-seeds
+fuzz-seeds: ## Seeds for the fuzz targets of signatures, into fuzz/corpus
+	$(CARGO) run --quiet --manifest-path fuzz/Cargo.toml --example seeds
 
 ##@ Measure
 

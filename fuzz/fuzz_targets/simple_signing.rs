@@ -4,9 +4,16 @@
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
 
-use buildgate::verify::sigstore::{Signer, SimpleSigning, TrustRoots, verify_simple_signing};
+use buildgate::verify::sigstore::{
+    HardenedKey, Log, PublicKey, Signer, SimpleSigning, TrustRoots, verify_simple_signing,
+};
 use libfuzzer_sys::fuzz_target;
 
+const KEY: &[u8] = b"-----BEGIN PUBLIC KEY-----
+MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEKdROmntRJFBrOJOQF5ww6gDBJqGm
+Fxa4333s1KsL9ISjtmRzGNih9lNRsqfRVjgFgJIdL6EQ9dohdanvn7r2cg==
+-----END PUBLIC KEY-----
+";
 const NAMES: [&str; 5] = [
     "dev.cosignproject.cosign/signature",
     "dev.sigstore.cosign/certificate",
@@ -28,7 +35,15 @@ fuzz_target!(|data: &[u8]| {
         .collect();
     let signed = SimpleSigning { payload, annotations: &annotations };
     let nobody = format!("sha256:{}", "0".repeat(64));
-    for by in [Signer::Keyless(root), Signer::DockerHardenedImages(root)] {
+    let key = PublicKey::from_pem(KEY).unwrap();
+    let hardened = HardenedKey::built_in().unwrap();
+    for by in [
+        Signer::Keyless(root),
+        Signer::DockerHardenedImages(root, &hardened),
+        Signer::Key(&key, Log::Ignored),
+        Signer::Key(&key, Log::WherePresent(root)),
+        Signer::Key(&key, Log::Required(root)),
+    ] {
         assert!(verify_simple_signing(&signed, &nobody, by, 1_800_000_000).is_err());
     }
 });
