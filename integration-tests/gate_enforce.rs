@@ -1,32 +1,33 @@
 //! The gate's enforcement: stock clients, a real daemon, and servers that count what they are asked.
 
+mod moving;
+mod peer;
+mod settings;
+
 use std::path::Path;
 use std::process::{Command, Output};
 use std::sync::Arc;
 
 use buildgate::gate::enforce::{Assigned, Enforcer};
+use buildgate::gate::ops::Submodules;
 use buildgate::gate::ops::{DecisionLog, LogTarget, Metrics, PolicySets, Recorder, Settings};
-use buildgate::gate::ops::{Mode, Submodules};
 use buildgate::gate::proxy::{
     Address, Counters, Gate as Proxy, ListenOptions, UpstreamOptions, Upstreams, bind, serve,
 };
 use buildgate::gateway::BUILD_ID;
 use buildgate::rpc::{self, Channel};
-use buildgate::session::{ID, PolicySession, SESSION, SessionId, Verifier, Verifying};
+use buildgate::session::{ID, SESSION, SessionId};
 use buildgate::source::SourceOp;
-use buildgate::wire::policy::Answer;
 use buildgate::wire::proto::control::{SolveRequest, SolveResponse, StatusRequest, StatusResponse};
-use buildgate::wire::proto::policysession::CheckPolicyRequest;
 use buildgate::wire::proto::{gateway, sourcepolicy};
 use http::{HeaderMap, HeaderValue};
 use prost::Message;
-use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 use tokio::net::{TcpStream, UnixStream};
 use tokio::runtime::Runtime;
 use tonic::Status;
 
-use crate::peers::{self, GitServer, HttpServer, World, llb, need};
+use crate::peers::{self, GitServer, HttpServer, World, folder, llb, need};
 
 pub const SOLVE: &str = "/moby.buildkit.v1.Control/Solve";
 
@@ -149,16 +150,18 @@ impl Gate {
         format!("unix://{}", self.dir.path().join("gate.sock").display())
     }
 
-    /// The decision log so far: action and source of each line.
-    fn decisions(&self) -> Vec<(String, String)> {
+    /// The decision log so far.
+    fn lines(&self) -> Vec<serde_json::Value> {
         let text = std::fs::read_to_string(self.dir.path().join("decisions")).unwrap();
-        text.lines()
-            .map(|line| {
-                let line: serde_json::Value = serde_json::from_str(line).unwrap();
-                let text = |name: &str| line[name].as_str().unwrap_or_default().to_owned();
-                (text("action"), text("source"))
-            })
-            .collect()
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    /// The same: action and source of each line.
+    fn decisions(&self) -> Vec<(String, String)> {
+        let lines = self.lines();
+        let text =
+            |line: &serde_json::Value, name| line[name].as_str().unwrap_or_default().to_owned();
+        lines.iter().map(|line| (text(line, "action"), text(line, "source"))).collect()
     }
 
     fn buildctl(&self) -> Command {
@@ -181,16 +184,6 @@ impl Gate {
 
 fn said(output: &Output) -> (bool, String) {
     (output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned())
-}
-
-fn folder(files: &[(&str, &str)]) -> TempDir {
-    let dir = tempfile::tempdir().unwrap();
-    for (path, content) in files {
-        let path = dir.path().join(path);
-        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        std::fs::write(path, content).unwrap();
-    }
-    dir
 }
 
 /// Allows only what `condition` says, of sources that are not the client's own.
@@ -309,7 +302,8 @@ fn no_way_of_naming_a_source_gets_past() {
     // An SBOM generator, and unknown fields behind everything.
     let generator = ("attest:sbom".to_owned(), format!("generator={no}"));
     let request = SolveRequest { frontend_attrs: [generator].into(), ..of(base.clone()) };
-    assert!(gate.solve(&channel, request).is_err());
+    let status = gate.solve(&channel, request).unwrap_err();
+    assert!(reasons(&status).contains("ours says no"), "a generator: {status:?}");
     let mut message = SolveRequest { r#ref: unique(), ..of(base.clone()) }.encode_to_vec();
     message.extend_from_slice(b"\xba\x3e\x03new");
     let sent = gate.runtime.block_on(channel.call(SOLVE, &HeaderMap::new(), &Raw(message)));
@@ -489,13 +483,21 @@ fn sessions_and_builds_of_others_are_refused() {
     running.abort();
 }
 
-/// Opens a session stream with these ids; what is returned keeps it open.
-pub async fn open_session(
-    channel: &Channel,
-    ids: &[&str],
-) -> Result<http::Response<hyper::body::Incoming>, Status> {
+/// A session stream, open until this is dropped.
+pub struct Opened {
+    _held: Box<dyn std::any::Any + Send>,
+}
+
+impl std::fmt::Debug for Opened {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Opened")
+    }
+}
+
+/// Opens a session stream with these ids.
+pub async fn open_session(channel: &Channel, ids: &[&str]) -> Result<Opened, Status> {
     let tunnel = buildgate::session::tunnel();
-    let (_near, outgoing, _pump) = tunnel.run();
+    let (near, outgoing, pump) = tunnel.run();
     let mut request = http::Request::new(outgoing);
     *request.method_mut() = http::Method::POST;
     *request.uri_mut() = SESSION.parse().unwrap();
@@ -504,97 +506,10 @@ pub async fn open_session(
     }
     request.headers_mut().insert("content-type", HeaderValue::from_static("application/grpc"));
     let response = channel.forward(request).await.map_err(rpc::unavailable)?;
-    std::mem::forget((_near, _pump));
     match Status::from_header_map(response.headers()) {
         Some(status) => Err(status),
-        None => Ok(response),
+        None => Ok(Opened { _held: Box::new((response, near, pump)) }),
     }
-}
-
-/// A verifier of the client's.
-struct Theirs(Box<dyn Fn(&str) -> Answer + Send + Sync>);
-
-impl Verifier for Theirs {
-    fn verify(self: Arc<Self>, question: CheckPolicyRequest) -> Verifying {
-        let source = question.source.unwrap().source.unwrap();
-        let answer = self.0(&source.identifier);
-        Box::pin(async move { Ok(answer.into()) })
-    }
-}
-
-#[test]
-fn the_clients_own_verifier_and_ours_must_both_allow() {
-    let world = need!(peers::world());
-    let gate = Gate::start(world, &only("endswith(input.image.repo, \"base\")"));
-    let channel = gate.connect(As::User);
-    let base = format!("docker-image://{}", world.image("base:1"));
-    let no = format!("docker-image://{}", world.image("swapped-by-client:1"));
-    let deny = || Answer::Deny { messages: vec!["theirs says no".to_owned()] };
-    let swapped = no.clone();
-    type Rule = Box<dyn Fn(&str) -> Answer + Send + Sync>;
-    let table: Vec<(Rule, &str, Option<&str>)> = vec![
-        (Box::new(|_| Answer::Allow), &base, None),
-        (Box::new(|_| Answer::Allow), &no, Some("ours says no")),
-        (Box::new(move |_| deny()), &base, Some("theirs says no")),
-        (
-            Box::new(move |_| Answer::Convert(SourceOp::new(swapped.clone()))),
-            &base,
-            Some("ours says no"),
-        ),
-    ];
-    for (rule, source, wanted) in table {
-        let session = gate
-            .runtime
-            .block_on(PolicySession::open(
-                &channel,
-                SessionId::random().unwrap(),
-                Arc::new(Theirs(rule)),
-            ))
-            .unwrap();
-        let id = session.id().reveal().to_owned();
-        let request = SolveRequest { source_policy_session: id, ..of(SourceOp::new(source)) };
-        match (gate.solve(&channel, request), wanted) {
-            (Ok(_), None) => {}
-            (Err(status), Some(wanted)) => {
-                assert!(reasons(&status).contains(wanted), "{source}: {status:?}");
-            }
-            (got, wanted) => panic!("{source}: {got:?} is not {wanted:?}"),
-        }
-    }
-    // A session that says nothing of policies.
-    let session = unique();
-    let _held = gate.runtime.block_on(open_session(&channel, &[&session])).unwrap();
-    let request =
-        SolveRequest { source_policy_session: session, ..of(SourceOp::new(base.as_str())) };
-    let status = gate.solve(&channel, request).unwrap_err();
-    assert!(status.message().contains("serves no CheckPolicy"), "{status:?}");
-    assert_eq!(world.registry.accesses(&["swapped-by-client"]).len(), 0);
-}
-
-#[test]
-fn caches_are_judged_as_the_images_they_name() {
-    let world = need!(peers::world());
-    let rego = only(
-        "{ input.image\n not input.env.cacheImport }\n\
-                     allow if endswith(input.image.repo, \"cached\")",
-    );
-    let gate = Gate::start(world, &rego);
-    let dockerfile =
-        format!("FROM {}\nUSER 0\nRUN [\"/bin/busybox\", \"true\"]\n", world.image("base:1"));
-    let context = folder(&[("Dockerfile", &dockerfile)]);
-    let (good, bad) = (world.image("cached:1"), world.image("cache-refused:1"));
-    let export = format!("--export-cache=type=registry,ref={good}");
-    let (passed, said) = gate.build(context.path(), &[&export]);
-    assert!(passed, "{said}");
-    let import = |reference: &str| format!("--import-cache=type=registry,ref={reference}");
-    let (passed, said) = gate.build(context.path(), &[&import(&good)]);
-    assert!(passed, "{said}");
-    let old = format!("--opt=cache-from={bad}");
-    for option in [import(&bad), old, "--import-cache=type=gha,url=x,token=y".to_owned()] {
-        let (passed, said) = gate.build(context.path(), &[&option]);
-        assert!(!passed && said.contains("not allowed by policy"), "{option}: {said}");
-    }
-    assert_eq!(world.registry.accesses(&["cache-refused"]).len(), 0);
 }
 
 #[test]
@@ -616,66 +531,6 @@ fn submodules_are_fetched_only_as_configured() {
         assert_eq!(passed, passes, "{submodules:?}: {said}");
     }
     assert!(git.asked().iter().all(|request| !request.path.contains("unjudged")));
-}
-
-#[test]
-fn what_was_judged_is_what_is_fetched() {
-    let world = need!(peers::world());
-    let turns = std::sync::atomic::AtomicUsize::new(0);
-    let files = HttpServer::start(move |_| {
-        let turn = turns.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
-        peers::Response::ok(if turn == 0 { "judged" } else { "swapped" })
-    });
-    let judged = format!("sha256:{}", hex::encode(Sha256::digest("judged")));
-    let gate = Gate::start(world, &only(&format!("input.http.checksum == \"{judged}\"")));
-    let context = folder(&[("Dockerfile", &format!("FROM scratch\nADD {} /f\n", files.url("/f")))]);
-    let out = tempfile::tempdir().unwrap();
-    let (passed, said) = gate
-        .build(context.path(), &[&format!("--output=type=local,dest={}", out.path().display())]);
-    if passed {
-        assert_eq!(std::fs::read_to_string(out.path().join("f")).unwrap(), "judged", "{said}");
-    }
-    let labelled = only("input.image.labels[\"org.example.tier\"] == \"base\"");
-    let gate = Gate::start(world, &labelled);
-    let base = SourceOp::new(format!("docker-image://{}", world.image("base:1")));
-    gate.solve(&gate.connect(As::User), of(base)).unwrap();
-    let decisions = gate.decisions();
-    assert_eq!(decisions[0].0, "convert");
-    assert!(
-        decisions[1].0 == "allow" && decisions[1].1.contains("base:1@sha256:"),
-        "{decisions:?}"
-    );
-}
-
-#[test]
-fn auditing_allows_and_says_what_it_would_refuse() {
-    let world = need!(peers::world());
-    let audit = Settings { mode: Mode::Audit, ..Settings::default() };
-    let gate = Gate::with(world, &only("false"), audit.clone());
-    let context = folder(&[("Dockerfile", &format!("FROM {}\n", world.image("base:1")))]);
-    let (passed, said) = gate.build(context.path(), &[]);
-    assert!(passed && said.contains("would deny docker-image://"), "{said}");
-    assert!(gate.decisions().iter().any(|(action, _)| action == "deny"));
-    // What cannot be written down is refused, in either mode.
-    for settings in [audit, Settings::default()] {
-        let gate = Gate::logged(world, &only("true"), settings, Some("/dev/full"));
-        let (passed, said) = gate.build(context.path(), &[]);
-        assert!(!passed && said.contains("could not be written down"), "{said}");
-    }
-}
-
-#[test]
-fn entitlements_may_be_refused() {
-    let world = need!(peers::world());
-    let denied = ["security.insecure".to_owned()].into();
-    let gate = Gate::with(
-        world,
-        &only("true"),
-        Settings { denied_entitlements: denied, ..Settings::default() },
-    );
-    let context = folder(&[("Dockerfile", "FROM scratch\nCOPY Dockerfile /\n")]);
-    let (passed, said) = gate.build(context.path(), &["--allow=security.insecure"]);
-    assert!(!passed && said.contains("entitlement security.insecure is not allowed"), "{said}");
 }
 
 #[test]
@@ -731,52 +586,4 @@ fn buildx_is_enforced_whatever_it_is_told() {
         );
     }
     assert_eq!(files.asked().len(), 0);
-}
-
-#[test]
-fn what_run_fetches_is_judged_where_a_policy_asks_for_it() {
-    let world = need!(peers::world());
-    let files = HttpServer::files([("/good", b"good".to_vec()), ("/bad", b"bad".to_vec())]);
-    let rego = only("input.image\nallow if endswith(input.http.path, \"/good\")").replace(
-        "\"deny_msg\": deny_msg",
-        "\"deny_msg\": deny_msg, \"caps\": {\"exec.proxy\": true}",
-    );
-    let gate = Gate::start(world, &rego);
-    for (path, passes) in [("/good", true), ("/bad", false)] {
-        let dockerfile = format!(
-            "FROM {}\nUSER 0\nRUN [\"/bin/busybox\", \"wget\", \"-O\", \"/data/f\", \"{}\"]\n",
-            world.image("base:1"),
-            files.url(path)
-        );
-        let context = folder(&[("Dockerfile", &dockerfile)]);
-        let (passed, said) = gate.build(context.path(), &[]);
-        assert_eq!(passed, passes, "{path}: {said}\n{}", world.buildkit.log());
-    }
-    assert!(files.asked().iter().all(|request| request.path == "/good"));
-}
-
-#[test]
-fn a_gate_that_ends_takes_its_builds_along() {
-    let world = need!(peers::world());
-    let gate = Gate::start(world, &only("input.image"));
-    let dockerfile = format!(
-        "FROM {}\nUSER 0\nRUN [\"/bin/busybox\", \"sleep\", \"100\"]\n",
-        world.image("base:1")
-    );
-    let context = folder(&[("Dockerfile", &dockerfile)]);
-    let mut build = gate.buildctl();
-    build
-        .args(["build", "--progress=plain", "--no-cache", "--frontend", "dockerfile.v0"])
-        .arg(format!("--local=context={}", context.path().display()))
-        .arg(format!("--local=dockerfile={}", context.path().display()))
-        .stderr(std::process::Stdio::piped());
-    let mut running = build.spawn().unwrap();
-    while gate.decisions().len() < 3 {
-        assert!(running.try_wait().unwrap().is_none(), "it ended early");
-        std::thread::sleep(std::time::Duration::from_millis(50));
-    }
-    let started = std::time::Instant::now();
-    drop(gate);
-    assert!(!running.wait().unwrap().success());
-    assert!(started.elapsed().as_secs() < 20, "{:?}", started.elapsed());
 }

@@ -54,12 +54,11 @@ fn source(identifier: String, attrs: &[(&str, &str)]) -> SourceOp {
     op
 }
 
-/// A build whose definition lies in a directory of the client.
-fn built_from(directory: &str) -> pb::Definition {
+/// A build whose definition lies in a source.
+pub fn built_from(source: SourceOp) -> pb::Definition {
     const FILE: &str = "buildkit.llb.definition";
     let digest = |op: &[u8]| format!("sha256:{}", hex::encode(Sha256::digest(op)));
-    let file = SourceOp::new(format!("local://{directory}"));
-    let file = pb::Op { op: Some(pb::op::Op::Source(file.into())), ..pb::Op::default() };
+    let file = pb::Op { op: Some(pb::op::Op::Source(source.into())), ..pb::Op::default() };
     let file = file.encode_to_vec();
     let inputs = [(FILE.to_owned(), pb::BuildInput { input: 1 })].into();
     let build = pb::Op {
@@ -91,16 +90,17 @@ fn raw_llb_is_judged_source_by_source() {
         std::fs::write(path.join("buildkit.llb.definition"), inside(op)).unwrap();
     }
     let ours = only("endswith(input.image.repo, \"base\")");
-    let gate = Gate::before(world, &ours, &["--decision-log", "log"]);
+    // As it was before builds in builds were refused: that is in `shared`.
+    let gate = Gate::before(world, &ours, &["--decision-log", "log", "--build-op", "allow"]);
     let digest = format!("sha256:{}", "a".repeat(64));
     let repo = world.image("raw-evil");
     let remote = format!("git://{}#main", git.url().trim_start_matches("http://"));
     for (what, definition, passes) in [
         ("an image", llb(&[image("base:1")]), true),
-        ("a build in a build", built_from("good"), true),
+        ("a build in a build", built_from(SourceOp::new("local://good")), true),
         ("another image", llb(&[image("raw-evil:1")]), false),
         ("one of two", llb(&[image("base:1"), image("raw-evil:2")]), false),
-        ("an evil build in a build", built_from("evil"), false),
+        ("an evil build in a build", built_from(SourceOp::new("local://evil")), false),
         ("a file", llb(&[SourceOp::new(files.url("/never"))]), false),
         ("a repository", llb(&[source(remote, &[("git.fullurl", &git.url())])]), false),
         ("a blob", llb(&[SourceOp::new(format!("docker-image+blob://{repo}@{digest}"))]), false),
@@ -164,6 +164,62 @@ fn frontends_of_any_kind_are_judged_and_so_is_what_they_load() {
     build.arg(format!("--opt=source={evil}"));
     refused("another frontend", &build.output().unwrap().into());
     assert_eq!(world.registry.accesses(&["front-evil"]), [""; 0]);
+}
+
+/// Each kind of source, as Buildx asks for it.
+#[test]
+fn what_buildx_names_is_judged_whatever_it_is() {
+    let world = need!(peers::world());
+    let git = need!(GitServer::start());
+    let files = HttpServer::files([("/never", b"never".to_vec())]);
+    let gate = Gate::before(world, &only("endswith(input.image.repo, \"base\")"), &TCP);
+    let buildx = need!(Buildx::at(&tcp(&gate)));
+    let evil = world.image("x-evil:1");
+    let from = format!("FROM {}\n", world.image("base:1"));
+    let (url, never) = (git.url(), files.url("/never"));
+    let contexts = |to: &str| vec![format!("--build-context=x={to}")];
+    let copy = format!("{from}COPY --from=x / /x\n");
+    let digest = format!("sha256:{}", "a".repeat(64));
+    for (what, dockerfile, options) in [
+        ("a file", format!("{from}ADD {never} /\n"), vec![]),
+        ("a repository", format!("{from}ADD {url} /src\n"), vec![]),
+        ("an image", format!("FROM {evil}\n"), vec![]),
+        ("a mount", format!("{from}RUN --mount=from={evil} true\n"), vec![]),
+        ("a syntax", format!("# syntax={evil}\n{from}"), vec![]),
+        ("a named image", copy.clone(), contexts(&format!("docker-image://{evil}"))),
+        ("a named repository", copy.clone(), contexts(&format!("{url}#main"))),
+        ("a named file", copy, contexts(&never)),
+        ("a cache", from.clone(), vec![format!("--cache-from=type=registry,ref={evil}")]),
+        ("a cache of old", from.clone(), vec![format!("--cache-from={evil}")]),
+        ("a generator", from.clone(), vec![format!("--sbom=generator={evil}")]),
+        ("a digest", format!("FROM {evil}@{digest}\n"), vec![]),
+    ] {
+        let context = peers::folder(&[("Dockerfile", &dockerfile)]);
+        let ended = buildx.build(context.path(), &options);
+        assert!(!ended.passed && ended.said.contains("ours says no"), "{what}: {}", ended.said);
+    }
+    for (what, context) in [("a repository", format!("{url}#main")), ("a file", never)] {
+        let ended = buildx.build(std::path::Path::new(&context), &[]);
+        assert!(!ended.passed && ended.said.contains("ours says no"), "{what}: {}", ended.said);
+    }
+    let context = peers::folder(&[("Dockerfile", &from)]);
+    buildx.build(context.path(), &[]).passed("what is allowed");
+    assert_eq!(world.registry.accesses(&["x-evil"]), [""; 0]);
+    assert_eq!((files.asked().len(), git.asked().len()), (0, 0));
+}
+
+#[test]
+fn who_may_only_look_builds_nothing() {
+    let world = need!(peers::world());
+    let gate = Gate::before(world, &only("true"), &["--methods", "read-only"]);
+    let run =
+        |args: &[&str]| -> Ended { gate.buildctl("gate.sock").args(args).output().unwrap().into() };
+    run(&["debug", "workers"]).passed("looking");
+    run(&["du"]).passed("looking");
+    let built = raw(&gate, &llb(&[SourceOp::new("local://none")]), &[]);
+    for (what, ended) in [("prune", run(&["prune"])), ("build", built)] {
+        assert!(!ended.passed && ended.said.contains("is not open"), "{what}: {}", ended.said);
+    }
 }
 
 #[test]

@@ -2,28 +2,18 @@
 //! policy comes to nothing, the log is full. Nothing is loaded without a decision, and each says what
 //! happened in words of its own.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use buildgate::gate::proxy::{
-    self, Answer, Call, Counters, Gate as Proxy, Handle, ListenOptions, UpstreamOptions, Upstreams,
-};
-use buildgate::rpc;
-use buildgate::session::SESSION;
 use buildgate::source::SourceOp;
-use futures_util::future::BoxFuture;
-use futures_util::stream;
-use http_body_util::{BodyExt as _, StreamBody};
-use tokio::runtime::Runtime;
-use tokio::sync::watch;
 
+use super::between::Between;
 use super::denials::{raw, raw_child};
 use crate::frontend_show::clients::Ended;
 use crate::frontend_show::failures::Slow;
 use crate::gate_enforce::only;
 use crate::gate_ops::{Gate, until};
 use crate::peers::llb;
-use crate::peers::{self, Buildkit, HttpServer, World, need};
+use crate::peers::{self, Buildkit, HttpServer, need};
 
 /// In which everything must be over.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -155,6 +145,25 @@ impl Waiting {
     }
 }
 
+/// A build keeps the policies that it began with, whatever comes while it waits for a decision.
+#[test]
+fn policies_that_come_in_mid_build_are_the_next_builds() {
+    let world = need!(peers::world());
+    let Waiting { gate, slow, build } = Waiting::start(world.buildkit.address());
+    gate.write("policy/p.rego", &only("false"));
+    until("the new rules", || gate.log().contains("now revision 2").then_some(()));
+    slow.open();
+    Ended::from(build.wait_with_output().unwrap()).passed("by the rules that it began with");
+    let log = gate.read("log");
+    assert!(
+        log.contains("\"policy_revision\":1") && !log.contains("\"policy_revision\":2"),
+        "{log}"
+    );
+    let next = raw(&gate, &llb(&[SourceOp::new(slow.server.url("/slow"))]), &[]);
+    assert!(!next.passed && next.said.contains("ours says no"), "{}", next.said);
+    assert!(gate.read("log").contains("\"policy_revision\":2"));
+}
+
 #[test]
 fn a_gate_that_is_killed_takes_its_builds_along() {
     let world = need!(peers::world());
@@ -194,57 +203,4 @@ fn a_build_whose_policy_session_is_dropped_is_cancelled() {
     let wanted =
         "buildgate: the daemon dropped the policy session of this build, which was cancelled";
     assert!(said.contains(wanted), "{said}");
-}
-
-/// A proxy between the gate and its daemon, which can end the gate's own sessions.
-struct Between {
-    address: String,
-    cut: watch::Sender<bool>,
-    _runtime: Runtime,
-}
-
-impl Between {
-    fn start(world: &World, socket: &std::path::Path) -> Self {
-        let runtime = Runtime::new().unwrap();
-        let (cut, cutting) = watch::channel(false);
-        let address = format!("unix://{}", socket.display());
-        let upstream =
-            UpstreamOptions { address: world.buildkit.address().parse().unwrap(), tls: None };
-        runtime.block_on(async {
-            let counters = Arc::new(Counters::default());
-            let upstreams = Upstreams::start(vec![upstream], Arc::clone(&counters)).await.unwrap();
-            let handler = Arc::new(Cutting(cutting));
-            let gate = Arc::new(Proxy { upstreams, handler, counters, drain: Duration::ZERO });
-            let listener = proxy::bind(ListenOptions::at(address.parse().unwrap())).await.unwrap();
-            tokio::spawn(proxy::serve(listener, gate, std::future::pending()));
-        });
-        Self { address, cut, _runtime: runtime }
-    }
-}
-
-/// Passes everything on, but for the gate's own sessions once it is told to.
-struct Cutting(watch::Receiver<bool>);
-
-impl Handle for Cutting {
-    fn handle(&self, call: Call) -> BoxFuture<'_, Answer> {
-        let name = call.request.headers().get("x-docker-expose-session-name");
-        let is_ours = call.method() == SESSION && name.is_some_and(|name| name == "buildgate");
-        let cut = self.0.clone();
-        Box::pin(async move {
-            let answer = call.forward().await;
-            if !is_ours {
-                return answer;
-            }
-            let frames = |body| {
-                stream::unfold((body, cut), |(mut body, mut cut): (rpc::Body, _)| async move {
-                    let frame = tokio::select! {
-                        frame = body.frame() => frame?,
-                        _ = watch::Receiver::wait_for(&mut cut, |cut| *cut) => return None,
-                    };
-                    Some((frame, (body, cut)))
-                })
-            };
-            answer.map(|it| it.map(|body| rpc::through(StreamBody::new(frames(body)))))
-        })
-    }
 }

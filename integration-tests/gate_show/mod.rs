@@ -1,9 +1,12 @@
 //! The gate at length, as its own process before a real daemon: builds that are those of the bare
 //! daemon, denials of what clients try, and failures that let nothing through.
 
+mod between;
 mod builds;
 mod denials;
 mod failures;
+mod names;
+mod shared;
 
 use buildgate::rpc::Channel;
 use tokio::net::{TcpStream, UnixStream};

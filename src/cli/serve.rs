@@ -112,6 +112,10 @@ struct Judging {
     /// Submodules of allowed repositories: judge, skip or deny [default: judge]
     #[arg(long, value_name = "WHAT")]
     git_submodules: Option<String>,
+    /// LLB that a client's own LLB reads from a file, which is judged only where it runs anew: refuse or
+    /// allow [default: refuse]
+    #[arg(long, value_name = "WHAT")]
+    build_op: Option<String>,
     /// Caches that may be imported besides registry, which is judged: local, gha, s3, azblob, a
     /// comma list (repeatable)
     #[arg(long, value_name = "TYPES", value_delimiter = ',')]
@@ -200,6 +204,7 @@ impl Flags {
             trust_root: many("--trust-root", &judging.trust_root),
             mode: one("--mode", &judging.mode),
             git_submodules: one("--git-submodules", &judging.git_submodules),
+            build_op: one("--build-op", &judging.build_op),
             cache_types: many("--cache-types", &judging.cache_types),
             deny_entitlement: many("--deny-entitlement", &judging.deny_entitlement),
             decision_log: one("--decision-log", &operations.decision_log),

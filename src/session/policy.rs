@@ -185,6 +185,37 @@ mod tests {
         }
     }
 
+    /// One that ends in a panic.
+    struct Panics;
+
+    impl Verifier for Panics {
+        fn verify(self: Arc<Self>, _: CheckPolicyRequest) -> Verifying {
+            Box::pin(async { panic!("a verifier panics") })
+        }
+    }
+
+    /// The daemon has no answer then, which is a refusal, and the session goes on.
+    #[tokio::test]
+    async fn a_panic_answers_nothing() {
+        let (near, far) = tokio::io::duplex(1 << 16);
+        let answer = |request| service::answer(Arc::new(Panics), request);
+        tokio::spawn(tunnel::serve(far, answer));
+        let (channel, connection) = Channel::over(near).await.unwrap();
+        tokio::spawn(connection);
+        let metadata = HeaderMap::new();
+        for _ in 0..2 {
+            let question = CheckPolicyRequest::default();
+            let asked = channel.call(CHECK_POLICY, &metadata, &question);
+            let answer: Result<CheckPolicyResponse, Status> =
+                tokio::time::timeout(Duration::from_secs(10), asked).await.unwrap();
+            answer.unwrap_err();
+        }
+        let health: Result<HealthCheckResponse, Status> = channel
+            .call("/grpc.health.v1.Health/Check", &metadata, &HealthCheckRequest::default())
+            .await;
+        assert_eq!(health.unwrap().status, 1);
+    }
+
     /// What a daemon does with a session: it asks after health, puts one question, and leaves.
     async fn daemon(request: Request<Incoming>) -> Response<Body> {
         assert_eq!(request.uri().path(), SESSION);

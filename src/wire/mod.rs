@@ -13,12 +13,14 @@
 //! | [`policy`]    | the question of a policy session, and its answer                    |
 //! | [`status`]    | a denial as clients print it: message, reasons, Dockerfile lines    |
 //! | [`llb`]       | which sources an LLB definition loads, and at which line            |
+//! | [`nested`]    | builds inside a definition                                          |
 //! | [`raw`]       | changing a message without losing what we do not know of it         |
 //! | [`rewrite`]   | a definition with other sources in it                               |
 
 mod attestation;
 pub mod llb;
 mod meta;
+pub mod nested;
 pub mod policy;
 pub mod proto;
 pub mod raw;

@@ -18,6 +18,10 @@ use prost::encoding::{
 pub struct Field(u32);
 
 impl Field {
+    /// `moby.buildkit.v1.SolveRequest.Definition`, a message.
+    pub const CONTROL_SOLVE_DEFINITION: Self = Self(2);
+    /// `moby.buildkit.v1.SolveRequest.FrontendInputs`, a map of messages.
+    pub const CONTROL_SOLVE_FRONTEND_INPUTS: Self = Self(10);
     /// `moby.buildkit.v1.SolveRequest.SourcePolicySession`, a string.
     pub const CONTROL_SOLVE_SOURCE_POLICY_SESSION: Self = Self(15);
     /// `moby.buildkit.v1.SolveRequest.FrontendAttrs`, a map: its last entry of a name wins.
@@ -30,6 +34,10 @@ impl Field {
     pub const CACHE_IMPORT_REFS: Self = Self(2);
     /// `moby.buildkit.v1.CacheOptions.Imports`, repeated.
     pub const CACHE_IMPORTS: Self = Self(5);
+    /// `moby.buildkit.v1.frontend.SolveRequest.Definition`, a message.
+    pub const GATEWAY_SOLVE_DEFINITION: Self = Self(1);
+    /// `moby.buildkit.v1.frontend.SolveRequest.FrontendInputs`, a map of messages.
+    pub const GATEWAY_SOLVE_FRONTEND_INPUTS: Self = Self(13);
     /// `moby.buildkit.v1.frontend.SolveRequest.FrontendOpt`, a map.
     pub const GATEWAY_SOLVE_FRONTEND_OPT: Self = Self(3);
     /// `moby.buildkit.v1.frontend.SolveRequest.CacheImports`, repeated.
@@ -163,8 +171,16 @@ impl RawMessage {
     /// # Errors
     /// As [`RawMessage::parse`].
     pub fn take(&mut self, field: Field) -> Result<Bytes, RawError> {
+        Ok(self.take_each(field)?.concat().into())
+    }
+
+    /// Takes all values of a field out, each by itself: elements, or entries of a map.
+    ///
+    /// # Errors
+    /// As [`RawMessage::parse`].
+    pub fn take_each(&mut self, field: Field) -> Result<Vec<Bytes>, RawError> {
         let whole = self.0.split().freeze();
-        let mut taken = BytesMut::new();
+        let mut taken = Vec::new();
         let mut rest = whole.clone();
         while !rest.is_empty() {
             let offset = whole.len() - rest.len();
@@ -176,10 +192,15 @@ impl RawMessage {
                 self.0.put_slice(&whole[offset..whole.len() - rest.len()]);
             } else if wire_type == WireType::LengthDelimited {
                 decode_varint(&mut value).map_err(failed)?;
-                taken.put_slice(&value[..value.len() - rest.len()]);
+                taken.push(value.slice(..value.len() - rest.len()));
             }
         }
-        Ok(taken.freeze())
+        Ok(taken)
+    }
+
+    /// The bytes as they are.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
     }
 
     /// The bytes to pass on.

@@ -25,10 +25,18 @@ const SOURCE: u32 = 3;
 const LOCATIONS: u32 = 1;
 /// `pb.Op.inputs`.
 const INPUTS: u32 = 1;
+/// `pb.Op.exec`.
+const OP_EXEC: u32 = 2;
 /// `pb.Op.source`.
 const OP_SOURCE: u32 = 3;
-/// `pb.Input.digest`, and the key of a map's entry.
+/// `pb.ExecOp.meta`.
+const EXEC_META: u32 = 1;
+/// `pb.Meta.extraHosts`.
+const META_HOSTS: u32 = 6;
+/// `pb.Input.digest`, `pb.HostIP.Host`, and the key of a map's entry.
 const NAME: u32 = 1;
+/// Where a name leads that is there for its own sake.
+const LOOPBACK: &str = "127.0.0.1";
 
 /// A definition that cannot be rewritten.
 #[derive(Debug, thiserror::Error)]
@@ -58,12 +66,87 @@ pub fn rewrite(
     definition: &Bytes,
     sources: &BTreeMap<String, SourceOp>,
 ) -> Result<Bytes, RewriteError> {
+    let source = |digest: &str, _: &[RawField]| {
+        let source = sources.get(digest).map(|source| pb::SourceOp::from(source.clone()));
+        Ok(source.map(|source| (OP_SOURCE, source.encode_to_vec().into())))
+    };
+    with(definition, &source)
+}
+
+/// Names of hosts that commands carry for their own sake.
+#[derive(Clone, Copy, Debug)]
+pub struct Hosts<'a> {
+    /// What all such names end in; those that commands carry already are taken away.
+    pub suffix: &'a str,
+    /// What each command carries instead, in its `/etc/hosts`: it is then another command than the same one
+    /// without, to whatever remembers or shares what commands made.
+    pub name: Option<&'a str>,
+}
+
+/// Gives each command of a definition a host's name, in place of those it has of the kind.
+///
+/// # Errors
+/// As [`rewrite`].
+pub fn with_hosts(definition: &Bytes, hosts: Hosts<'_>) -> Result<Bytes, RewriteError> {
+    let meta = hosts.name.map(|name| {
+        let host = pb::HostIp { host: name.to_owned(), ip: LOOPBACK.to_owned() };
+        pb::Meta { extra_hosts: vec![host], ..pb::Meta::default() }.encode_to_vec()
+    });
+    let exec = |_: &str, fields: &[RawField]| {
+        let mut changed = BytesMut::new();
+        let (mut is_exec, mut is_changed) = (false, meta.is_some());
+        // Several are merged into one.
+        for exec in contents(fields, OP_EXEC) {
+            is_exec = true;
+            is_changed |= without_hosts(exec, hosts.suffix, &mut changed)?;
+        }
+        if let Some(meta) = &meta {
+            raw::put(&mut changed, EXEC_META, meta);
+        }
+        Ok((is_exec && is_changed).then(|| (OP_EXEC, changed.freeze())))
+    };
+    with(definition, &exec)
+}
+
+/// Writes a command without its hosts of this kind, and tells whether there were any.
+fn without_hosts(exec: &Bytes, suffix: &str, out: &mut BytesMut) -> Result<bool, RawError> {
+    let mut found = false;
+    for RawField { number, whole, content } in raw::fields(exec)? {
+        let Some(meta) = content.filter(|_| number == EXEC_META) else {
+            out.extend_from_slice(&whole);
+            continue;
+        };
+        let mut kept = BytesMut::with_capacity(meta.len());
+        for RawField { number, whole, content } in raw::fields(&meta)? {
+            let names = match &content {
+                Some(host) if number == META_HOSTS => raw::fields(host)?,
+                Some(_) | None => Vec::new(),
+            };
+            let is_ours = |name: &Bytes| {
+                let tail = name.len().checked_sub(suffix.len()).and_then(|at| name.get(at..));
+                tail.is_some_and(|tail| tail.eq_ignore_ascii_case(suffix.as_bytes()))
+            };
+            if contents(&names, NAME).any(is_ours) {
+                found = true;
+            } else {
+                kept.extend_from_slice(&whole);
+            }
+        }
+        raw::put(out, EXEC_META, &kept);
+    }
+    Ok(found)
+}
+
+/// What is put in place of a field of an op, told by its digest and its fields.
+type Change<'a> = dyn Fn(&str, &[RawField]) -> Result<Option<(u32, Bytes)>, RawError> + 'a;
+
+fn with(definition: &Bytes, change: &Change<'_>) -> Result<Bytes, RewriteError> {
     let parts = raw::fields(definition)?;
     let ops: Vec<&Bytes> = contents(&parts, DEF).collect();
     if ops.len() > MAX_OPS {
         return Err(RewriteError::TooManyOps);
     }
-    let names = renamed(&ops, sources)?;
+    let names = renamed(&ops, change)?;
     if names.is_empty() {
         return Ok(definition.clone());
     }
@@ -91,10 +174,7 @@ struct Renamed {
 }
 
 /// The ops that change, by their old digest: those named, and whatever consumes one that changes.
-fn renamed(
-    ops: &[&Bytes],
-    sources: &BTreeMap<String, SourceOp>,
-) -> Result<BTreeMap<String, Renamed>, RewriteError> {
+fn renamed(ops: &[&Bytes], change: &Change<'_>) -> Result<BTreeMap<String, Renamed>, RewriteError> {
     let mut waiting = Vec::with_capacity(ops.len());
     for op in ops {
         let fields = raw::fields(op)?;
@@ -114,9 +194,9 @@ fn renamed(
                 continue;
             }
             left.remove(&old);
-            let source = sources.get(&old);
-            if source.is_some() || inputs.iter().any(|input| names.contains_key(input)) {
-                let op = changed(&fields, source, &names)?;
+            let change = change(&old, &fields)?;
+            if change.is_some() || inputs.iter().any(|input| names.contains_key(input)) {
+                let op = changed(&fields, change, &names)?;
                 names.insert(old, Renamed { digest: digest(&op), op });
             }
         }
@@ -128,22 +208,22 @@ fn renamed(
     Ok(names)
 }
 
-/// The op with this source, and with its inputs under their new names.
+/// The op with this field, and with its inputs under their new names.
 fn changed(
     fields: &[RawField],
-    source: Option<&SourceOp>,
+    change: Option<(u32, Bytes)>,
     names: &BTreeMap<String, Renamed>,
 ) -> Result<Bytes, RewriteError> {
     let mut out = BytesMut::new();
     for RawField { number, whole, content } in fields {
-        match (*number, content, source) {
+        match (*number, content, &change) {
             (INPUTS, Some(input), _) => raw::put(&mut out, INPUTS, &with_name(input, names)?),
-            (OP_SOURCE, _, Some(_)) => {}
+            (number, _, Some((changed, _))) if number == *changed => {}
             _ => out.extend_from_slice(whole),
         }
     }
-    if let Some(source) = source {
-        raw::put(&mut out, OP_SOURCE, &pb::SourceOp::from(source.clone()).encode_to_vec());
+    if let Some((number, content)) = change {
+        raw::put(&mut out, number, &content);
     }
     Ok(out.freeze())
 }
@@ -262,6 +342,42 @@ mod tests {
                 assert_eq!(digest(old) == *new, kept);
             }
         }
+    }
+
+    #[test]
+    fn every_command_gets_the_host_in_place_of_its_like() {
+        let exec = |arg: &str, hosts: &[&str]| {
+            let host = |name: &&str| pb::HostIp { host: (*name).to_owned(), ip: "::1".into() };
+            let meta = pb::Meta {
+                args: vec![arg.into()],
+                extra_hosts: hosts.iter().map(host).collect(),
+                ..pb::Meta::default()
+            };
+            let mounts = vec![pb::Mount { dest: "/".into(), ..pb::Mount::default() }];
+            pb::op::Op::Exec(pb::ExecOp { meta: Some(meta), mounts, ..pb::ExecOp::default() })
+        };
+        let a = source("docker-image://a");
+        let first = on(&[&a], Some(exec("one", &["theirs"])));
+        let second = on(&[&first], Some(exec("two", &["of-another.OURS", "ours", "x"])));
+        let last = on(&[&second], None);
+        let given = definition(&[&a, &first, &second, &last]);
+        let check = |name: Option<&str>, wanted: [&[&str]; 2]| {
+            let got = with_hosts(&given, Hosts { suffix: ".ours", name }).unwrap();
+            let got = pb::Definition::decode(got).unwrap();
+            assert_eq!(got.def[0], a, "a source is no command");
+            for (at, (arg, wanted)) in [("one", wanted[0]), ("two", wanted[1])].iter().enumerate() {
+                let op = pb::Op::decode(got.def[at + 1].clone()).unwrap();
+                let Some(pb::op::Op::Exec(exec)) = op.op else { panic!("{name:?}") };
+                let meta = exec.meta.unwrap();
+                let hosts: Vec<&str> = meta.extra_hosts.iter().map(|it| it.host.as_str()).collect();
+                assert_eq!((&meta.args[0][..], &hosts[..]), (*arg, *wanted), "{name:?}");
+                assert_eq!((exec.mounts.len(), &op.inputs[0].digest), (1, &digest(&got.def[at])));
+            }
+            got
+        };
+        check(Some("new.ours"), [&["theirs", "new.ours"], &["ours", "x", "new.ours"]]);
+        let got = check(None, [&["theirs"], &["ours", "x"]]);
+        assert_eq!(got.def[1], first, "there was nothing to take away");
     }
 
     #[test]

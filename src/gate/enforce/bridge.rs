@@ -11,6 +11,7 @@ use super::Enforcer;
 use super::build::{Build, Purpose, Verdict};
 use super::cache::{self, Import};
 use super::claims::Owner;
+use super::definitions;
 use crate::gate::ops::ErrorKind;
 use crate::gate::proxy::{Answer, Call};
 use crate::gateway::{BUILD_ID, SERVICE};
@@ -35,7 +36,7 @@ pub async fn bridge(enforcer: &Enforcer, owner: &Owner, call: Call) -> Result<An
     match call.method().strip_prefix(SERVICE) {
         Some("Solve") => {
             let (call, message) = unary(call).await?;
-            let message = caches(&build, message).await?;
+            let message = admitted(&build, message).await?;
             Ok(with(call, &message).forward().await)
         }
         Some("ResolveSourceMeta") => {
@@ -78,10 +79,16 @@ fn with(mut call: Call, message: &[u8]) -> Call {
     call
 }
 
-/// Judges the caches that a solve imports.
-async fn caches(build: &Build, message: bytes::Bytes) -> Result<bytes::Bytes, Status> {
+/// Judges what a solve brings along that the daemon does not ask about: LLB, and the caches it imports.
+async fn admitted(build: &Build, message: bytes::Bytes) -> Result<bytes::Bytes, Status> {
     let request = SolveRequest::decode(message.clone()).map_err(unread)?;
+    definitions::admit(build, request.definition.iter().chain(request.frontend_inputs.values()))
+        .await?;
     let mut raw = RawMessage::parse(message).map_err(unread)?;
+    definitions::apart(build, &mut raw, definitions::GATEWAY).await?;
+    if let Some((name, value)) = definitions::options(build, &request.frontend_opt).await? {
+        raw.append_map_entry(Field::GATEWAY_SOLVE_FRONTEND_OPT, name, &value);
+    }
     for (name, value) in cache::admit_options(build, &request.frontend_opt).await? {
         raw.append_map_entry(Field::GATEWAY_SOLVE_FRONTEND_OPT, name, &value);
     }

@@ -7,17 +7,18 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use tokio::sync::OnceCell;
 use tonic::Status;
 
 use super::claims::{Claims, Owner};
 use super::daemon::Daemon;
+use super::definitions;
 use super::internal::{Internal, InternalError};
 use super::peer::Peer;
 use super::progress::Progress;
-use super::ruling::{self, Ruling};
+use super::ruling::{self, Audited, Ruling};
 use super::turns::Evaluator;
 use crate::gate::ops::{self, Action, Decision, ErrorKind, Mode, Recorder, Settings};
 use crate::input::Env;
@@ -29,10 +30,11 @@ use crate::source::{Platform, SourceOp, mask_text};
 use crate::wire::policy::{Answer, Question};
 use crate::wire::proto::policysession::CheckPolicyRequest;
 
-/// How long one decision may take, with everything that is resolved for it.
-const PATIENCE: Duration = Duration::from_secs(120);
 /// Most sources of one build that are decided about: what a client names costs memory and a line of the log.
 const MAX_SOURCES: usize = 10_000;
+
+/// What stands for a source that a question does not name.
+const UNNAMED: &str = "no source";
 
 /// What a source is loaded as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -96,7 +98,11 @@ pub struct Build {
     decided: Mutex<HashMap<Key, Arc<OnceCell<Verdict>>>>,
     /// What we put in place of sources: decided already.
     handed_out: Mutex<HashSet<Key>>,
-    progress: Progress,
+    progress: Arc<Progress>,
+    /// What is answered about sources beyond [`MAX_SOURCES`], written down once.
+    beyond: OnceCell<Verdict>,
+    /// By what its commands are told from those of other builds, where their HTTP is judged.
+    commands: OnceCell<Option<String>>,
 }
 
 impl Build {
@@ -108,7 +114,9 @@ impl Build {
             registry: OnceCell::new(),
             decided: Mutex::default(),
             handed_out: Mutex::default(),
-            progress: Progress::default(),
+            progress: Arc::default(),
+            beyond: OnceCell::new(),
+            commands: OnceCell::new(),
         }
     }
 
@@ -123,8 +131,29 @@ impl Build {
     }
 
     /// What people see of its decisions.
-    pub fn progress(&self) -> &Progress {
+    pub fn progress(&self) -> &Arc<Progress> {
         &self.progress
+    }
+
+    /// Whether the policies want HTTP of its commands judged: then the name by which these are told from all
+    /// others.
+    ///
+    /// # Errors
+    /// When that is not decided, or the daemon cannot do it.
+    pub async fn commands(&self) -> Result<Option<&str>, Status> {
+        let refused = |why: String| Status::failed_precondition(format!("buildgate: {why}"));
+        let Begun { evaluator, env, daemon, .. } = &self.begun;
+        let name = async || {
+            let caps = evaluator.caps(env).await.map_err(|error| {
+                refused(format!("what the policies ask of the build could not be decided: {error}"))
+            })?;
+            if caps.exec_proxy != Some(true) {
+                return Ok(None);
+            }
+            daemon.proxies().map_err(|error| refused(error.to_string()))?;
+            definitions::name().map(Some).map_err(|error| Status::internal(error.to_string()))
+        };
+        Ok(self.commands.get_or_try_init(name).await?.as_deref())
     }
 
     /// The build of our own beside it, opened when it is first needed and again when it is gone.
@@ -163,15 +192,30 @@ impl Build {
     ) -> Verdict {
         let platform = platform.unwrap_or_else(|| self.begun.daemon.platform.clone());
         let key = (op.clone(), platform, purpose);
-        let cell = {
-            let mut decided = self.decided.lock().unwrap_or_else(PoisonError::into_inner);
-            if decided.len() >= MAX_SOURCES && !decided.contains_key(&key) {
+        match self.cell(&key) {
+            Some(cell) => cell.get_or_init(|| self.decide(key)).await.clone(),
+            None => {
                 let why = format!("one build has more than {MAX_SOURCES} sources");
-                return Verdict::Deny(vec![why]);
+                let beyond = self.beyond.get_or_init(|| self.refuse(op, why, Audited::Stands));
+                beyond.await.clone()
             }
-            Arc::clone(decided.entry(key.clone()).or_default())
-        };
-        cell.get_or_init(|| self.decide(key)).await.clone()
+        }
+    }
+
+    /// Where the decision about a source is; `None` where there are too many.
+    fn cell(&self, key: &Key) -> Option<Arc<OnceCell<Verdict>>> {
+        let mut decided = self.decided.lock().unwrap_or_else(PoisonError::into_inner);
+        if decided.len() >= MAX_SOURCES && !decided.contains_key(key) {
+            return None;
+        }
+        Some(Arc::clone(decided.entry(key.clone()).or_default()))
+    }
+
+    /// Refuses something of it for a reason of our own, written down as any decision is; gives what is
+    /// answered.
+    pub async fn refuse(&self, op: &SourceOp, why: String, audited: Audited) -> Verdict {
+        let ruling = Ruling { audited, ..Ruling::refused(why) };
+        self.written(op, &self.begun.daemon.platform, ruling, Instant::now()).await
     }
 
     /// Whether a source is one that we put in place of another.
@@ -181,10 +225,7 @@ impl Build {
 
     async fn decide(&self, key: Key) -> Verdict {
         let began = Instant::now();
-        let ruling = tokio::time::timeout(PATIENCE, ruling::rule(self, &key)).await;
-        let ruling = ruling.unwrap_or_else(|_| {
-            Ruling::undecided(format!("no decision within {} s", PATIENCE.as_secs()))
-        });
+        let ruling = ruling::rule(self, &key).await;
         let (op, platform, purpose) = key;
         let verdict = self.written(&op, &platform, ruling, began).await;
         if let Verdict::Convert(instead) = &verdict {
@@ -202,7 +243,7 @@ impl Build {
         ruling: Ruling,
         began: Instant,
     ) -> Verdict {
-        let Ruling { verdict, warnings, notes, fetched, error, closed } = ruling;
+        let Ruling { verdict, warnings, notes, fetched, error, audited } = ruling;
         let (action, converted, messages) = match &verdict {
             Verdict::Allow => (Action::Allow, None, Vec::new()),
             Verdict::Convert(instead) | Verdict::Redirect(instead) => {
@@ -238,30 +279,44 @@ impl Build {
                 "it is refused because its decision could not be written down: {error}"
             )]);
         }
-        match (verdict, facts.mode) {
-            (Verdict::Deny(_), Mode::Audit) if !closed => Verdict::Allow,
-            (verdict, Mode::Audit | Mode::Enforce) => verdict,
+        match (verdict, facts.mode, audited) {
+            (Verdict::Deny(_), Mode::Audit, Audited::Passes) => Verdict::Allow,
+            (Verdict::Deny(_), Mode::Audit, Audited::Redirects(instead)) => {
+                Verdict::Redirect(instead)
+            }
+            (verdict, Mode::Audit, Audited::Stands | Audited::Passes | Audited::Redirects(_))
+            | (verdict, Mode::Enforce, _) => verdict,
+        }
+    }
+
+    /// Refuses a question that no daemon of ours asks.
+    async fn unanswered(&self, op: &SourceOp, why: String) -> Status {
+        self.begun.recorder.metrics().error(ErrorKind::Refused);
+        let status = Status::permission_denied(format!("buildgate: {why}"));
+        // Refused, whether it could be written down or not.
+        match self.refuse(op, why, Audited::Stands).await {
+            Verdict::Allow | Verdict::Convert(_) | Verdict::Redirect(_) | Verdict::Deny(_) => {
+                status
+            }
         }
     }
 
     async fn answer(&self, question: CheckPolicyRequest) -> Result<Answer, Status> {
-        let invalid = |error: &dyn std::error::Error| {
-            Status::permission_denied(format!("buildgate: {error}"))
-        };
+        let named = question.source.as_ref().and_then(|told| told.source.clone());
+        let named = named.map_or_else(|| SourceOp::new(UNNAMED), SourceOp::from);
         // The strict reading: a version of the operating system could not be asked for.
-        let platform = question
-            .platform
-            .clone()
-            .map(Platform::try_from)
-            .transpose()
-            .map_err(|e| invalid(&e))?;
-        let question = Question::try_from(question).map_err(|error| invalid(&error))?;
+        let platform = question.platform.clone().map(Platform::try_from).transpose();
+        let platform = match platform {
+            Ok(platform) => platform,
+            Err(error) => return Err(self.unanswered(&named, error.to_string()).await),
+        };
+        let question = match Question::try_from(question) {
+            Ok(question) => question,
+            Err(error) => return Err(self.unanswered(&named, error.to_string()).await),
+        };
         if question.meta != SourceMeta::default() {
-            self.begun.recorder.metrics().error(ErrorKind::Refused);
-            return Err(Status::permission_denied(format!(
-                "buildgate: the question about {} brings metadata that was not asked for",
-                question.source
-            )));
+            let why = format!("the question about {named} brings metadata that was not asked for");
+            return Err(self.unanswered(&named, why).await);
         }
         Ok(match self.judge(&question.source, platform, Purpose::Source).await {
             Verdict::Allow => Answer::Allow,
@@ -302,3 +357,6 @@ impl Verifier for Build {
         Box::pin(async move { Ok(self.answer(question).await?.into()) })
     }
 }
+
+#[cfg(test)]
+pub(super) mod tests;

@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 use tonic::Status;
 
 use super::build::{Build, Purpose, Verdict};
-use crate::source::{ImageSource, Source, SourceOp, mask};
+use super::ruling::Audited;
+use crate::source::{ImageSource, Source, SourceOp};
 use crate::wire::status;
 
 /// Option of the Dockerfile frontend: imports as JSON.
@@ -42,31 +43,56 @@ pub async fn admit(build: &Build, import: Import) -> Result<Import, Status> {
             "caches of type {:?} are not allowed here (--cache-types); import from a registry instead",
             import.kind
         );
-        return Err(status::denial(&format!("cache import of type {}", import.kind), &[why], &[]));
+        let what = SourceOp::new(format!("cache import of type {}", import.kind));
+        refuse(build, &what, why, Audited::Passes).await?;
+        return Ok(import);
     }
     if import.kind != REGISTRY {
         return Ok(import);
     }
     let named = import.attrs.get(REF).map(String::as_str).unwrap_or_default();
-    let refused = |message: String| status::denial(&mask(named), &[message], &[]);
-    let image = ImageSource::parse(named).map_err(|error| refused(error.to_string()))?;
-    let image = image.or_latest();
-    let op = SourceOp::new(image.identifier());
-    let instead = match build.judge(&op, None, Purpose::Cache).await {
-        Verdict::Allow => return Ok(import),
-        Verdict::Deny(messages) => return Err(status::denial(&op.masked(), &messages, &[])),
-        Verdict::Convert(instead) => instead,
-        Verdict::Redirect(_) => return Err(refused("nobody has decided about it".to_owned())),
+    let (op, image) = match ImageSource::parse(named) {
+        Ok(image) => {
+            let image = image.or_latest();
+            (SourceOp::new(image.identifier()), image)
+        }
+        Err(error) => {
+            let what = SourceOp::new(format!("cache import from {named}"));
+            refuse(build, &what, error.to_string(), Audited::Stands).await?;
+            return Err(status::denial(&what.masked(), &[], &[]));
+        }
     };
-    match Source::parse(&instead) {
-        Ok(Source::Image(pinned)) => {
-            let mut import = import;
-            import.attrs.insert(REF.to_owned(), pinned.reference());
-            Ok(import)
-        }
-        Ok(_) | Err(_) => {
-            Err(refused("a policy puts something in its place that is no image".to_owned()))
-        }
+    let judged = build.judge(&op, None, Purpose::Cache).await;
+    let (loaded, why) = match judged {
+        Verdict::Allow => (Some(image), ""),
+        Verdict::Deny(messages) => return Err(status::denial(&op.masked(), &messages, &[])),
+        Verdict::Convert(instead) => match Source::parse(&instead) {
+            Ok(Source::Image(pinned)) => (Some(pinned), ""),
+            Ok(_) | Err(_) => (None, "a policy puts something in its place that is no image"),
+        },
+        Verdict::Redirect(_) => (None, "nobody has decided about it"),
+    };
+    let Some(loaded) = loaded else {
+        refuse(build, &op, why.to_owned(), Audited::Stands).await?;
+        return Err(status::denial(&op.masked(), &[why.to_owned()], &[]));
+    };
+    // In our words, always: the daemon may read theirs as another image.
+    let mut import = import;
+    import.attrs.insert(REF.to_owned(), loaded.reference());
+    Ok(import)
+}
+
+/// Writes down that an import is refused; where ours are only written down, it may pass.
+async fn refuse(
+    build: &Build,
+    what: &SourceOp,
+    why: String,
+    audited: Audited,
+) -> Result<(), Status> {
+    match build.refuse(what, why, audited).await {
+        Verdict::Allow => Ok(()),
+        Verdict::Deny(messages) => Err(status::denial(&what.masked(), &messages, &[])),
+        Verdict::Convert(_) | Verdict::Redirect(_) => Err(status::denial(&what.masked(), &[], &[])),
     }
 }
 
@@ -95,7 +121,9 @@ pub async fn admit_options(
         for named in text.split(',') {
             let attrs = BTreeMap::from([(REF.to_owned(), named.to_owned())]);
             let import = admit(build, Import { kind: REGISTRY.to_owned(), attrs }).await?;
-            admitted.push(import.attrs.get(REF).cloned().unwrap_or_default());
+            let admitted_as = import.attrs.get(REF).cloned();
+            let lost = || Status::internal("buildgate: a cache import lost its reference");
+            admitted.push(admitted_as.ok_or_else(lost)?);
         }
         let admitted = admitted.join(",");
         if admitted != *text {

@@ -11,6 +11,7 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 
 use super::build::Build;
+use crate::gate::proxy::{Client, Principal};
 use crate::rpc::Channel;
 use crate::session::SessionId;
 
@@ -18,15 +19,30 @@ use crate::session::SessionId;
 /// long for a build).
 pub const PATIENCE: Duration = Duration::from_secs(3);
 
-/// What makes two connections those of one client.
-pub type Owner = Arc<str>;
+/// What makes two connections those of one client: who it is, and where it came in. What begins at one
+/// listener is not steered from another, which has policies and methods of its own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Owner {
+    principal: Principal,
+    listener: Arc<str>,
+}
+
+impl Owner {
+    /// Whoever is at the other end of this connection.
+    pub fn of(client: &Client) -> Self {
+        Self { principal: client.identity.principal(), listener: Arc::clone(&client.listener) }
+    }
+}
 
 /// A session or a build that belongs to somebody else.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Foreign {
-    /// Of another client, or of nobody.
+    /// Of another client.
     #[error("it belongs to another client")]
     Client,
+    /// There is none of this name.
+    #[error("no client has it")]
+    Nobody,
     /// One of our own.
     #[error("it is not a client's")]
     Ours,
@@ -50,21 +66,30 @@ struct State {
     sessions: HashMap<String, Claim>,
     builds: HashMap<String, Arc<Build>>,
     ours: HashSet<SessionId>,
+    /// How many verifiers there were.
+    verifiers: u64,
+}
+
+impl State {
+    /// Whether one of our names is in any part of this.
+    fn is_ours(&self, value: &str) -> bool {
+        self.ours.iter().any(|id| value.contains(id.reveal()))
+    }
 }
 
 struct Claim {
     owner: Owner,
     holders: usize,
-    /// Where its policy verifier is reached, for a session that brings one.
-    verifier: Option<Channel>,
+    /// Where its policy verifier is reached, for a session that brings one: the last of them, by number.
+    verifier: Option<(u64, Channel)>,
 }
 
 /// A claim on a session, until it is dropped.
 pub struct SessionClaim {
     claims: Claims,
     id: String,
-    /// Whether it is the session itself, and not somebody who names it.
-    carries_verifier: bool,
+    /// The number of the verifier, for a session that brings one.
+    verifier: Option<u64>,
 }
 
 /// A build that is under way, until it is dropped.
@@ -110,9 +135,11 @@ impl Claims {
         verifier: Option<Channel>,
     ) -> Result<SessionClaim, Foreign> {
         let mut state = self.state();
-        if state.ours.iter().any(|id| value.contains(id.reveal())) {
+        if state.is_ours(value) {
             return Err(Foreign::Ours);
         }
+        state.verifiers += u64::from(verifier.is_some());
+        let verifier = verifier.map(|channel| (state.verifiers, channel));
         let id = target(value).to_owned();
         let claim = state.sessions.entry(id.clone()).or_insert_with(|| Claim {
             owner: owner.clone(),
@@ -123,13 +150,13 @@ impl Claims {
             return Err(Foreign::Client);
         }
         claim.holders += 1;
-        let carries_verifier = verifier.is_some();
-        if carries_verifier {
+        let number = verifier.as_ref().map(|(number, _)| *number);
+        if verifier.is_some() {
             claim.verifier = verifier;
         }
         drop(state);
         self.0.changed.notify_waiters();
-        Ok(SessionClaim { claims: self.clone(), id, carries_verifier })
+        Ok(SessionClaim { claims: self.clone(), id, verifier: number })
     }
 
     /// Whether a session that a source names is this client's; waits for one that nobody has yet.
@@ -138,18 +165,20 @@ impl Claims {
     /// When it is not.
     pub async fn owns(&self, owner: &Owner, value: &str) -> Result<(), Foreign> {
         let look = |state: &State| match state.sessions.get(target(value)) {
+            _ if state.is_ours(value) => Some(Err(Foreign::Ours)),
             Some(claim) if claim.owner == *owner => Some(Ok(())),
             Some(_) => Some(Err(Foreign::Client)),
             None => None,
         };
-        self.wait(look).await.unwrap_or(Err(Foreign::Client))
+        self.wait(look).await.unwrap_or(Err(Foreign::Nobody))
     }
 
     /// Where the policy verifier of a client's session is reached; `None` where it brings none.
     pub async fn verifier(&self, owner: &Owner, value: &str) -> Option<Channel> {
         let look = |state: &State| {
             let claim = state.sessions.get(target(value))?;
-            (claim.owner == *owner).then(|| claim.verifier.clone()).flatten()
+            let (_, verifier) = claim.verifier.as_ref().filter(|_| claim.owner == *owner)?;
+            Some(verifier.clone())
         };
         self.wait(look).await
     }
@@ -157,9 +186,12 @@ impl Claims {
     /// Notes a build that is about to begin.
     ///
     /// # Errors
-    /// When there is one of the same reference.
+    /// When there is one of the same reference, or it has one of our names.
     pub fn begin(&self, reference: &str, build: Arc<Build>) -> Result<BuildClaim, Foreign> {
         let mut state = self.state();
+        if state.is_ours(reference) {
+            return Err(Foreign::Ours);
+        }
         if state.builds.contains_key(reference) {
             return Err(Foreign::Taken);
         }
@@ -175,15 +207,23 @@ impl Claims {
     /// When there is none of the client's.
     pub async fn build(&self, owner: &Owner, reference: &str) -> Result<Arc<Build>, Foreign> {
         let look = |state: &State| {
+            if state.is_ours(reference) {
+                return Some(Err(Foreign::Ours));
+            }
             let build = state.builds.get(reference)?;
             Some(if build.is_of(owner) { Ok(Arc::clone(build)) } else { Err(Foreign::Client) })
         };
-        self.wait(look).await.unwrap_or(Err(Foreign::Client))
+        self.wait(look).await.unwrap_or(Err(Foreign::Nobody))
     }
 
-    /// Whether a build of this reference is under way, and another client's.
-    pub fn is_anothers(&self, owner: &Owner, reference: &str) -> bool {
-        self.state().builds.get(reference).is_some_and(|build| !build.is_of(owner))
+    /// Whether a build of this reference is under way and not the client's.
+    pub fn is_anothers(&self, owner: &Owner, reference: &str) -> Option<Foreign> {
+        let state = self.state();
+        if state.is_ours(reference) {
+            return Some(Foreign::Ours);
+        }
+        let build = state.builds.get(reference)?;
+        (!build.is_of(owner)).then_some(Foreign::Client)
     }
 
     /// Waits until `look` finds something, for as long as anyone would.
@@ -207,7 +247,9 @@ impl Drop for SessionClaim {
         let mut state = self.claims.state();
         let Some(claim) = state.sessions.get_mut(&self.id) else { return };
         claim.holders = claim.holders.saturating_sub(1);
-        if self.carries_verifier {
+        // Another stream of the same id may have come after it.
+        let last = claim.verifier.as_ref().map(|(number, _)| *number);
+        if self.verifier.is_some() && self.verifier == last {
             claim.verifier = None;
         }
         if claim.holders == 0 {
@@ -233,7 +275,42 @@ mod tests {
     use super::*;
 
     fn owner(name: &str) -> Owner {
-        name.into()
+        Owner { principal: Principal::Certificate(name.into()), listener: "a listener".into() }
+    }
+
+    /// A connection that nobody answers at.
+    async fn channel() -> Channel {
+        let (near, far) = tokio::io::duplex(64);
+        // A preface is all that it takes.
+        tokio::spawn(async move {
+            let _far = far;
+            std::future::pending::<()>().await
+        });
+        Channel::over(near).await.unwrap().0
+    }
+
+    #[tokio::test]
+    async fn a_client_is_another_one_at_another_listener() {
+        let claims = Claims::default();
+        let here = owner("a");
+        let there = Owner { listener: "another".into(), ..here.clone() };
+        let _held = claims.session(&here, "s", None).unwrap();
+        assert_eq!(claims.owns(&there, "s").await, Err(Foreign::Client));
+    }
+
+    #[tokio::test]
+    async fn a_stream_that_ends_takes_only_its_own_verifier_along() {
+        let claims = Claims::default();
+        let a = owner("a");
+        let older = claims.session(&a, "s", Some(channel().await)).unwrap();
+        let newer = claims.session(&a, "s", Some(channel().await)).unwrap();
+        drop(older);
+        assert!(claims.verifier(&a, "s").await.is_some());
+        let named = claims.session(&a, "s", None).unwrap();
+        drop(newer);
+        assert!(claims.state().sessions["s"].verifier.is_none());
+        drop(named);
+        assert!(claims.state().sessions.is_empty());
     }
 
     #[tokio::test]
@@ -263,8 +340,11 @@ mod tests {
         {
             assert_eq!(claims.session(&owner("a"), &value, None).err(), Some(Foreign::Ours));
         }
+        let (a, reference) = (owner("a"), id.reveal());
+        assert_eq!(claims.is_anothers(&a, reference), Some(Foreign::Ours));
+        assert_eq!(claims.is_anothers(&a, "of nobody"), None);
         drop(own);
-        assert!(claims.session(&owner("a"), id.reveal(), None).is_ok());
+        assert!(claims.session(&a, reference, None).is_ok());
     }
 
     #[tokio::test]

@@ -75,7 +75,7 @@ impl Daemon {
         Self::of(pong.map_err(|status| DaemonError::Silent(Box::new(status)))?)
     }
 
-    fn of(pong: PongResponse) -> Result<Self, DaemonError> {
+    pub(super) fn of(pong: PongResponse) -> Result<Self, DaemonError> {
         let PongResponse { frontend_api_caps: _, llb_caps, workers } = pong;
         let caps: BTreeSet<String> =
             llb_caps.into_iter().filter(|cap| cap.enabled).map(|cap| cap.id).collect();

@@ -13,6 +13,7 @@
 //! | `internal`   | the build of our own that resolves metadata                                |
 //! | `peer`       | the client's own verifier                                                  |
 //! | `cache`      | cache imports, which no daemon asks about                                  |
+//! | `definitions`| LLB that a client hands over: what of it is judged only the first time     |
 //! | `bridge`     | `LLBBridge` on the control socket                                          |
 //! | `relay`      | sessions of clients                                                        |
 //! | `claims`     | whose sessions and builds are whose                                        |
@@ -28,6 +29,7 @@ mod build;
 mod cache;
 mod claims;
 mod daemon;
+mod definitions;
 mod internal;
 mod peer;
 mod progress;
@@ -47,7 +49,7 @@ use tonic::Status;
 pub use self::daemon::{Daemon, DaemonError, Daemons};
 pub use self::verifier::Standalone;
 
-use self::claims::{Claims, Foreign, Owner};
+use self::claims::{Claims, Owner};
 use self::turns::Turns;
 use super::ops::{PolicySet, Recorder, Settings};
 use super::proxy::{Answer, Call, Client, Handle};
@@ -111,8 +113,7 @@ impl Enforcer {
     }
 
     async fn answer(&self, call: Call) -> Result<Answer, Status> {
-        // Of one client, whatever the connection.
-        let owner: Owner = format!("{:?}", call.client.identity.principal()).into();
+        let owner = Owner::of(&call.client);
         plain(call.request.uri())?;
         match call.method() {
             internal::SOLVE => solve::solve(self, &owner, call).await,
@@ -133,8 +134,8 @@ impl Enforcer {
         let request = StatusRequest::decode(message)
             .map_err(|error| Status::invalid_argument(format!("buildgate: Status: {error}")))?;
         // Progress tells commands and files; references are in everyone's history.
-        if self.claims.is_anothers(owner, &request.r#ref) {
-            let why = format!("buildgate: build {}: {}", request.r#ref, Foreign::Client);
+        if let Some(foreign) = self.claims.is_anothers(owner, &request.r#ref) {
+            let why = format!("buildgate: build {}: {foreign}", request.r#ref);
             return Err(Status::permission_denied(why));
         }
         let (claims, owner) = (self.claims.clone(), owner.clone());

@@ -3,12 +3,15 @@
 
 use std::pin::Pin;
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::time::timeout;
 
 use super::build::{Begun, Build, Purpose, Verdict};
 use super::internal::{Asked, Internal};
 use super::peer::Says;
 use crate::check::{self, Outcome, Question};
-use crate::gate::ops::Submodules;
+use crate::gate::ops::{Mode, Submodules};
 use crate::gateway::{self, JudgeSubmodule};
 use crate::input::Env;
 use crate::meta::{MetaRequest, ResolveError, ResolveSourceMeta, Resolving};
@@ -18,6 +21,9 @@ use crate::source::{Platform, Source, SourceOp, mask_text};
 const SESSIONS: [&str; 2] = ["local.session", "oci.session"];
 /// Attribute of a repository that is fetched without its submodules.
 pub(super) const SKIP_SUBMODULES: &str = "git.skipsubmodules";
+
+/// How long one decision may take, with everything that is resolved for it: ours, and the client's own.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// What is to be answered, and what it rests on.
 #[derive(Debug)]
@@ -32,8 +38,19 @@ pub struct Ruling {
     pub fetched: Vec<Vec<MetaRequest>>,
     /// Why there was no decision.
     pub error: Option<String>,
-    /// Whether it stands in audit mode too: it protects other clients, and not the build.
-    pub closed: bool,
+    /// What becomes of a denial in audit mode.
+    pub audited: Audited,
+}
+
+/// What becomes of a denial where ours are only written down.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Audited {
+    /// The source is loaded all the same.
+    Passes,
+    /// The client's own verifier puts this in its place, which is asked about.
+    Redirects(SourceOp),
+    /// It stands: it is not ours to undo, or protects other clients.
+    Stands,
 }
 
 impl Ruling {
@@ -44,40 +61,52 @@ impl Ruling {
             notes: Vec::new(),
             fetched: Vec::new(),
             error: None,
-            closed: false,
+            audited: Audited::Passes,
         }
     }
 
     /// Refused for a reason of our own.
-    fn refused(why: impl Into<String>) -> Self {
+    pub fn refused(why: impl Into<String>) -> Self {
         Self::of(Verdict::Deny(vec![why.into()]))
     }
 
     /// Refused because there is no decision.
     pub fn undecided(why: String) -> Self {
-        let message = format!("it could not be judged, and so is refused: {why}");
+        let message = undecided(&why);
         Self { error: Some(why), ..Self::refused(message) }
     }
+}
+
+fn undecided(why: &str) -> String {
+    format!("it could not be judged, and so is refused: {why}")
 }
 
 /// Decides about one source.
 pub async fn rule(build: &Build, key: &(SourceOp, Platform, Purpose)) -> Ruling {
     let (op, platform, purpose) = key;
     if let Some(why) = foreign_session(build, op).await {
-        return Ruling { closed: true, ..Ruling::refused(why) };
+        return Ruling { audited: Audited::Stands, ..Ruling::refused(why) };
     }
     let ruling = if build.has_handed_out(key) {
         Ruling::of(Verdict::Allow)
     } else {
-        by_policy(build, op, platform, *purpose).await
+        let judged = timeout(PATIENCE, by_policy(build, op, platform, *purpose)).await;
+        judged.unwrap_or_else(|_| Ruling::undecided(too_long("no decision")))
     };
-    match (&ruling.verdict, purpose) {
-        (Verdict::Allow | Verdict::Convert(_), Purpose::Source) => {
+    match (&ruling.verdict, purpose, build.begun().facts.mode) {
+        (Verdict::Allow | Verdict::Convert(_), Purpose::Source, _)
+        // Auditing would pass it: nobody but us can ask the client's verifier then.
+        | (Verdict::Deny(_), Purpose::Source, Mode::Audit) => {
             by_client(build, op, platform, ruling).await
         }
-        (Verdict::Deny(_) | Verdict::Redirect(_), Purpose::Source)
-        | (_, Purpose::Cache | Purpose::Submodule) => ruling,
+        (Verdict::Deny(_), Purpose::Source, Mode::Enforce)
+        | (Verdict::Redirect(_), Purpose::Source, _)
+        | (_, Purpose::Cache | Purpose::Submodule, _) => ruling,
     }
+}
+
+fn too_long(what: &str) -> String {
+    format!("{what} within {} s", PATIENCE.as_secs())
 }
 
 /// A session that the source names and that is not the client's.
@@ -220,24 +249,42 @@ impl JudgeSubmodule for Each<'_> {
     }
 }
 
-/// Asks the client's own verifier about what we allow.
+/// Asks the client's own verifier about what would be loaded. Its word is its own: auditing ours
+/// does not change it.
 async fn by_client(build: &Build, op: &SourceOp, platform: &Platform, ruling: Ruling) -> Ruling {
     let Some(peer) = &build.begun().peer else { return ruling };
-    let internal = match build.internal().await {
-        Ok(internal) => internal,
-        Err(error) => return Ruling::undecided(error.to_string()),
+    let asked = async {
+        let internal = build.internal().await.map_err(|error| error.to_string())?;
+        peer.ask(&internal, op, platform).await.map_err(|error| error.to_string())
     };
-    match peer.ask(&internal, op, platform).await {
+    let says = timeout(PATIENCE, asked).await.unwrap_or_else(|_| {
+        Err(too_long("the client's own policy session has come to no decision"))
+    });
+    match says {
         Ok(Says::Allow) => ruling,
-        // The client's own word, which auditing ours does not change.
-        Ok(Says::Deny(messages)) => {
-            Ruling { verdict: Verdict::Deny(messages), closed: true, ..ruling }
-        }
+        Ok(Says::Deny(messages)) => by_theirs(ruling, messages, None),
         Ok(Says::Convert(instead)) if instead == *op => ruling,
         // Judged when the daemon asks about it.
-        Ok(Says::Convert(instead)) => Ruling { verdict: Verdict::Redirect(instead), ..ruling },
-        Err(error) => Ruling { closed: true, ..Ruling::undecided(error.to_string()) },
+        Ok(Says::Convert(instead)) => match ruling.verdict {
+            Verdict::Deny(_) => Ruling { audited: Audited::Redirects(instead), ..ruling },
+            Verdict::Allow | Verdict::Convert(_) | Verdict::Redirect(_) => {
+                Ruling { verdict: Verdict::Redirect(instead), ..ruling }
+            }
+        },
+        Err(why) => by_theirs(ruling, vec![undecided(&why)], Some(why)),
     }
+}
+
+/// Refused by the client's own verifier, or for want of its word. What we would have said, where we
+/// only audit, stays in the log.
+fn by_theirs(ruling: Ruling, messages: Vec<String>, why: Option<String>) -> Ruling {
+    let Ruling { verdict, mut warnings, notes, fetched, error, .. } = ruling;
+    if let Verdict::Deny(ours) = verdict {
+        warnings.extend(ours.iter().map(|message| format!("would be denied: {message}")));
+    }
+    let error = why.or(error);
+    let verdict = Verdict::Deny(messages);
+    Ruling { verdict, warnings, notes, fetched, error, audited: Audited::Stands }
 }
 
 /// Metadata by the build of our own, opened when a rule needs the first of it. What signs an image

@@ -9,16 +9,19 @@ use http_body_util::BodyExt;
 use prost::Message;
 use tonic::Status;
 
-use super::build::{Begun, Build};
+use super::build::{Begun, Build, Verdict};
 use super::cache::{self, Import};
 use super::claims::{BuildClaim, Foreign, OwnName, Owner, SessionClaim};
+use super::definitions;
 use super::peer::Peer;
+use super::ruling::Audited;
 use super::{Assigned, Enforcer};
 use crate::gate::ops::{self, ErrorKind, UnderWay};
 use crate::gate::proxy::{Answer, Call, Client};
 use crate::input::Env;
 use crate::rpc::{self, BoxError, Channel, reset_of, unavailable};
 use crate::session::{PolicySession, SessionGone, SessionId, Verifier};
+use crate::source::SourceOp;
 use crate::wire::proto::control::{CacheOptions, CacheOptionsEntry, SolveRequest};
 use crate::wire::proto::sourcepolicy::PolicyAction;
 use crate::wire::raw::{Field, RawMessage};
@@ -56,19 +59,25 @@ pub async fn solve(enforcer: &Enforcer, owner: &Owner, call: Call) -> Result<Ans
     let request = SolveRequest::decode(message.clone()).map_err(|error| unread(error.into()))?;
     let mut raw = RawMessage::parse(message).map_err(|error| unread(error.into()))?;
     let assigned = enforcer.assigned(&client)?;
-    entitled(&assigned, &request)?;
     let sessions = claim(enforcer, owner, &request)?;
     let arrived = Arrived { owner, client: &client, channel: &channel, assigned: &assigned };
     let build = begin(enforcer, &arrived, &request).await?;
+    entitled(&build, &request).await?;
     let id = SessionId::random().map_err(|error| Status::internal(error.to_string()))?;
     let name = enforcer.claims.own(&id);
     let claimed = enforcer.claims.begin(&request.r#ref, Arc::clone(&build));
     let claimed = claimed.map_err(|error: Foreign| {
-        Status::already_exists(format!("buildgate: build {}: {error}", request.r#ref))
+        let why = format!("buildgate: build {}: {error}", request.r#ref);
+        match error {
+            Foreign::Taken => Status::already_exists(why),
+            Foreign::Client | Foreign::Ours | Foreign::Nobody => Status::permission_denied(why),
+        }
     })?;
     let verifier: Arc<dyn Verifier> = build.clone();
     // The daemon, told of the session, waits for it: the solve need not.
     let session = Arc::new(PolicySession::begin(&channel, id, verifier));
+    definitions::admit(&build, request.definition.iter().chain(request.frontend_inputs.values()))
+        .await?;
     rewrite(&build, &request, &mut raw).await?;
     let ours = session.id().reveal().as_bytes();
     raw.append_bytes_field(Field::CONTROL_SOLVE_SOURCE_POLICY_SESSION, ours);
@@ -113,12 +122,17 @@ async fn forward(channel: &Channel, mut parts: Parts, message: Bytes) -> Result<
     }
 }
 
-fn entitled(assigned: &Assigned, request: &SolveRequest) -> Result<(), Status> {
-    match request.entitlements.iter().find(|name| !assigned.settings.allows_entitlement(name)) {
-        Some(name) => Err(Status::permission_denied(format!(
-            "buildgate: the entitlement {name} is not allowed here"
-        ))),
-        None => Ok(()),
+async fn entitled(build: &Build, request: &SolveRequest) -> Result<(), Status> {
+    let allows = |name: &&String| build.begun().settings.allows_entitlement(name);
+    let Some(name) = request.entitlements.iter().find(|name| !allows(name)) else { return Ok(()) };
+    let why = format!("the entitlement {name} is not allowed here");
+    let status = Status::permission_denied(format!("buildgate: {why}"));
+    let what = SourceOp::new(format!("entitlement {name}"));
+    // Refused, whether it could be written down or not.
+    match build.refuse(&what, why, Audited::Stands).await {
+        Verdict::Allow | Verdict::Convert(_) | Verdict::Redirect(_) | Verdict::Deny(_) => {
+            Err(status)
+        }
     }
 }
 
@@ -198,14 +212,12 @@ async fn rewrite(
     request: &SolveRequest,
     raw: &mut RawMessage,
 ) -> Result<(), Status> {
-    let Begun { evaluator, env, daemon, .. } = build.begun();
-    let refused = |why: String| Status::failed_precondition(format!("buildgate: {why}"));
-    let caps = evaluator.caps(env).await.map_err(|error| {
-        refused(format!("what the policies ask of the build could not be decided: {error}"))
-    })?;
-    if caps.exec_proxy == Some(true) {
-        daemon.proxies().map_err(|error| refused(error.to_string()))?;
+    if build.commands().await?.is_some() {
         raw.append_varint_field(Field::CONTROL_SOLVE_PROXY_NETWORK, 1);
+    }
+    definitions::apart(build, raw, definitions::CONTROL).await?;
+    if let Some((name, value)) = definitions::options(build, &request.frontend_attrs).await? {
+        raw.append_map_entry(Field::CONTROL_SOLVE_FRONTEND_ATTRS, name, &value);
     }
     for (name, value) in cache::admit_options(build, &request.frontend_attrs).await? {
         raw.append_map_entry(Field::CONTROL_SOLVE_FRONTEND_ATTRS, name, &value);

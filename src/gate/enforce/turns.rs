@@ -1,11 +1,14 @@
-//! Where policies are evaluated: on threads beside those that carry bytes. A policy may take a second,
-//! and for so long no transfer may stop and no session miss its daemon's question after its health.
+//! Where policies are evaluated. Most take some microseconds, less than to wake another thread: they are
+//! evaluated where the question came in. A policy may take a second, though, and for so long no transfer
+//! may stop and no session miss its daemon's question after its health: once one was slow, all are
+//! evaluated on threads beside those that carry bytes, until none was slow for a while.
 //!
-//! At most as many are evaluated at once as there are cores, of one build a few: a build with many
-//! sources and a slow policy holds up itself before others.
+//! There at most as many are evaluated at once as there are cores, of one build a few: a build with
+//! many sources and a slow policy holds up itself before others.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::available_parallelism;
+use std::time::{Duration, Instant};
 
 use tokio::sync::Semaphore;
 
@@ -16,23 +19,48 @@ use crate::policy::{Caps, Policy};
 
 /// Evaluations of one build at once.
 const OF_ONE_BUILD: usize = 2;
+/// What is slow: many times what waking a thread takes.
+const SLOW: Duration = Duration::from_millis(10);
+/// How long nothing is evaluated in place after a slow one.
+const AFTER_SLOW: Duration = Duration::from_secs(60);
 
 /// The evaluations of all builds.
 #[derive(Clone, Debug)]
-pub struct Turns(Arc<Semaphore>);
+pub struct Turns {
+    all: Arc<Semaphore>,
+    /// When one was slow last.
+    slow: Arc<Mutex<Option<Instant>>>,
+}
 
 impl Default for Turns {
     fn default() -> Self {
-        let cores = available_parallelism().map_or(1, usize::from);
-        Self(Arc::new(Semaphore::new(cores)))
+        Self::of(available_parallelism().map_or(1, usize::from))
     }
 }
 
 impl Turns {
+    fn of(cores: usize) -> Self {
+        Self { all: Arc::new(Semaphore::new(cores)), slow: Arc::default() }
+    }
+
+    fn was_slow(&self) -> bool {
+        let slow = self.slow.lock().unwrap_or_else(PoisonError::into_inner);
+        slow.is_some_and(|at| at.elapsed() < AFTER_SLOW)
+    }
+
+    fn timed<T>(&self, work: impl FnOnce() -> T) -> T {
+        let began = Instant::now();
+        let done = work();
+        if began.elapsed() >= SLOW {
+            *self.slow.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+        }
+        done
+    }
+
     /// Those of one build, by the policies that it began with.
     pub fn of_build(&self, policies: Arc<[Policy]>) -> Evaluator {
         let own = Arc::new(Semaphore::new(OF_ONE_BUILD));
-        Evaluator { policies, own, all: Arc::clone(&self.0) }
+        Evaluator { policies, own, turns: self.clone() }
     }
 }
 
@@ -41,7 +69,7 @@ impl Turns {
 pub struct Evaluator {
     policies: Arc<[Policy]>,
     own: Arc<Semaphore>,
-    all: Arc<Semaphore>,
+    turns: Turns,
 }
 
 impl Evaluator {
@@ -58,18 +86,20 @@ impl Evaluator {
         &self,
         work: impl FnOnce(&[Policy]) -> Result<T, CheckError> + Send + 'static,
     ) -> Result<T, CheckError> {
-        let broken = |error| CheckError::Broken(Box::new(error));
+        if !self.turns.was_slow() {
+            return self.turns.timed(|| work(&self.policies));
+        }
         // Held until the work is done, whether anyone still waits for it or not.
         let own = Arc::clone(&self.own).acquire_owned().await;
         let own = own.map_err(|error| CheckError::Broken(Box::new(error)))?;
-        let all = Arc::clone(&self.all).acquire_owned().await;
+        let all = Arc::clone(&self.turns.all).acquire_owned().await;
         let all = all.map_err(|error| CheckError::Broken(Box::new(error)))?;
-        let policies = Arc::clone(&self.policies);
+        let (policies, turns) = (Arc::clone(&self.policies), self.turns.clone());
         let done = tokio::task::spawn_blocking(move || {
             let _turns = (own, all);
-            work(&policies)
+            turns.timed(|| work(&policies))
         });
-        done.await.map_err(broken)?
+        done.await.map_err(|error| CheckError::Broken(Box::new(error)))?
     }
 
     async fn round(&self, question: Question, known: Known) -> Result<Stepped, CheckError> {
@@ -91,8 +121,18 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn one_build_leaves_turns_to_others_and_a_panic_is_an_error() {
-        let turns = Turns(Arc::new(Semaphore::new(OF_ONE_BUILD + 1)));
+    async fn what_is_slow_is_evaluated_aside_and_leaves_turns_to_other_builds() {
+        let turns = Turns::of(OF_ONE_BUILD + 1);
+        let here = std::thread::current().id();
+        let thread = |_: &[Policy]| Ok(std::thread::current().id());
+        let first = turns.of_build(Arc::from([]));
+        assert_eq!(first.run(thread).await.unwrap(), here);
+        let slow = |_: &[Policy]| {
+            std::thread::sleep(SLOW);
+            Ok(())
+        };
+        first.run(slow).await.unwrap();
+        assert_ne!(first.run(thread).await.unwrap(), here, "after a slow one");
         let greedy = Arc::new(turns.of_build(Arc::from([])));
         let running = Arc::new(AtomicUsize::new(0));
         let (go, wait) = std::sync::mpsc::channel::<()>();

@@ -14,8 +14,9 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tonic::Status;
 
@@ -26,6 +27,7 @@ use crate::gate::proxy::Listener;
 use crate::gateway;
 use crate::input::Env;
 use crate::meta::{ASIDE, Known, MetaRequest, SourceMeta};
+use crate::rpc;
 use crate::session::{self, Verifier, Verifying};
 use crate::source::{Platform, Source, SourceOp, mask_text};
 use crate::wire::policy::{Answer, Question};
@@ -33,6 +35,13 @@ use crate::wire::proto::policysession::{CheckPolicyRequest, CheckPolicyResponse}
 
 /// Sources with questions open at once, on one connection.
 const MAX_OPEN: usize = 10_000;
+
+/// Connections at once; who comes then is turned away.
+const MAX_CONNECTIONS: usize = 256;
+/// Questions at once on one connection.
+const MAX_CALLS: u32 = 256;
+/// How often a connection is asked whether anyone is there, and how long that may take.
+const PING: Duration = Duration::from_secs(30);
 
 /// How long to wait where the system cannot take another connection.
 const BREATH: Duration = Duration::from_millis(100);
@@ -46,12 +55,13 @@ pub struct Standalone {
     policies: PolicySet,
     mode: Mode,
     recorder: Arc<Recorder>,
+    seats: Arc<Semaphore>,
 }
 
 impl Standalone {
     /// A verifier of these policies.
     pub fn new(policies: PolicySet, mode: Mode, recorder: Arc<Recorder>) -> Self {
-        Self { policies, mode, recorder }
+        Self { policies, mode, recorder, seats: Arc::new(Semaphore::new(MAX_CONNECTIONS)) }
     }
 
     /// Serves everyone at a listener until `stop` comes; who is connected then is cut off.
@@ -67,7 +77,12 @@ impl Standalone {
             match arrival {
                 Ok(arrival) => {
                     let standalone = self.clone();
+                    let Ok(seat) = Arc::clone(&self.seats).try_acquire_owned() else {
+                        tracing::warn!("a client was turned away: {MAX_CONNECTIONS} are here");
+                        continue;
+                    };
                     connections.spawn(async move {
+                        let _seat = seat;
                         match arrival.greet().await {
                             Ok((io, _client)) => standalone.serve(io).await,
                             Err(error) => tracing::warn!("a client was turned away: {error}"),
@@ -92,6 +107,11 @@ impl Standalone {
             async move { Ok::<_, std::convert::Infallible>(session::answer(answering, request).await) }
         });
         let served = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .max_header_list_size(rpc::MAX_HEADERS)
+            .max_concurrent_streams(MAX_CALLS)
+            .keep_alive_interval(PING)
+            .keep_alive_timeout(PING)
             .serve_connection(TokioIo::new(io), service)
             .await;
         if let Err(error) = served {
@@ -157,8 +177,12 @@ impl Connection {
                 Err("it is not how BuildKit writes this source".to_owned())
             }
             Ok(stepped) => match stepped.step {
-                Step::Decided(outcome) => bundle(&revision, &asked)
-                    .map(|()| (answer_of(&asked.op, *outcome), stepped.warnings, stepped.notes)),
+                Step::Decided(outcome) => match with_bundle(&revision, &asked, *outcome) {
+                    Ok(outcome) => {
+                        Ok((answer_of(&asked.op, outcome), stepped.warnings, stepped.notes))
+                    }
+                    Err(why) => Err(why),
+                },
                 Step::Needs(requests) => match self.ask(&question, &key, round.clone(), requests) {
                     Ok(response) => return Ok(response),
                     Err(why) => Err(why),
@@ -184,12 +208,14 @@ impl Connection {
                     .to_owned(),
             );
         }
-        let [(path, request)] = requests.as_slice() else {
-            return Err("metadata of materials cannot be asked for in a policy session".to_owned());
+        let request = match requests.as_slice() {
+            [(path, request)] if path.is_empty() => request,
+            _ => {
+                return Err(
+                    "metadata of materials cannot be asked for in a policy session".to_owned()
+                );
+            }
         };
-        if !path.is_empty() {
-            return Err("metadata of materials cannot be asked for in a policy session".to_owned());
-        }
         if request.image.is_some_and(|image| image.attestations) {
             return Err(
                 "attestations cannot be asked for here: a daemon may end by it; use the gate"
@@ -278,14 +304,27 @@ fn is_written_as_read(op: &SourceOp) -> bool {
     Source::parse(op).is_ok_and(|source| ruling::is_canonical(op, &source))
 }
 
-/// Judges the blob that a repository is read from. Daemons before 0.34 do not ask about it.
-fn bundle(revision: &ops::Revision, asked: &Asked) -> Result<(), String> {
-    let Some(op) = asked.op.bundle() else { return Ok(()) };
+/// Judges the blob that an allowed repository is read from: daemons before 0.34 do not ask about it. It is
+/// refused where its bundle is, in the words of that.
+fn with_bundle(
+    revision: &ops::Revision,
+    asked: &Asked,
+    outcome: Outcome,
+) -> Result<Outcome, String> {
+    let op = match &outcome {
+        Outcome::Allowed(_) => asked.op.bundle(),
+        Outcome::Denied(_) | Outcome::Converted(_) => None,
+    };
+    let Some(op) = op else { return Ok(outcome) };
     let stepped =
         check::step(&revision.policies, &Asked { op, ..asked.clone() }, &Known::default());
     match stepped.map_err(|error| mask_text(&error.to_string()))?.step {
-        Step::Decided(outcome) if matches!(*outcome, Outcome::Allowed(_)) => Ok(()),
-        Step::Decided(_) | Step::Needs(_) => Err("its bundle is refused".to_owned()),
+        Step::Decided(bundle) => match *bundle {
+            Outcome::Allowed(_) => Ok(outcome),
+            denied @ Outcome::Denied(_) => Ok(denied),
+            Outcome::Converted(_) => Err("its bundle would be another one".to_owned()),
+        },
+        Step::Needs(_) => Err("metadata of its bundle cannot be asked for here".to_owned()),
     }
 }
 
@@ -322,11 +361,15 @@ mod tests {
     const DIGEST: &str = "sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
 
     fn connection(rule: &str) -> (tempfile::TempDir, Connection) {
+        connection_saying(rule, "\ndeny_msg contains \"no\" if false")
+    }
+
+    fn connection_saying(rule: &str, says: &str) -> (tempfile::TempDir, Connection) {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("p.rego");
         let rego = format!(
-            "package docker\ndefault allow := false\nallow if {rule}\n\
-             decision := {{\"allow\": allow}}\n"
+            "package docker\ndefault allow := false\nallow if {rule}{says}\n\
+             decision := {{\"allow\": allow, \"deny_msg\": deny_msg}}\n"
         );
         std::fs::write(&file, rego).unwrap();
         let sets = PolicySets::load([("all".to_owned(), vec![file])]).unwrap();
@@ -375,6 +418,37 @@ mod tests {
         assert_eq!(ask(&connection, URL, Some(DIGEST)).await, pinned);
         assert_eq!(ask(&connection, URL, Some("sha256:0")).await, "1 ");
         assert_eq!(ask(&connection, URL, Some(DIGEST)).await, unasked);
+    }
+
+    #[tokio::test]
+    async fn a_bundle_is_judged_where_its_repository_is_allowed_and_in_its_own_words() {
+        let blob = format!("docker-image+blob://docker.io/library/a@{DIGEST}");
+        let mut op = SourceOp::new("git://example.com/a.git#main");
+        op.attrs.insert("git.fullurl".to_owned(), "https://example.com/a.git".to_owned());
+        op.attrs.insert("git.bundle".to_owned(), blob);
+        op.attrs.insert("git.checksum".to_owned(), "a".repeat(40));
+        let question = || CheckPolicyRequest {
+            source: Some(ResolveSourceMetaResponse {
+                source: Some(op.clone().into()),
+                ..Default::default()
+            }),
+            ..Default::default()
+        };
+        let says = "\ndeny_msg contains \"no git\" if not input.blob\n\
+                    deny_msg contains \"no blob\" if input.blob";
+        for (rule, wanted) in [
+            ("input.blob", Some("no git")),
+            ("input.git", Some("no blob")),
+            ("{input.git}\nallow if input.blob", None),
+        ] {
+            let (_dir, connection) = connection_saying(rule, says);
+            let answer = connection.answer(question()).await.unwrap();
+            let Some(Answered::Decision(decision)) = answer.result else { panic!("{rule}") };
+            let messages: Vec<_> =
+                decision.deny_messages.into_iter().map(|it| it.message).collect();
+            assert_eq!(messages, Vec::from_iter(wanted), "{rule}");
+            assert_eq!(decision.action == 1, wanted.is_some(), "{rule}");
+        }
     }
 
     #[tokio::test]

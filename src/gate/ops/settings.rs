@@ -24,6 +24,17 @@ pub enum Submodules {
     Deny,
 }
 
+/// What becomes of a build inside a build (`--build-op`): LLB that the daemon reads from a file while it
+/// builds. It asks about what that loads only where it runs it, and not where it was run before.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum BuildOp {
+    /// It is refused.
+    #[default]
+    Refuse,
+    /// It is passed on: what another build loaded in it by other rules may be taken from there.
+    Allow,
+}
+
 /// What a client may do beyond having its sources judged.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Settings {
@@ -31,6 +42,8 @@ pub struct Settings {
     pub mode: Mode,
     /// What becomes of submodules.
     pub submodules: Submodules,
+    /// What becomes of a build inside a build.
+    pub build_op: BuildOp,
     /// Types of cache imports besides `registry`, whose images are judged (`--cache-types`).
     pub cache_types: BTreeSet<String>,
     /// Entitlements that are refused (`--deny-entitlement`).

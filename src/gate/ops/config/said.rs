@@ -130,6 +130,8 @@ pub struct Top {
     pub mode: Option<Said>,
     /// `--git-submodules`.
     pub git_submodules: Option<Said>,
+    /// `--build-op`.
+    pub build_op: Option<Said>,
     /// `--cache-types`.
     pub cache_types: Vec<Said>,
     /// `--deny-entitlement`.
@@ -175,6 +177,7 @@ impl Top {
             trust_root: many(self.trust_root, file.trust_root)?,
             mode: one(self.mode, file.mode)?,
             git_submodules: one(self.git_submodules, file.git_submodules)?,
+            build_op: one(self.build_op, file.build_op)?,
             cache_types: many(self.cache_types, file.cache_types)?,
             deny_entitlement: many(self.deny_entitlement, file.deny_entitlement)?,
             methods: many(self.methods, file.methods)?,

@@ -60,6 +60,7 @@ fn what_is_no_configuration_says_where_and_what_would_be_one() {
         "trust-root = [\"ours=a\", \"ours=b\"]".to_owned(),
         "mode = \"log\"".to_owned(),
         "git-submodules = \"Judge\"".to_owned(),
+        "build-op = \"judge\"".to_owned(),
         "cache-types = [\"registry\", \"inline\"]".to_owned(),
         "deny-entitlement = [\"network\"]".to_owned(),
         "methods = [\"everything\"]".to_owned(),
@@ -142,6 +143,7 @@ deny-methods = ["Control/Prune"]
 name = ["spiffe://corp/ci/*", "dns:release.corp"]
 policy-set = "production"
 git-submodules = "deny"
+build-op = "allow"
 cache-types = ["gha"]
 deny-entitlement = ["network.host", "device"]
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::SocketPlan;
 use super::said::{ConfigError, Said, Top};
 use crate::gate::ops::log::LogTarget;
-use crate::gate::ops::settings::{Mode, Settings, Submodules};
+use crate::gate::ops::settings::{BuildOp, Mode, Settings, Submodules};
 use crate::gate::proxy::{Group, Methods};
 
 /// Longest drain: a day, in seconds.
@@ -31,6 +31,13 @@ pub(super) fn settings(scopes: &[&Top]) -> Result<Settings, ConfigError> {
             "skip" => Submodules::Skip,
             "deny" => Submodules::Deny,
             other => return Err(unknown(said, other, "judge, skip, deny")),
+        };
+    }
+    if let Some(said) = scopes.iter().find_map(|scope| scope.build_op.as_ref()) {
+        settings.build_op = match said.value.as_str() {
+            "refuse" => BuildOp::Refuse,
+            "allow" => BuildOp::Allow,
+            other => return Err(unknown(said, other, "refuse, allow")),
         };
     }
     let first = |list: fn(&Top) -> &Vec<Said>| {

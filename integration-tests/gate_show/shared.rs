@@ -1,0 +1,221 @@
+//! What two policy sets share where they share a daemon: its cache, which knows no policies.
+
+use std::io::Write as _;
+use std::process::Stdio;
+
+use buildgate::source::SourceOp;
+use buildgate::wire::proto::pb;
+use prost::Message as _;
+use sha2::{Digest as _, Sha256};
+
+use super::denials::built_from;
+use crate::frontend_show::clients::{Buildx, Ended};
+use crate::gate_enforce::only;
+use crate::gate_ops::{Gate, until};
+use crate::peers::{self, HttpServer, World, llb, need};
+
+/// A gate with two listeners: `lax.sock`, where `lax` judges, and `strict.sock`.
+pub fn both(world: &World, [lax, strict]: [&str; 2], more: &str) -> Gate {
+    let dir = peers::folder(&[("lax/p.rego", lax), ("strict/p.rego", strict)]);
+    let run = dir.path().display();
+    let config = format!(
+        "upstream = [{:?}]\ndecision-log = \"log\"\n{more}\n\
+         [policy-sets]\nlax = [\"lax\"]\nstrict = [\"strict\"]\n\
+         [[listener]]\nlisten = \"unix://{run}/lax.sock\"\npolicy-set = \"lax\"\n\
+         [[listener]]\nlisten = \"unix://{run}/strict.sock\"\npolicy-set = \"strict\"\n",
+        world.buildkit.address()
+    );
+    std::fs::write(dir.path().join("gate.toml"), config).unwrap();
+    Gate::start(dir, &["--config", "gate.toml"], &[])
+}
+
+/// `buildctl build < llb` with the daemon's cache in use.
+fn raw(gate: &Gate, socket: &str, definition: &pb::Definition) -> Ended {
+    let mut build = gate.buildctl(socket);
+    build.args(["build", "--progress=plain"]);
+    build.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = build.spawn().unwrap();
+    child.stdin.take().unwrap().write_all(&definition.encode_to_vec()).unwrap();
+    child.wait_with_output().unwrap().into()
+}
+
+/// Whether a set decided about a source, by the log.
+fn decided(gate: &Gate, set: &str, source: &str) -> bool {
+    let log = gate.read("log");
+    let lines = log.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+    lines
+        .into_iter()
+        .any(|line| line["policy_set"] == set && line["source"].as_str().unwrap().contains(source))
+}
+
+/// LLB that is read inside the build is asked about where it runs, and not where its result is cached:
+/// so it is refused. What `--build-op allow` lets pass is what this shows.
+#[test]
+fn a_build_in_a_build_takes_what_other_rules_allowed() {
+    let world = need!(peers::world());
+    let evil = SourceOp::new(format!("docker-image://{}", world.image("app:slsa02")));
+    let inside = llb(&[evil]).encode_to_vec();
+    let files = HttpServer::start(move |_| peers::Response::ok(inside.clone()));
+    let rules = [only("input.image\nallow if input.http"), only("input.http")];
+    let rules = rules.each_ref().map(String::as_str);
+    // What it reads counts by its content, wherever it is from; only the client's own files do not.
+    let mut file = SourceOp::new(files.url("/inside"));
+    file.attrs.insert("http.filename".to_owned(), "buildkit.llb.definition".to_owned());
+    let definition = built_from(file);
+    let run = |gate: &Gate, socket| raw(gate, socket, &definition);
+
+    let gate = both(world, rules, "");
+    for socket in ["lax.sock", "strict.sock"] {
+        let ended = run(&gate, socket);
+        assert!(!ended.passed, "{socket}: {}", ended.said);
+        let words = "source \"build-op\" not allowed by policy: action DENY";
+        assert!(ended.said.contains(words), "{socket}: {}", ended.said);
+        assert!(ended.said.contains("--build-op"), "{socket}: {}", ended.said);
+    }
+    assert!(decided(&gate, "strict", "build-op") && !decided(&gate, "lax", "app:slsa02"));
+
+    let open = both(world, rules, "build-op = \"allow\"");
+    let ended = run(&open, "strict.sock");
+    assert!(!ended.passed && ended.said.contains("ours says no"), "{}", ended.said);
+    run(&open, "lax.sock").passed("what the lax rules allow");
+    // From here on its result is there for everyone: nothing is decided, and nothing refused.
+    let log = open.read("log").lines().count();
+    run(&open, "strict.sock").passed("what is cached");
+    let log: Vec<String> = open.read("log").lines().skip(log).map(str::to_owned).collect();
+    assert!(log.iter().all(|line| !line.contains("app:slsa02")), "{log:?}");
+}
+
+/// LLB of one command in an image.
+fn command(image: &str, args: &[&str]) -> pb::Definition {
+    let digest = |op: &[u8]| format!("sha256:{}", hex::encode(Sha256::digest(op)));
+    let base = SourceOp::new(format!("docker-image://{image}"));
+    let base = pb::Op { op: Some(pb::op::Op::Source(base.into())), ..pb::Op::default() };
+    let base = base.encode_to_vec();
+    let meta = pb::Meta {
+        args: args.iter().map(|arg| (*arg).to_owned()).collect(),
+        cwd: "/".to_owned(),
+        user: "0".to_owned(),
+        ..pb::Meta::default()
+    };
+    let mount = pb::Mount { dest: "/".to_owned(), ..pb::Mount::default() };
+    let exec = pb::ExecOp { meta: Some(meta), mounts: vec![mount], ..pb::ExecOp::default() };
+    let on = |op: &[u8]| vec![pb::Input { digest: digest(op), index: 0 }];
+    let exec = pb::Op {
+        inputs: on(&base),
+        op: Some(pb::op::Op::Exec(exec)),
+        platform: Some(pb::Platform {
+            os: "linux".to_owned(),
+            architecture: std::env::consts::ARCH.replace("x86_64", "amd64"),
+            ..pb::Platform::default()
+        }),
+        ..pb::Op::default()
+    };
+    let exec = exec.encode_to_vec();
+    let last = pb::Op { inputs: on(&exec), ..pb::Op::default() }.encode_to_vec();
+    pb::Definition { def: vec![base.into(), exec.into(), last.into()], ..pb::Definition::default() }
+}
+
+/// A build that fetches a URL by a command, as each kind of client asks for it.
+struct Fetching<'w> {
+    world: &'w World,
+    gate: &'w Gate,
+}
+
+impl Fetching<'_> {
+    fn dockerfile(&self, script: &str) -> tempfile::TempDir {
+        let image = self.world.image("base:1");
+        let run = format!("RUN [\"/bin/busybox\", \"sh\", \"-c\", {script:?}]");
+        peers::folder(&[("Dockerfile", &format!("FROM {image}\nUSER 0\n{run}\n"))])
+    }
+
+    fn buildctl(&self, socket: &str, script: &str, options: &[&str]) -> std::process::Child {
+        let context = self.dockerfile(script);
+        let mut build = self.gate.buildctl(socket);
+        build.args(["build", "--progress=plain", "--frontend=dockerfile.v0"]).args(options);
+        let local = |name| format!("--local={name}={}", context.path().display());
+        build.args([local("context"), local("dockerfile")]);
+        let child = build.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        // It reads them when it likes.
+        std::mem::forget(context);
+        child
+    }
+
+    fn by(&self, client: &str, socket: &str, script: &str) -> Ended {
+        match client {
+            "buildctl" => self.buildctl(socket, script, &[]).wait_with_output().unwrap().into(),
+            "buildx" => {
+                let address = format!("unix://{}", self.gate.path(socket).display());
+                Buildx::at(&address).unwrap().build(self.dockerfile(script).path(), &[])
+            }
+            _ => {
+                let args = ["/bin/busybox", "sh", "-c", script];
+                raw(self.gate, socket, &command(&self.world.image("base:1"), &args))
+            }
+        }
+    }
+}
+
+/// What another build fetched under other rules is not taken: not from the cache, and not from a command
+/// that both of them wait for.
+#[test]
+fn commands_whose_http_is_judged_are_run_by_the_build_itself() {
+    let world = need!(peers::world());
+    let _ = need!(peers::pinned("buildx"));
+    let files = HttpServer::start(|_| peers::Response::ok("content"));
+    let proxied = |rego: String| {
+        let caps = "\"deny_msg\": deny_msg, \"caps\": {\"exec.proxy\": true}";
+        rego.replace("\"deny_msg\": deny_msg", caps)
+    };
+    let lax = only("input.image\nallow if input.http");
+    let good = "input.image\nallow if startswith(input.http.path, \"/good\")";
+    let strict = proxied(only(good));
+    for (kind, lax) in [("unproxied", lax.clone()), ("proxied", proxied(lax.clone()))] {
+        let gate = both(world, [&lax, &strict], "");
+        let fetching = Fetching { world, gate: &gate };
+        for client in ["buildctl", "buildx", "raw"] {
+            let what = format!("{client} after {kind}");
+            let path = |word: &str| format!("/{word}-{client}-{kind}");
+            let wget = |word: &str| format!("/bin/busybox wget -O /f {}", files.url(&path(word)));
+            fetching.by(client, "lax.sock", &wget("bad")).passed(&what);
+            let ended = fetching.by(client, "strict.sock", &wget("bad"));
+            assert!(!ended.passed, "{what}: {}", ended.said);
+            assert!(decided(&gate, "strict", &path("bad")), "{what}: {}", gate.read("log"));
+            fetching.by(client, "strict.sock", &wget("good")).passed(&what);
+            assert!(decided(&gate, "strict", &path("good")), "{what}: {}", gate.read("log"));
+        }
+        let url = files.url(&format!("/bad-shared-{kind}"));
+        let script = format!("/bin/busybox wget -O /f {url} && /bin/busybox sleep 3");
+        let running = fetching.buildctl("lax.sock", &script, &["--no-cache"]);
+        let came = || files.asked().iter().any(|it| url.ends_with(&it.path)).then_some(());
+        until("the lax build's own fetch", came);
+        let joining = fetching.buildctl("strict.sock", &script, &["--no-cache"]);
+        let ended: Ended = joining.wait_with_output().unwrap().into();
+        assert!(!ended.passed, "a shared command, {kind}: {}", ended.said);
+        Ended::from(running.wait_with_output().unwrap()).passed("the lax build");
+    }
+    // What one target made is LLB with its name, which the next one gets.
+    let gate = both(world, [&lax, &strict], "");
+    let run = |path: &str| {
+        let url = files.url(path);
+        format!("RUN [\"/bin/busybox\", \"wget\", \"-O\", \"/f\", \"{url}\"]\n")
+    };
+    let first = format!("FROM {}\nUSER 0\n{}", world.image("base:1"), run("/good-one"));
+    let second = format!("FROM one\n{}", run("/good-two"));
+    let bake = "target \"a\" { dockerfile = \"A\" }\n\
+                target \"b\" { dockerfile = \"B\"\n contexts = { one = \"target:a\" } }\n";
+    let context = peers::folder(&[("A", &first), ("B", &second), ("docker-bake.hcl", bake)]);
+    let address = format!("unix://{}", gate.path("strict.sock").display());
+    let buildx = Buildx::at(&address).unwrap();
+    let mut baked = buildx.command(&["bake", "--progress=plain", "b"]);
+    let baked = baked.env("BUILDX_BAKE_ENTITLEMENTS_FS", "0").current_dir(context.path());
+    Ended::from(baked.output().unwrap()).passed("linked targets");
+    assert!(decided(&gate, "strict", "/good-two"));
+
+    // Nor does anyone get at the name that keeps them apart.
+    let gate = both(world, [&lax, &strict], "");
+    let hosts = "--opt=add-hosts=x.buildgate.invalid=127.0.0.1";
+    let fetching = Fetching { world, gate: &gate };
+    let claiming = fetching.buildctl("lax.sock", "true", &[hosts]);
+    let ended: Ended = claiming.wait_with_output().unwrap().into();
+    assert!(!ended.passed && ended.said.contains(".buildgate.invalid are ours"), "{}", ended.said);
+}

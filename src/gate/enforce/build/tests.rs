@@ -1,0 +1,178 @@
+//! A build before a daemon that nobody asks: what is refused for reasons of our own, and what of it is
+//! written down.
+
+use std::collections::BTreeMap;
+
+use tempfile::TempDir;
+
+use super::*;
+use crate::gate::enforce::cache::{self, Import};
+use crate::gate::enforce::definitions;
+use crate::gate::enforce::turns::Turns;
+use crate::gate::ops::{DecisionLog, LogTarget, Metrics, PolicySets};
+use crate::gate::proxy::{Client, Identity};
+use crate::wire::proto::{caps::ApiCap, gateway, pb, worker::WorkerRecord};
+
+const ALLOW: &str = "package docker\ndecision := {\"allow\": true}\n";
+
+/// A build, and the folder with its log.
+struct Bench {
+    dir: TempDir,
+    build: Build,
+}
+
+fn daemon() -> Daemon {
+    let cap = |id: &str| ApiCap { id: id.to_owned(), enabled: true, ..ApiCap::default() };
+    let platform = pb::Platform {
+        os: "linux".to_owned(),
+        architecture: "amd64".to_owned(),
+        ..pb::Platform::default()
+    };
+    let worker = WorkerRecord { platforms: vec![platform], ..WorkerRecord::default() };
+    Daemon::of(gateway::PongResponse {
+        llb_caps: vec![cap("source.policy.session"), cap("source.imageblob")],
+        workers: vec![worker],
+        ..gateway::PongResponse::default()
+    })
+    .unwrap()
+}
+
+impl Bench {
+    async fn start(mode: Mode) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let policy = dir.path().join("p.rego");
+        std::fs::write(&policy, ALLOW).unwrap();
+        let sets = PolicySets::load([("all".to_owned(), vec![policy])]).unwrap();
+        let log = DecisionLog::open(LogTarget::File(dir.path().join("log"))).unwrap();
+        let (near, far) = tokio::io::duplex(1024);
+        tokio::spawn(async move {
+            let _far = far;
+            std::future::pending::<()>().await
+        });
+        let (channel, _connection) = Channel::over(near).await.unwrap();
+        let client = Client {
+            identity: Identity::Unix { uid: 1, gid: 1, pid: None },
+            listener: "here".into(),
+            connection: 1,
+        };
+        let revision = sets.set("all").unwrap().current();
+        let build = Build::new(Begun {
+            evaluator: Turns::default().of_build(Arc::clone(&revision.policies)),
+            facts: ops::Build {
+                reference: "r".to_owned(),
+                client: "uid:1".to_owned(),
+                revision,
+                mode,
+                span: tracing::Span::none(),
+            },
+            owner: Owner::of(&client),
+            env: Env::default(),
+            session: String::new(),
+            settings: Arc::new(Settings { mode, ..Settings::default() }),
+            recorder: Arc::new(Recorder::new(Some(log), Arc::new(Metrics::new()))),
+            claims: Claims::default(),
+            channel,
+            daemon: Arc::new(daemon()),
+            peer: None,
+            converts: false,
+        });
+        Self { dir, build }
+    }
+
+    /// Action and source of each line of the log.
+    fn lines(&self) -> Vec<String> {
+        let text = std::fs::read_to_string(self.dir.path().join("log")).unwrap();
+        let lines = text.lines().map(|line| serde_json::from_str(line).unwrap());
+        lines
+            .map(|line: serde_json::Value| {
+                format!("{} {}", line["action"].as_str().unwrap(), line["source"].as_str().unwrap())
+            })
+            .collect()
+    }
+}
+
+fn question(op: &str) -> CheckPolicyRequest {
+    let source = gateway::ResolveSourceMetaResponse {
+        source: Some(SourceOp::new(op).into()),
+        ..Default::default()
+    };
+    CheckPolicyRequest { source: Some(source), ..CheckPolicyRequest::default() }
+}
+
+#[tokio::test]
+async fn a_question_that_was_not_asked_for_is_refused_and_written_down() {
+    const URL: &str = "https://example.com/a";
+    for mode in [Mode::Enforce, Mode::Audit] {
+        let bench = Bench::start(mode).await;
+        let mut with_metadata = question(URL);
+        with_metadata.source.as_mut().unwrap().http = Some(gateway::ResolveSourceHttpResponse {
+            checksum: format!("sha256:{}", "a".repeat(64)),
+            ..Default::default()
+        });
+        for asked in [with_metadata, CheckPolicyRequest::default()] {
+            let status = bench.build.answer(asked).await.unwrap_err();
+            assert_eq!(status.code(), tonic::Code::PermissionDenied, "{status:?}");
+        }
+        assert_eq!(bench.lines(), [format!("deny {URL}"), "deny no source".to_owned()]);
+        assert_eq!(bench.build.answer(question(URL)).await.unwrap(), Answer::Allow);
+    }
+}
+
+#[tokio::test]
+async fn sources_beyond_the_bound_are_refused_and_written_down_once() {
+    let bench = Bench::start(Mode::Audit).await;
+    let platform = bench.build.begun.daemon.platform.clone();
+    for number in 0..MAX_SOURCES {
+        let op = SourceOp::new(format!("local://{number}"));
+        assert!(bench.build.cell(&(op, platform.clone(), Purpose::Source)).is_some());
+    }
+    for name in ["one", "more"] {
+        let answer = bench.build.answer(question(&format!("local://{name}"))).await.unwrap();
+        let Answer::Deny { messages } = answer else { panic!("{answer:?}") };
+        assert_eq!(messages, ["one build has more than 10000 sources"]);
+    }
+    assert_eq!(bench.lines(), ["deny local://one"]);
+    assert_eq!(bench.build.answer(question("local://7")).await.unwrap(), Answer::Allow);
+}
+
+#[tokio::test]
+async fn caches_are_admitted_in_our_words_or_written_down_as_refused() {
+    let import = |kind: &str, reference: &str| Import {
+        kind: kind.to_owned(),
+        attrs: BTreeMap::from([("ref".to_owned(), reference.to_owned())]),
+    };
+    for (mode, passes) in [(Mode::Enforce, false), (Mode::Audit, true)] {
+        let bench = Bench::start(mode).await;
+        for kind in ["gha", "local", "of a later daemon"] {
+            let admitted = cache::admit(&bench.build, import(kind, "x")).await;
+            assert_eq!(admitted.is_ok(), passes, "{kind}");
+        }
+        assert!(cache::admit(&bench.build, import("registry", "UPPER CASE")).await.is_err());
+        let admitted = cache::admit(&bench.build, import("registry", "alpine")).await.unwrap();
+        assert_eq!(admitted.attrs["ref"], "docker.io/library/alpine:latest");
+        let wanted = [
+            "deny cache import of type gha",
+            "deny cache import of type local",
+            "deny cache import of type of a later daemon",
+            "deny cache import from UPPER CASE",
+            "allow docker-image://docker.io/library/alpine:latest",
+        ];
+        assert_eq!(bench.lines(), wanted);
+    }
+}
+
+#[tokio::test]
+async fn options_that_hide_what_a_frontend_does_are_refused_in_either_mode() {
+    for mode in [Mode::Enforce, Mode::Audit] {
+        let bench = Bench::start(mode).await;
+        let option =
+            |name: &str, value: &str| BTreeMap::from([(name.to_owned(), value.to_owned())]);
+        for (name, value) in [("gateway-devel", ""), ("add-hosts", "X.BUILDGATE.INVALID=::1")] {
+            let refused = definitions::options(&bench.build, &option(name, value)).await;
+            assert!(refused.unwrap_err().message().contains("not allowed by policy"), "{name}");
+        }
+        assert_eq!(bench.lines(), ["deny the option gateway-devel", "deny the option add-hosts"]);
+        let hosts = option("add-hosts", "a=::1");
+        assert_eq!(definitions::options(&bench.build, &hosts).await.unwrap(), None);
+    }
+}
