@@ -141,7 +141,20 @@ impl Gateway {
                 Code::NotFound | Code::Unknown | Code::InvalidArgument => {
                     Ok(Seen::None(status.message().to_owned()))
                 }
-                _ => Err(failed(&request.source, &status)),
+                Code::Ok
+                | Code::Cancelled
+                | Code::DeadlineExceeded
+                | Code::AlreadyExists
+                | Code::PermissionDenied
+                | Code::ResourceExhausted
+                | Code::FailedPrecondition
+                | Code::Aborted
+                | Code::OutOfRange
+                | Code::Unimplemented
+                | Code::Internal
+                | Code::Unavailable
+                | Code::DataLoss
+                | Code::Unauthenticated => Err(failed(&request.source, &status)),
             },
         }
     }
