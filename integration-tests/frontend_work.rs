@@ -504,8 +504,11 @@ fn submodules_are_judged_one_by_one() {
     }
 }
 
-/// What git reads in `.gitmodules` as the path of a link, and others may not.
-pub const ODDLY_WRITTEN: [fn(&str) -> (String, String); 2] = [
+/// For a module, what `.gitmodules` writes as its path, and what git reads there.
+type Oddly = fn(&str) -> (String, String);
+
+/// Paths that git reads in another way than others may.
+pub const ODDLY_WRITTEN: [Oddly; 2] = [
     |module| (format!("{module}\u{a0}"), format!("{module}\u{a0}")),
     |module| (format!("a\t{module}"), format!("a {module}")),
 ];
