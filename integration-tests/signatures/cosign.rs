@@ -101,7 +101,8 @@ async fn steal(repository: &Repository<'_>, format: &str, signed: &str) {
 /// A gate with one rule about who signed, and this key.
 fn gate(world: &World, key: &str) -> Gate {
     let rules = policy(BY_KEY);
-    Gate::with_files(world, &[("policy/p.rego", &rules), ("policy/cosign.pub", key)], &[])
+    let registry = format!("--signature-registries={}", world.registry.host());
+    Gate::with_files(world, &[("policy/p.rego", &rules), ("policy/cosign.pub", key)], &[&registry])
 }
 
 #[tokio::test(flavor = "multi_thread")]
