@@ -1,4 +1,5 @@
-//! What a policy reads, told by its text: imports, and literals that look like the name of a file.
+//! What a policy reads, told by its text: imports, what the builtins that read files are given, and
+//! literals that look like the name of a file.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::LazyLock;
@@ -11,6 +12,10 @@ struct Patterns {
     /// String literals.
     literal: Regex,
     import: Regex,
+    /// What a builtin that reads files is given.
+    call: Regex,
+    /// A path.
+    path: Regex,
     /// A path with an extension; `%s` and its like stand for anything.
     file: Regex,
     verb: Regex,
@@ -20,6 +25,10 @@ static PATTERNS: LazyLock<Result<Patterns, regex::Error>> = LazyLock::new(|| {
     Ok(Patterns {
         literal: Regex::new(r#""((?:[^"\\\n]|\\.)*)"|`([^`]*)`"#)?,
         import: Regex::new(r"(?m)^\s*import\s+data\.([A-Za-z0-9_.]+)")?,
+        call: Regex::new(
+            r"\b(?:load_json|artifact_attestation|verify_(?:git|http_pgp|image)_signature)\(([^()]*)\)",
+        )?,
+        path: Regex::new(r"^[A-Za-z0-9_%][A-Za-z0-9_.%+@ /-]{0,250}$")?,
         file: Regex::new(r"^[A-Za-z0-9_%][A-Za-z0-9_.%+@ /-]{0,250}\.[A-Za-z0-9%]{1,10}$")?,
         verb: Regex::new(r"%[a-z]")?,
     })
@@ -41,14 +50,23 @@ impl Patterns {
         let imported = self.import.captures_iter(text);
         let mut names: BTreeSet<String> =
             imported.map(|found| format!("{}.rego", found[1].replace('.', "/"))).collect();
-        for found in self.literal.captures_iter(text) {
-            let Some(text) = found.get(1).or(found.get(2)) else { continue };
-            let text = text.as_str();
-            if self.file.is_match(text) && !text.split('/').any(|part| part == "..") {
-                names.insert(self.verb.replace_all(text, "*").into_owned());
-            }
+        names.extend(self.literals(text, &self.file));
+        // `allowed_signers` is a file, too.
+        for call in self.call.captures_iter(text) {
+            names.extend(self.literals(&call[1], &self.path));
         }
         names
+    }
+
+    /// Literals of such a form that lead out of no folder.
+    fn literals<'t>(&'t self, text: &'t str, form: &'t Regex) -> impl Iterator<Item = String> + 't {
+        let found = self.literal.captures_iter(text);
+        let texts = found.filter_map(|found| Some(found.get(1).or(found.get(2))?.as_str()));
+        let within = |text: &&str| !text.split('/').any(|part| part == "..");
+        texts
+            .filter(|text| form.is_match(text))
+            .filter(within)
+            .map(|text| self.verb.replace_all(text, "*").into_owned())
     }
 }
 
@@ -63,9 +81,19 @@ mod tests {
             keys := "keys/maintainers.asc"
             allowed := load_json(`config.json`)
             key := sprintf("keys/%s.pem", [name])
+            signed if verify_git_signature(input.git.commit, "allowed_signers")
+            known if verify_image_signature(input.image, {"key": "keys/cosign"})
+            out if load_json("../secret")
             never := ["../secret.json", "/etc/passwd.txt", "node_modules", "*.*", "a b"]
         "#;
-        let wanted = ["config.json", "keys/*.pem", "keys/maintainers.asc", "lib/images.rego"];
+        let wanted = [
+            "allowed_signers",
+            "config.json",
+            "keys/*.pem",
+            "keys/cosign",
+            "keys/maintainers.asc",
+            "lib/images.rego",
+        ];
         let files = [("Dockerfile.rego".to_owned(), text.into())].into();
         assert_eq!(named_by(&files).unwrap().into_iter().collect::<Vec<_>>(), wanted);
     }
