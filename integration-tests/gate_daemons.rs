@@ -60,11 +60,13 @@ fn builds_spread_over_daemons_and_one_that_dies_is_left() {
     let before = builds(second.buildctl());
     assert_eq!(before, 0);
 
-    // A session, files and a solve each: a build that is torn between two daemons fails.
-    let dockerfile = |number: usize| {
+    // A session, files and a solve each: a build that is torn between two daemons fails. Each takes
+    // longer than the next one takes to come in.
+    let dockerfile = |number: usize, seconds: usize| {
         let base = world.image("base:1");
         format!(
-            "FROM {base}\nUSER 0\nCOPY Dockerfile /d\nRUN [\"/bin/busybox\", \"echo\", \"{number}\"]\n"
+            "FROM {base}\nUSER 0\nCOPY Dockerfile /d\nENV NUMBER={number}\n\
+             RUN [\"/bin/busybox\", \"sleep\", \"{seconds}\"]\n"
         )
     };
     let start = |dockerfile: &str| {
@@ -72,7 +74,7 @@ fn builds_spread_over_daemons_and_one_that_dies_is_left() {
         a_moment();
         building
     };
-    let building: Vec<Building> = (0..8).map(|number| start(&dockerfile(number))).collect();
+    let building: Vec<Building> = (0..8).map(|number| start(&dockerfile(number, 3))).collect();
     for building in building {
         let built = building.end();
         assert!(built.passed, "{}", built.said);
@@ -96,7 +98,7 @@ fn builds_spread_over_daemons_and_one_that_dies_is_left() {
     until("the second daemon is missed", || gate.http("/readyz").contains(&down).then_some(()));
     assert!(gate.http("/readyz").starts_with("HTTP/1.1 200 "));
     for number in 8..11 {
-        let built = gate.build(&dockerfile(number));
+        let built = gate.build(&dockerfile(number, 0));
         assert!(built.passed, "{}", built.said);
     }
 }

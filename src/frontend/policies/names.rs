@@ -14,6 +14,8 @@ struct Patterns {
     import: Regex,
     /// What a builtin that reads files is given.
     call: Regex,
+    /// The name of an object's member.
+    member: Regex,
     /// A path.
     path: Regex,
     /// A path with an extension; `%s` and its like stand for anything.
@@ -28,6 +30,7 @@ static PATTERNS: LazyLock<Result<Patterns, regex::Error>> = LazyLock::new(|| {
         call: Regex::new(
             r"\b(?:load_json|artifact_attestation|verify_(?:git|http_pgp|image)_signature)\(([^()]*)\)",
         )?,
+        member: Regex::new(r#""[^"]*"\s*:"#)?,
         path: Regex::new(r"^[A-Za-z0-9_%][A-Za-z0-9_.%+@ /-]{0,250}$")?,
         file: Regex::new(r"^[A-Za-z0-9_%][A-Za-z0-9_.%+@ /-]{0,250}\.[A-Za-z0-9%]{1,10}$")?,
         verb: Regex::new(r"%[a-z]")?,
@@ -53,7 +56,8 @@ impl Patterns {
         names.extend(self.literals(text, &self.file));
         // `allowed_signers` is a file, too.
         for call in self.call.captures_iter(text) {
-            names.extend(self.literals(&call[1], &self.path));
+            let given = self.member.replace_all(&call[1], "");
+            names.extend(self.literals(&given, &self.path));
         }
         names
     }
