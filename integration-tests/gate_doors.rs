@@ -49,7 +49,9 @@ async fn the_verifier_alone_answers_other_proxies() {
     let path = socket.path().join("verifier.sock");
     let at = format!("--verifier-listen=unix://{}", path.display());
     let mut gate = Gate::before(world, &rego, &[&at, "--decision-log=log"]);
-    assert!(gate.log().contains("PolicyVerifier alone at unix://"), "{}", gate.log());
+    let says = || gate.log().contains("PolicyVerifier alone at unix://").then_some(());
+    // The gate's own listener is there first.
+    until("the verifier", || says().filter(|()| path.exists()));
     let (channel, connection) =
         Channel::over(UnixStream::connect(&path).await.unwrap()).await.unwrap();
     tokio::spawn(connection);

@@ -308,6 +308,8 @@ impl Running {
                 Ok(())
             }
         };
+        // The verifier's socket goes with it.
+        self.helpers.shutdown().await;
         fault.map_or(drained, Err)
     }
 }

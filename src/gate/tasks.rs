@@ -32,6 +32,11 @@ impl<T: Send + 'static> Tasks<T> {
         self.running.is_empty()
     }
 
+    /// Ends all of them, and comes back when each has let go of what it held.
+    pub async fn shutdown(&mut self) {
+        self.running.shutdown().await;
+    }
+
     /// The next that ends, by its name, and what came of it. Where none runs, none ends: this does
     /// not come back then.
     pub async fn next(&mut self) -> (String, Result<T, JoinError>) {
