@@ -1,143 +1,35 @@
 //! The gate put together: listeners → door → enforcement → daemons, with policies that are read
 //! again, and an end that lets builds end.
 
-use std::io;
-use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+mod check;
+mod error;
+mod signals;
+
+use std::path::Path;
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 use tokio::net::TcpListener;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
-use tokio::task::JoinError;
 use tonic::Status as GrpcStatus;
 use tracing::Instrument as _;
 
+pub use self::check::check;
+use self::check::{apart, beside, signing};
+pub use self::error::GateError;
+use self::signals::{Ending, Signals, hang_ups};
 use super::enforce::{Assigned, DaemonError, Enforcer, Standalone};
 use super::ops::config::Plan;
 use super::ops::systemd::{self, State};
 use super::ops::{
-    DecisionLog, ErrorKind, Judge, Judges, LogError, LogTarget, Metrics, Observed, POLL,
-    PolicySets, Recorder, Reloader, SetsError, Status, Traffic, UpstreamState, Wake, trace,
+    DecisionLog, ErrorKind, Judge, Judges, Metrics, Observed, POLL, PolicySets, Recorder, Reloader,
+    Status, Traffic, UpstreamState, trace,
 };
 use super::proxy::{
-    self, Answer, Call, Counters, Drained, Gate, Handle, Health, ListenError, Listener, TlsError,
-    Upstream, Upstreams, UpstreamsError,
+    self, Answer, Call, Counters, Drained, Gate, Handle, Health, Listener, Upstream, Upstreams,
 };
 use super::tasks::Tasks;
-use crate::{resolve, rpc};
-
-/// A gate that cannot be opened.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum GateError {
-    /// Its policies.
-    #[error(transparent)]
-    Policies(#[from] SetsError),
-    /// Its daemons.
-    #[error(transparent)]
-    Upstreams(#[from] UpstreamsError),
-    /// A listener.
-    #[error(transparent)]
-    Listen(#[from] ListenError),
-    /// Its certificates.
-    #[error(transparent)]
-    Tls(#[from] TlsError),
-    /// Its decision log.
-    #[error(transparent)]
-    Log(#[from] LogError),
-    /// The listener of metrics.
-    #[error("metrics cannot be served at {address}: {source}")]
-    Metrics {
-        /// Where.
-        address: SocketAddr,
-        /// Why.
-        source: io::Error,
-    },
-    /// A daemon that cannot be enforced upon.
-    #[error("upstream {upstream}: {source}")]
-    Daemon {
-        /// Which.
-        upstream: Arc<str>,
-        /// Why.
-        source: DaemonError,
-    },
-    /// Signals of the system.
-    #[error("signals cannot be waited for: {0}")]
-    Signals(#[source] io::Error),
-    /// systemd waits for word of us.
-    #[error("systemd cannot be told: {0}")]
-    Systemd(#[source] io::Error),
-    /// What we write would change a policy, each time.
-    #[error(
-        "{what} lies in the folder of policy {}, and all that lies there belongs to the policy: \
-         each line would be a change of it; write it elsewhere, or give the policy a folder of its own",
-        policy.display()
-    )]
-    InPolicy {
-        /// What would be written.
-        what: String,
-        /// The policy.
-        policy: PathBuf,
-    },
-    /// What signatures are looked for with.
-    #[error("signatures cannot be looked for: {0}")]
-    Signing(#[from] resolve::SetupError),
-    /// A set that nobody has loaded.
-    #[error("there is no policy set `{0}`")]
-    NoSet(String),
-    /// Something that goes on as long as the gate does has ended by itself.
-    #[error(
-        "{what} ended by itself{}, and so does the gate",
-        why.as_ref().map(|why| format!(" ({why})")).unwrap_or_default()
-    )]
-    Ended {
-        /// What it was.
-        what: String,
-        /// What it ended by, where it did not just come back.
-        #[source]
-        why: Option<JoinError>,
-    },
-}
-
-/// Says what a plan comes to, or what is wrong with the files it names. Opens no socket and no log.
-///
-/// # Errors
-/// When a policy or a certificate cannot be loaded.
-pub async fn check(plan: &Plan) -> Result<String, GateError> {
-    let sets = PolicySets::trusting(plan.sets.clone(), plan.trust_roots.clone())?;
-    beside(&sets, plan)?;
-    signing(plan)?;
-    for tls in plan.listeners.iter().filter_map(|listener| listener.tls.as_ref()) {
-        tls.load().await?;
-    }
-    for tls in plan.upstreams.iter().filter_map(|upstream| upstream.tls.as_ref()) {
-        tls.load().await?;
-    }
-    let mut found: Vec<String> = Vec::new();
-    for revision in sets.revisions() {
-        let names: Vec<&str> = revision.policies.iter().map(crate::policy::Policy::name).collect();
-        let (set, digest) = (&revision.set, &revision.digest);
-        found.push(format!("policies `{set}`: {} ({digest})", names.join(", ")));
-    }
-    for listener in &plan.listeners {
-        let kind = if listener.tls.is_some() { " (TLS)" } else { "" };
-        let whom = match (&listener.clients[..], &listener.others) {
-            (_, Some(others)) => format!("judged by `{}`", others.access.set),
-            (clients, None) => format!("for {} kinds of clients alone", clients.len()),
-        };
-        found.push(format!("listens at {}{kind}, {whom}", listener.address));
-    }
-    if let Some(verifier) = &plan.verifier {
-        let (address, set) = (&verifier.address, &verifier.set);
-        sets.set(set).ok_or_else(|| GateError::NoSet(set.clone()))?;
-        found.push(format!("answers questions alone at {address}, judged by `{set}`"));
-    }
-    found.extend(plan.upstreams.iter().map(|it| format!("passes builds to {}", it.address)));
-    found.push("all good\n".to_owned());
-    Ok(found.join("\n"))
-}
+use crate::rpc;
 
 /// Opens the gate and serves until SIGTERM or SIGINT; then lets builds end.
 ///
@@ -197,33 +89,6 @@ pub async fn run(plan: Plan) -> Result<(), GateError> {
         tracing::info!("policies `{set}`: revision {number}, {digest}");
     }
     Running { helpers, status, signals: ending, stop }.serve(listeners, gate).await
-}
-
-/// Refuses a decision log that lies where a policy's files do.
-fn beside(sets: &PolicySets, plan: &Plan) -> Result<(), GateError> {
-    match &plan.decision_log {
-        Some(LogTarget::File(path)) => {
-            apart(sets, &format!("the decision log {}", path.display()), path)
-        }
-        Some(LogTarget::Stdout) | None => Ok(()),
-    }
-}
-
-/// Refuses certificates or credentials for registries that no build could use.
-fn signing(plan: &Plan) -> Result<(), GateError> {
-    if !plan.signing.registries.is_empty() {
-        resolve::Network::new(plan.signing.options())?;
-    }
-    Ok(())
-}
-
-fn apart(sets: &PolicySets, what: &str, file: &Path) -> Result<(), GateError> {
-    match sets.owning(file) {
-        Some(policy) => {
-            Err(GateError::InPolicy { what: what.to_owned(), policy: policy.to_owned() })
-        }
-        None => Ok(()),
-    }
 }
 
 fn enforcer(judges: &Arc<Judges>, recorder: &Arc<Recorder>) -> Enforcer {
@@ -368,51 +233,6 @@ fn status(
         traffic: Traffic::of(&counters),
     };
     Arc::new(Status::new(Arc::clone(sets), Arc::clone(metrics), observe))
-}
-
-/// The signals that a gate listens to.
-struct Signals {
-    hang_up: Signal,
-    ending: Ending,
-}
-
-/// Those that end it.
-struct Ending {
-    terminate: Signal,
-    interrupt: Signal,
-}
-
-impl Signals {
-    fn new() -> io::Result<Self> {
-        Ok(Self {
-            hang_up: signal(SignalKind::hangup())?,
-            ending: Ending {
-                terminate: signal(SignalKind::terminate())?,
-                interrupt: signal(SignalKind::interrupt())?,
-            },
-        })
-    }
-}
-
-/// Reads policies again and reopens the log at each SIGHUP.
-async fn hang_ups(mut hang_up: Signal, wake: Wake, recorder: Arc<Recorder>) {
-    while hang_up.recv().await.is_some() {
-        tracing::info!("SIGHUP: policies are read again, the decision log is reopened");
-        wake.now();
-        if let Err(error) = recorder.reopen().await {
-            recorder.metrics().error(ErrorKind::Reopen);
-            tracing::error!("{error}; the old file stays in use");
-        }
-    }
-}
-
-impl Ending {
-    async fn ended(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
-        }
-    }
 }
 
 /// Turns clients away that have no policies here, and puts calls under the client's trace.
