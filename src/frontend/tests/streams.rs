@@ -1,0 +1,119 @@
+//! Calls that go through unread: whole, in both directions, held up and given up.
+
+use super::*;
+
+#[tokio::test]
+async fn other_calls_go_through_whole() {
+    let peers = Peers::new(RULES).await;
+    // Larger than what gRPC allows by default.
+    let large = gateway::ReadFileResponse { data: vec![7; 9 << 20].into() };
+    let back: gateway::ReadFileResponse = peers.call("ReadFileContainer", &large).await.unwrap();
+    assert_eq!(back, large);
+    let refused = peers.call::<_, gateway::PongResponse>("StatFile", &large).await.unwrap_err();
+    assert_eq!((refused.code(), refused.message()), (tonic::Code::Aborted, "as it is"));
+    assert_eq!(refused.details(), b"details of the daemon");
+    // So is one that is looked into.
+    let mut definition = source("docker-image://r.example/a:1");
+    definition.metadata.insert("x".repeat(9 << 20), pb::OpMetadata::default());
+    let request = gateway::SolveRequest { definition: Some(definition), ..Default::default() };
+    let solved = peers.call::<_, gateway::SolveResponse>("Solve", &request).await;
+    assert!(solved.is_ok(), "{solved:?}");
+    assert!(peers.reached("Solve").pop().unwrap().len() > 9 << 20);
+}
+
+/// A stream in both directions, each message before the next; and a child that goes away.
+#[tokio::test]
+async fn streams_pass_in_both_directions() {
+    let peers = Peers::new(RULES).await;
+    let (sender, receiver) = tokio::sync::mpsc::channel::<Result<Bytes, rpc::BoxError>>(1);
+    let frames = futures_util::stream::unfold(receiver, |mut receiver| async move {
+        let data = receiver.recv().await?;
+        Some((data.map(Frame::data), receiver))
+    });
+    let request = Request::post(format!("{SERVICE}ExecProcess"))
+        .header("content-type", "application/grpc")
+        .header("x-is", "kept")
+        .body(StreamBody::new(frames).boxed_unsync())
+        .unwrap();
+    let response = peers.child.forward(request).await.unwrap();
+    assert_eq!(response.headers().get("x-was").unwrap(), "kept");
+    let mut body = response.into_body();
+    for round in 0..4_u8 {
+        sender.send(Ok(Bytes::from(vec![round; 70_000]))).await.unwrap();
+        let mut got = 0;
+        while got < 70_000 {
+            let frame = tokio::time::timeout(Duration::from_secs(5), body.frame());
+            let data = frame.await.unwrap().unwrap().unwrap().into_data().unwrap();
+            assert!(data.iter().all(|byte| *byte == round));
+            got += data.len();
+        }
+    }
+    assert!(peers.reached("ended").is_empty());
+    // The daemon, too, hears that the child has given up.
+    sender.send(Err("given up".into())).await.unwrap();
+    until(|| !peers.reached("ended").is_empty()).await;
+}
+
+/// A stream that the daemon does not read fills up and holds its sender, and nobody else.
+#[tokio::test]
+async fn a_stream_that_is_not_read_holds_its_sender_and_no_other_call() {
+    const BLOCK: usize = 1 << 16;
+    let peers = Peers::new(RULES).await;
+    for round in 0..3 {
+        let (sender, receiver) = tokio::sync::mpsc::channel::<Result<Bytes, rpc::BoxError>>(1);
+        let frames = futures_util::stream::unfold(receiver, |mut receiver| async move {
+            let data = receiver.recv().await?;
+            Some((data.map(Frame::data), receiver))
+        });
+        let request = Request::post(format!("{SERVICE}ExecProcess"))
+            .header("content-type", "application/grpc")
+            .header("x-stands", "yes")
+            .body(StreamBody::new(frames).boxed_unsync())
+            .unwrap();
+        let child = peers.child.clone();
+        let call = tokio::spawn(async move { child.forward(request).await.map(drop) });
+        let mut sent = 0;
+        let block = || sender.send(Ok(Bytes::from(vec![0; BLOCK])));
+        while let Ok(taken) = tokio::time::timeout(Duration::from_millis(500), block()).await {
+            taken.unwrap();
+            sent += BLOCK;
+            // A window and a buffer on each of the two connections, and what is under way.
+            assert!(sent < 6 * rpc::WINDOW as usize, "nothing holds the sender");
+        }
+        assert!(sent >= BLOCK, "{sent}");
+        let request = gateway::PingRequest::default();
+        let ping = peers.call::<_, gateway::PongResponse>("Ping", &request);
+        tokio::time::timeout(Duration::from_secs(5), ping).await.unwrap().unwrap();
+        // The last one is given up; the others stand.
+        if round == 2 {
+            assert_eq!(peers.reached("ended").len(), 0);
+            call.abort();
+            until(|| peers.reached("ended").len() == 1).await;
+        } else {
+            std::mem::forget(sender);
+        }
+    }
+}
+
+/// A child whose build is refused gives up all its calls at once.
+#[tokio::test]
+async fn calls_that_are_given_up_end_at_the_daemon() {
+    const CALLS: usize = 200;
+    let peers = Peers::new(RULES).await;
+    let calls: Vec<_> = (0..CALLS)
+        .map(|_| {
+            let request = Request::post(format!("{SERVICE}Evaluate"))
+                .header("content-type", "application/grpc")
+                .header("x-stands", "yes")
+                .body(rpc::one(&[]))
+                .unwrap();
+            let child = peers.child.clone();
+            tokio::spawn(async move { child.forward(request).await.map(drop) })
+        })
+        .collect();
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert_eq!(peers.reached("ended").len(), 0);
+    calls.iter().for_each(tokio::task::JoinHandle::abort);
+    until(|| peers.reached("ended").len() == CALLS).await;
+    peers.call::<_, gateway::PongResponse>("Ping", &gateway::PingRequest::default()).await.unwrap();
+}
