@@ -37,7 +37,8 @@ pub(super) fn run(flags: &Flags) -> anyhow::Result<u8> {
         .with_ansi(false)
         .with_writer(std::io::stderr)
         .init();
-    let runtime = tokio::runtime::Builder::new_multi_thread()
+    // One build is carried: what changes threads on its way costs more than all that is done with it.
+    let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .context("the runtime cannot be set up")?;

@@ -238,6 +238,7 @@ impl Flags {
 pub(super) fn run(flags: &Flags) -> Result<u8> {
     let plan = Plan::new(flags.top(), flags.config.as_deref())?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(carriers())
         .enable_all()
         .build()
         .context("the runtime cannot be set up")?;
@@ -261,6 +262,12 @@ pub(super) fn run(flags: &Flags) -> Result<u8> {
         output::note("warning", &output::chain(&error));
     }
     Ok(0)
+}
+
+/// Threads that carry bytes. A message that changes threads on its way costs more than all that is done
+/// with it, and each such thread is one that the daemon beside us, the log and slow policies have not.
+fn carriers() -> usize {
+    std::thread::available_parallelism().map_or(1, |cores| cores.get().div_ceil(2))
 }
 
 /// Sends what the gate says to standard error, and its spans to a collector where there is one.
