@@ -48,7 +48,7 @@ MAX_IMAGE := 40000000
 
 .PHONY: static
 static: ## The release binary, statically linked
-	RUSTFLAGS="-C target-feature=+crt-static" $(CARGO) build $(LOCKED) --release --bin buildgate --target $(STATIC)
+	RUSTFLAGS="-C target-feature=+crt-static -C link-arg=-Wl,-z,pack-relative-relocs" $(CARGO) build $(LOCKED) --release --bin buildgate --target $(STATIC)
 
 .PHONY: image
 image: static $(BIN)/.buildkit.stamp ## The frontend's image: make image IMAGE=127.0.0.1:5000/buildgate:dev [POLICIES=DIR] [CHILD=IMAGE]
