@@ -120,11 +120,6 @@ impl Build {
         }
     }
 
-    /// Whether it is this client's.
-    pub fn is_of(&self, owner: &Owner) -> bool {
-        self.begun.owner == *owner
-    }
-
     /// What it began with.
     pub fn begun(&self) -> &Begun {
         &self.begun

@@ -18,6 +18,9 @@ use crate::session::SessionId;
 /// How long a session or a build that is named before it is there is waited for (the daemon waits as
 /// long for a build).
 pub const PATIENCE: Duration = Duration::from_secs(3);
+/// How long a build is waited for that is there and has not reached its daemon: what its solve names
+/// may have to be judged first. It ends with the solve.
+const ARRIVING: Duration = Duration::from_secs(600);
 
 /// What makes two connections those of one client: who it is, and where it came in. What begins at one
 /// listener is not steered from another, which has policies and methods of its own.
@@ -64,7 +67,7 @@ struct Shared {
 #[derive(Default)]
 struct State {
     sessions: HashMap<String, Claim>,
-    builds: HashMap<String, Arc<Build>>,
+    builds: HashMap<String, UnderWay>,
     ours: HashSet<SessionId>,
     /// How many verifiers there were.
     verifiers: u64,
@@ -75,6 +78,49 @@ impl State {
     fn is_ours(&self, value: &str) -> bool {
         self.ours.iter().any(|id| value.contains(id.reveal()))
     }
+
+    /// What a client sees of a build, which `there` takes as soon as it is far enough.
+    fn look<T>(
+        &self,
+        owner: &Owner,
+        reference: &str,
+        there: impl Fn(&Stage) -> Option<T>,
+    ) -> Seen<Result<T, Foreign>> {
+        if self.is_ours(reference) {
+            return Seen::Found(Err(Foreign::Ours));
+        }
+        match self.builds.get(reference) {
+            None => Seen::Nothing,
+            Some(build) if build.owner != *owner => Seen::Found(Err(Foreign::Client)),
+            Some(build) => there(&build.stage).map_or(Seen::Coming, |it| Seen::Found(Ok(it))),
+        }
+    }
+}
+
+/// A solve that came in.
+struct UnderWay {
+    owner: Owner,
+    stage: Stage,
+}
+
+/// How far a solve has come.
+enum Stage {
+    /// It is being looked at.
+    Arrived,
+    /// Its sources are asked about from now on.
+    Begun(Arc<Build>),
+    /// It is on its way to the daemon.
+    Forwarded(Arc<Build>),
+}
+
+/// What somebody who waits sees.
+enum Seen<T> {
+    /// What they wait for.
+    Found(T),
+    /// It is on its way.
+    Coming,
+    /// Nobody has heard of it.
+    Nothing,
 }
 
 struct Claim {
@@ -92,7 +138,7 @@ pub struct SessionClaim {
     verifier: Option<u64>,
 }
 
-/// A build that is under way, until it is dropped.
+/// A solve that came in, and its build, until it is dropped.
 pub struct BuildClaim {
     claims: Claims,
     reference: String,
@@ -165,10 +211,10 @@ impl Claims {
     /// When it is not.
     pub async fn owns(&self, owner: &Owner, value: &str) -> Result<(), Foreign> {
         let look = |state: &State| match state.sessions.get(target(value)) {
-            _ if state.is_ours(value) => Some(Err(Foreign::Ours)),
-            Some(claim) if claim.owner == *owner => Some(Ok(())),
-            Some(_) => Some(Err(Foreign::Client)),
-            None => None,
+            _ if state.is_ours(value) => Seen::Found(Err(Foreign::Ours)),
+            Some(claim) if claim.owner == *owner => Seen::Found(Ok(())),
+            Some(_) => Seen::Found(Err(Foreign::Client)),
+            None => Seen::Nothing,
         };
         self.wait(look).await.unwrap_or(Err(Foreign::Nobody))
     }
@@ -176,18 +222,20 @@ impl Claims {
     /// Where the policy verifier of a client's session is reached; `None` where it brings none.
     pub async fn verifier(&self, owner: &Owner, value: &str) -> Option<Channel> {
         let look = |state: &State| {
-            let claim = state.sessions.get(target(value))?;
-            let (_, verifier) = claim.verifier.as_ref().filter(|_| claim.owner == *owner)?;
-            Some(verifier.clone())
+            let claim = state.sessions.get(target(value)).filter(|claim| claim.owner == *owner);
+            match claim.and_then(|claim| claim.verifier.as_ref()) {
+                Some((_, verifier)) => Seen::Found(verifier.clone()),
+                None => Seen::Nothing,
+            }
         };
         self.wait(look).await
     }
 
-    /// Notes a build that is about to begin.
+    /// Notes a solve that came in.
     ///
     /// # Errors
     /// When there is one of the same reference, or it has one of our names.
-    pub fn begin(&self, reference: &str, build: Arc<Build>) -> Result<BuildClaim, Foreign> {
+    pub fn arrive(&self, owner: &Owner, reference: &str) -> Result<BuildClaim, Foreign> {
         let mut state = self.state();
         if state.is_ours(reference) {
             return Err(Foreign::Ours);
@@ -195,25 +243,45 @@ impl Claims {
         if state.builds.contains_key(reference) {
             return Err(Foreign::Taken);
         }
-        state.builds.insert(reference.to_owned(), build);
+        let arrived = UnderWay { owner: owner.clone(), stage: Stage::Arrived };
+        state.builds.insert(reference.to_owned(), arrived);
         drop(state);
         self.0.changed.notify_waiters();
         Ok(BuildClaim { claims: self.clone(), reference: reference.to_owned() })
     }
 
-    /// The build of this reference, where it is the client's; waits for one that is not there yet.
+    /// The build of this reference, where it is the client's, as soon as its sources are asked about;
+    /// waits for one that is not there yet.
     ///
     /// # Errors
     /// When there is none of the client's.
     pub async fn build(&self, owner: &Owner, reference: &str) -> Result<Arc<Build>, Foreign> {
         let look = |state: &State| {
-            if state.is_ours(reference) {
-                return Some(Err(Foreign::Ours));
-            }
-            let build = state.builds.get(reference)?;
-            Some(if build.is_of(owner) { Ok(Arc::clone(build)) } else { Err(Foreign::Client) })
+            state.look(owner, reference, |stage| match stage {
+                Stage::Arrived => None,
+                Stage::Begun(build) | Stage::Forwarded(build) => Some(Arc::clone(build)),
+            })
         };
         self.wait(look).await.unwrap_or(Err(Foreign::Nobody))
+    }
+
+    /// The same, as soon as it is on its way to the daemon: what names it there is not ahead of it then.
+    ///
+    /// # Errors
+    /// When there is none of the client's.
+    pub async fn forwarded(&self, owner: &Owner, reference: &str) -> Result<Arc<Build>, Foreign> {
+        let look = |state: &State| {
+            state.look(owner, reference, |stage| match stage {
+                Stage::Arrived | Stage::Begun(_) => None,
+                Stage::Forwarded(build) => Some(Arc::clone(build)),
+            })
+        };
+        self.wait(look).await.unwrap_or(Err(Foreign::Nobody))
+    }
+
+    /// Whether a solve of this reference came in.
+    pub fn is_under_way(&self, reference: &str) -> bool {
+        self.state().builds.contains_key(reference)
     }
 
     /// Whether a build of this reference is under way and not the client's.
@@ -223,22 +291,43 @@ impl Claims {
             return Some(Foreign::Ours);
         }
         let build = state.builds.get(reference)?;
-        (!build.is_of(owner)).then_some(Foreign::Client)
+        (build.owner != *owner).then_some(Foreign::Client)
     }
 
     /// Waits until `look` finds something, for as long as anyone would.
-    async fn wait<T>(&self, look: impl Fn(&State) -> Option<T>) -> Option<T> {
-        let deadline = Instant::now() + PATIENCE;
+    async fn wait<T>(&self, look: impl Fn(&State) -> Seen<T>) -> Option<T> {
+        let began = Instant::now();
         loop {
             let changed = self.0.changed.notified();
             let mut changed = std::pin::pin!(changed);
             // From here on no change is missed.
             changed.as_mut().enable();
-            if let Some(found) = look(&self.state()) {
-                return Some(found);
-            }
-            timeout_at(deadline, changed).await.ok()?;
+            let patience = match look(&self.state()) {
+                Seen::Found(found) => return Some(found),
+                Seen::Coming => ARRIVING,
+                Seen::Nothing => PATIENCE,
+            };
+            timeout_at(began + patience, changed).await.ok()?;
         }
+    }
+}
+
+impl BuildClaim {
+    /// From now on its sources are asked about.
+    pub fn begun(&self, build: &Arc<Build>) {
+        self.reach(Stage::Begun(Arc::clone(build)));
+    }
+
+    /// From now on it is on its way to the daemon.
+    pub fn forwarded(&self, build: &Arc<Build>) {
+        self.reach(Stage::Forwarded(Arc::clone(build)));
+    }
+
+    fn reach(&self, stage: Stage) {
+        if let Some(under_way) = self.claims.state().builds.get_mut(&self.reference) {
+            under_way.stage = stage;
+        }
+        self.claims.0.changed.notify_waiters();
     }
 }
 
@@ -261,6 +350,8 @@ impl Drop for SessionClaim {
 impl Drop for BuildClaim {
     fn drop(&mut self) {
         self.claims.state().builds.remove(&self.reference);
+        // Who waits for it need not any longer.
+        self.claims.0.changed.notify_waiters();
     }
 }
 
@@ -272,7 +363,9 @@ impl Drop for OwnName {
 
 #[cfg(test)]
 mod tests {
+    use super::super::build::tests::Bench;
     use super::*;
+    use crate::gate::ops::Mode;
 
     fn owner(name: &str) -> Owner {
         Owner { principal: Principal::Certificate(name.into()), listener: "a listener".into() }
@@ -357,5 +450,45 @@ mod tests {
         });
         assert_eq!(claims.owns(&owner("a"), "s").await, Ok(()));
         drop(opening.await.unwrap());
+    }
+
+    /// A build that is looked at may take longer than anybody waits for one that nobody has heard of.
+    #[tokio::test]
+    async fn a_build_is_waited_for_until_it_is_on_its_way() {
+        let claims = Claims::default();
+        let (a, b) = (owner("a"), owner("b"));
+        let build = Arc::new(Bench::start(Mode::Enforce).await.build);
+        let claim = claims.arrive(&a, "r").unwrap();
+        assert_eq!(claims.arrive(&a, "r").err(), Some(Foreign::Taken));
+        assert!(claims.is_under_way("r") && !claims.is_under_way("another"));
+        assert_eq!(claims.is_anothers(&b, "r"), Some(Foreign::Client));
+        assert_eq!(claims.build(&b, "r").await.err(), Some(Foreign::Client));
+        assert_eq!(claims.forwarded(&b, "r").await.err(), Some(Foreign::Client));
+        let wait = |forwarded: bool| {
+            let (claims, a) = (claims.clone(), a.clone());
+            tokio::spawn(async move {
+                match forwarded {
+                    true => claims.forwarded(&a, "r").await.map(|_| ()),
+                    false => claims.build(&a, "r").await.map(|_| ()),
+                }
+            })
+        };
+        let (begun, forwarded) = (wait(false), wait(true));
+        tokio::time::sleep(PATIENCE + Duration::from_millis(200)).await;
+        assert!(!begun.is_finished() && !forwarded.is_finished());
+        claim.begun(&build);
+        assert_eq!(begun.await.unwrap(), Ok(()));
+        assert!(!forwarded.is_finished());
+        claim.forwarded(&build);
+        assert_eq!(forwarded.await.unwrap(), Ok(()));
+        // One that ends before is no longer waited for.
+        drop(claim);
+        let claim = claims.arrive(&a, "r").unwrap();
+        let ended = wait(true);
+        tokio::time::sleep(PATIENCE).await;
+        let began = Instant::now();
+        drop(claim);
+        assert_eq!(ended.await.unwrap(), Err(Foreign::Nobody));
+        assert!(began.elapsed() < PATIENCE);
     }
 }

@@ -43,7 +43,6 @@ mod verifier;
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
-use prost::Message;
 use tonic::Status;
 
 pub use self::daemon::{Daemon, DaemonError, Daemons};
@@ -56,7 +55,6 @@ use super::proxy::{Answer, Call, Client, Handle};
 use crate::gateway;
 use crate::rpc::{self, Channel};
 use crate::session;
-use crate::wire::proto::control::StatusRequest;
 
 /// `Control/Status`.
 const STATUS: &str = "/moby.buildkit.v1.Control/Status";
@@ -118,29 +116,12 @@ impl Enforcer {
         match call.method() {
             internal::SOLVE => solve::solve(self, &owner, call).await,
             session::SESSION => relay::open(&self.claims, &owner, call).await,
-            STATUS => self.status(&owner, call).await,
+            STATUS => status::status(&self.claims, &owner, call).await,
             method if method.starts_with(gateway::SERVICE) => {
                 bridge::bridge(self, &owner, call).await
             }
             _ => Ok(call.forward().await),
         }
-    }
-
-    async fn status(&self, owner: &Owner, mut call: Call) -> Result<Answer, Status> {
-        let body = std::mem::replace(call.request.body_mut(), rpc::one(b""));
-        let (message, _) = rpc::read_one(body).await?;
-        let message = message.unwrap_or_default();
-        *call.request.body_mut() = rpc::one(&message);
-        let request = StatusRequest::decode(message)
-            .map_err(|error| Status::invalid_argument(format!("buildgate: Status: {error}")))?;
-        // Progress tells commands and files; references are in everyone's history.
-        if let Some(foreign) = self.claims.is_anothers(owner, &request.r#ref) {
-            let why = format!("buildgate: build {}: {foreign}", request.r#ref);
-            return Err(Status::permission_denied(why));
-        }
-        let (claims, owner) = (self.claims.clone(), owner.clone());
-        let answer = call.forward().await;
-        Ok(answer.map(|it| it.map(|body| status::weave(body, claims, owner, request.r#ref))))
     }
 }
 

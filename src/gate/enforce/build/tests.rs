@@ -16,9 +16,9 @@ use crate::wire::proto::{caps::ApiCap, gateway, pb, worker::WorkerRecord};
 const ALLOW: &str = "package docker\ndecision := {\"allow\": true}\n";
 
 /// A build, and the folder with its log.
-struct Bench {
+pub struct Bench {
     dir: TempDir,
-    build: Build,
+    pub build: Build,
 }
 
 fn daemon() -> Daemon {
@@ -38,7 +38,7 @@ fn daemon() -> Daemon {
 }
 
 impl Bench {
-    async fn start(mode: Mode) -> Self {
+    pub async fn start(mode: Mode) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let policy = dir.path().join("p.rego");
         std::fs::write(&policy, ALLOW).unwrap();
