@@ -50,7 +50,7 @@ pub use self::verifier::Standalone;
 
 use self::claims::{Claims, Owner};
 use self::turns::Turns;
-use super::ops::{PolicySet, Recorder, Settings};
+use super::ops::{Mode, PolicySet, Recorder, Settings};
 use super::proxy::{Answer, Call, Client, Handle};
 use crate::gateway;
 use crate::rpc::{self, Channel};
@@ -91,6 +91,12 @@ impl Enforcer {
             daemons: Daemons::default(),
             turns: Turns::default(),
         }
+    }
+
+    /// A verifier of these policies on a socket of its own. Its decisions are written down where those
+    /// of builds are, and it takes its turns among theirs.
+    pub fn standalone(&self, policies: PolicySet, mode: Mode) -> Standalone {
+        Standalone::new(policies, mode, Arc::clone(&self.recorder), self.turns.clone())
     }
 
     /// Asks a daemon whether it can be enforced upon, as at the start of the gate.
