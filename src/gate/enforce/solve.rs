@@ -203,6 +203,7 @@ async fn begin(
         daemon,
         peer,
         converts,
+        places: enforcer.places.visit(),
     })))
 }
 
