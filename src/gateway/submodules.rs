@@ -40,7 +40,7 @@ const MAX_INDEX: u64 = 8 << 20;
 /// Most submodules of one repository, theirs included.
 const MAX_SUBMODULES: usize = 64;
 /// Most URLs of one of them.
-const MAX_URLS: usize = 16;
+const MAX_URLS: usize = 64;
 
 /// By what a daemon's git knows a submodule: the place of the repository that a build names, and the
 /// names of submodules from there down.
@@ -171,7 +171,8 @@ impl Submodule {
                 None => format!("its submodule `{path}`, {}, is refused: {why}", op.masked()),
                 Some(_) => format!(
                     "its submodule `{path}` had another URL in a build before, where BuildKit's git \
-                     would ask for it still, and {} is refused: {why}",
+                     would ask for it until its cache is pruned (and the gate started again), and {} \
+                     is refused: {why}",
                     op.masked()
                 ),
             })?;

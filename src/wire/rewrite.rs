@@ -188,8 +188,10 @@ fn renamed(ops: &[&Bytes], change: &Change<'_>) -> Result<BTreeMap<String, Renam
         read.push((old, fields, inputs));
     }
     // What is not here is for the daemon to miss.
-    let of_here = |inputs: &Vec<String>| inputs.iter().filter_map(|it| places.get(it)).copied();
-    let inputs: Vec<Vec<usize>> = read.iter().map(|(.., it)| of_here(it).collect()).collect();
+    let of_here = |inputs: &Vec<String>| -> Vec<usize> {
+        inputs.iter().filter_map(|input| places.get(input)).copied().collect()
+    };
+    let inputs: Vec<Vec<usize>> = read.iter().map(|(.., inputs)| of_here(inputs)).collect();
     let order = behind_inputs(&inputs).map_err(|left| RewriteError::Left {
         digest: read.get(left).map(|(digest, ..)| digest.clone()).unwrap_or_default(),
     })?;
