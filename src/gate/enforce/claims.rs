@@ -349,9 +349,11 @@ impl Drop for SessionClaim {
 
 impl Drop for BuildClaim {
     fn drop(&mut self) {
-        self.claims.state().builds.remove(&self.reference);
+        let ended = self.claims.state().builds.remove(&self.reference);
         // Who waits for it need not any longer.
         self.claims.0.changed.notify_waiters();
+        // Not while the claims are held: a build gives back names of ours when it goes.
+        drop(ended);
     }
 }
 

@@ -128,3 +128,21 @@ async fn a_build_is_waited_for_until_it_is_on_its_way() {
     assert_eq!(ended.await.unwrap(), Err(Foreign::Nobody));
     assert!(began.elapsed() < PATIENCE);
 }
+
+/// The last that holds a build may be its claim; what the build gives back is claimed, too.
+#[tokio::test]
+async fn a_build_that_ends_gives_its_names_back() {
+    let bench = Bench::start(Mode::Enforce).await;
+    bench.open().await;
+    let claims = bench.build.begun().claims.clone();
+    assert_eq!(claims.state().ours.len(), 2);
+    let claim = claims.arrive(&owner("a"), "r").unwrap();
+    claim.begun(&Arc::new(bench.build));
+    let (ended, wait) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        drop(claim);
+        ended.send(())
+    });
+    wait.recv_timeout(Duration::from_secs(10)).expect("it waits for itself");
+    assert!(claims.state().ours.is_empty() && !claims.is_under_way("r"));
+}
