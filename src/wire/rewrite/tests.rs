@@ -1,7 +1,5 @@
 //! Definitions with other sources and hosts in them, held against what they were made of.
 
-use std::time::{Duration, Instant};
-
 use super::super::llb::Loads;
 use super::*;
 
@@ -139,27 +137,33 @@ fn an_op_that_is_two_things_is_refused() {
     assert!(matches!(rewrite(&given, &BTreeMap::new()), Err(RewriteError::TwoKinds(_))));
 }
 
-/// Looked at again for each that waits, it would be minutes.
+/// How long this thread has run, in nanoseconds, whatever else runs on the machine.
+fn worked() -> u64 {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap();
+    text.split(' ').next().unwrap().parse().unwrap()
+}
+
+/// Were each looked at again for each that waits, it would be some hundred times as much.
 #[test]
 fn the_worst_order_costs_no_more_than_the_best() {
     let mut ops = vec![source("docker-image://a")];
-    while ops.len() < MAX_OPS {
+    while ops.len() < MAX_OPS / 4 {
         ops.push(on(&[&ops[ops.len() - 1]], Some(pb::op::Op::Merge(pb::MergeOp::default()))));
     }
     let sources = [(digest(&ops[0]), SourceOp::new("docker-image://b"))].into();
     let rewritten = |ops: &[Vec<u8>]| {
         let def = ops.iter().map(|op| Bytes::copy_from_slice(op)).collect();
         let given = pb::Definition { def, ..pb::Definition::default() }.encode_to_vec().into();
-        let began = Instant::now();
-        let got = pb::Definition::decode(rewrite(&given, &sources).unwrap()).unwrap();
-        (got.def, began.elapsed())
+        let before = worked();
+        let got = rewrite(&given, &sources).unwrap();
+        (pb::Definition::decode(got).unwrap().def, worked() - before)
     };
-    let (forwards, _) = rewritten(&ops);
+    let (forwards, best) = rewritten(&ops);
     ops.reverse();
-    let (mut backwards, took) = rewritten(&ops);
-    assert!(took < Duration::from_secs(30), "{took:?}");
+    let (mut backwards, worst) = rewritten(&ops);
+    assert!(worst < 10 * best, "{worst} ns instead of {best} ns");
     backwards.reverse();
-    assert!(forwards == backwards && forwards.len() == MAX_OPS);
+    assert!(forwards == backwards && forwards.len() == ops.len());
     assert!(forwards.iter().zip(ops.iter().rev()).all(|(new, old)| *new != *old));
 }
 
