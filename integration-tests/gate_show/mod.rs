@@ -7,7 +7,9 @@ mod debug;
 pub mod denials;
 mod failures;
 mod names;
+mod remembered;
 mod shared;
+mod waits;
 
 use buildgate::rpc::Channel;
 use tokio::net::{TcpStream, UnixStream};

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use futures_util::future::BoxFuture;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
+use tokio::task::JoinError;
 use tonic::Status as GrpcStatus;
 use tracing::Instrument as _;
 
@@ -18,7 +19,7 @@ pub use self::check::check;
 use self::check::{apart, beside, signing};
 pub use self::error::GateError;
 use self::signals::{Ending, Signals, hang_ups};
-use super::enforce::{Assigned, DaemonError, Enforcer, Standalone};
+use super::enforce::{Assigned, DaemonError, Enforcer};
 use super::ops::config::Plan;
 use super::ops::systemd::{self, State};
 use super::ops::{
@@ -65,8 +66,6 @@ pub async fn run(plan: Plan) -> Result<(), GateError> {
     for upstream in upstreams.all() {
         suits(&enforcer, upstream).await?;
     }
-    let handler = Arc::new(Door { judges, metrics: Arc::clone(&metrics), inner: enforcer });
-    let gate = Gate { upstreams, handler, counters, drain: plan.drain };
     let mut listeners = Vec::with_capacity(plan.listeners.len());
     for listener in &plan.listeners {
         listeners.push(proxy::bind(listener.options()).await?);
@@ -74,11 +73,13 @@ pub async fn run(plan: Plan) -> Result<(), GateError> {
     let (stop, stopped) = watch::channel(false);
     if let Some(verifier) = &plan.verifier {
         let set = sets.set(&verifier.set).ok_or_else(|| GateError::NoSet(verifier.set.clone()))?;
-        let standalone = Standalone::new(set, verifier.mode, Arc::clone(&recorder));
+        let standalone = enforcer.standalone(set, verifier.mode);
         let listener = proxy::bind(verifier.options()).await?;
         tracing::info!("PolicyVerifier alone at {}", at(&listener));
         helpers.spawn("PolicyVerifier", standalone.listen(listener, told(stopped)));
     }
+    let handler = Arc::new(Door { judges, metrics: Arc::clone(&metrics), inner: enforcer });
+    let gate = Gate { upstreams, handler, counters, drain: plan.drain };
     let reloader = Reloader::new(Arc::clone(&sets), metrics, POLL);
     let Signals { hang_up, ending } = signals;
     let heard = hang_ups(hang_up, reloader.wake(), Arc::clone(&recorder));
@@ -152,13 +153,11 @@ impl Running {
             );
         }
         systemd::notify(State::Ready).map_err(GateError::Systemd)?;
-        let fault = tokio::select! {
-            () = self.signals.ended() => None,
-            (what, ended) = self.helpers.next() => Some(GateError::Ended { what, why: ended.err() }),
-            (what, ended) = serving.next() => Some(GateError::Ended { what, why: ended.err() }),
-        };
-        if let Some(fault) = &fault {
-            tracing::error!("{fault}");
+        let mut toll = Toll::default();
+        tokio::select! {
+            () = self.signals.ended() => {}
+            (what, ended) = self.helpers.next() => toll.ended(what, ended.err()),
+            (what, ended) = serving.next() => toll.listener(what, ended, Expected::No),
         }
         tracing::info!("no more clients are taken; builds have {:?} to end", gate.drain);
         self.status.drain();
@@ -166,37 +165,79 @@ impl Running {
         if let Err(error) = systemd::notify(State::Stopping) {
             tracing::warn!("systemd cannot be told: {error}");
         }
-        let drained = tokio::select! {
-            drained = drained(serving) => drained,
+        tokio::select! {
+            () = drained(serving, &mut toll) => toll.over(),
             () = self.signals.ended() => {
                 tracing::warn!("told to end twice: what is under way is cut");
-                Ok(())
             }
-        };
+        }
         // The verifier's socket goes with it.
         self.helpers.shutdown().await;
-        fault.map_or(drained, Err)
+        toll.told()
+    }
+}
+
+/// Whether something was told to end.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Expected {
+    Yes,
+    No,
+}
+
+/// What the end of a gate costs, as far as it has come.
+#[derive(Default)]
+struct Toll {
+    /// Connections that were cut in mid-call.
+    cut: usize,
+    /// The first of what ended by itself.
+    fault: Option<GateError>,
+}
+
+impl Toll {
+    /// Something ended that must not.
+    fn ended(&mut self, what: String, why: Option<JoinError>) {
+        let fault = GateError::Ended { what, why };
+        tracing::error!("{fault}");
+        self.fault.get_or_insert(fault);
+    }
+
+    /// A listener ended, and this is what came of its clients.
+    fn listener(&mut self, what: String, ended: Result<Drained, JoinError>, expected: Expected) {
+        match ended {
+            Ok(Drained { cut }) => {
+                self.cut += cut;
+                if expected == Expected::No {
+                    self.ended(what, None);
+                }
+            }
+            Err(why) => {
+                tracing::error!("the clients of {what} were cut off");
+                self.ended(what, Some(why));
+            }
+        }
+    }
+
+    /// The last listener has ended.
+    fn over(&self) {
+        if self.cut == 0 && self.fault.is_none() {
+            tracing::info!("all builds have ended");
+        }
+    }
+
+    fn told(self) -> Result<(), GateError> {
+        if self.cut > 0 {
+            tracing::warn!("{} connections were cut in mid-call", self.cut);
+        }
+        self.fault.map_or(Ok(()), Err)
     }
 }
 
 /// Waits until the last call of the last listener has ended.
-async fn drained(mut serving: Tasks<Drained>) -> Result<(), GateError> {
-    let (mut cut, mut fault) = (0_usize, None);
+async fn drained(mut serving: Tasks<Drained>, toll: &mut Toll) {
     while !serving.is_empty() {
-        match serving.next().await {
-            (_, Ok(drained)) => cut += drained.cut,
-            (what, Err(why)) => {
-                tracing::error!("{what} ended by itself ({why}): its clients were cut off");
-                fault = Some(GateError::Ended { what, why: Some(why) });
-            }
-        }
+        let (what, ended) = serving.next().await;
+        toll.listener(what, ended, Expected::Yes);
     }
-    match (fault, cut) {
-        (Some(fault), _) => return Err(fault),
-        (None, 0) => tracing::info!("all builds have ended"),
-        (None, cut) => tracing::warn!("{cut} connections were cut in mid-call"),
-    }
-    Ok(())
 }
 
 /// Where a listener is, with the port that it was given.
@@ -306,15 +347,52 @@ mod tests {
         }
     }
 
+    fn one(ended: impl Future<Output = Drained> + Send + 'static) -> Tasks<Drained> {
+        let mut serving = Tasks::default();
+        serving.spawn("the listener one", ended);
+        serving
+    }
+
     #[tokio::test]
     async fn a_listener_that_dies_is_no_end_of_builds() {
-        let mut serving = Tasks::default();
-        serving.spawn("the listener one", async { Drained { cut: 0 } });
-        assert!(drained(serving).await.is_ok());
-        let mut serving = Tasks::default();
-        serving.spawn("the listener one", async { panic!("of itself") });
-        serving.spawn("the listener two", async { Drained { cut: 0 } });
-        let error = drained(serving).await.unwrap_err().to_string();
+        let mut toll = Toll::default();
+        drained(one(async { Drained { cut: 0 } }), &mut toll).await;
+        assert!(toll.told().is_ok());
+        let mut toll = Toll::default();
+        let mut serving = one(async { panic!("of itself") });
+        serving.spawn("the listener two", async { Drained { cut: 2 } });
+        drained(serving, &mut toll).await;
+        assert_eq!(toll.cut, 2);
+        let error = toll.told().unwrap_err().to_string();
+        assert!(error.starts_with("the listener one ended by itself (task "), "{error}");
+    }
+
+    /// What ended before, and what it took along, is told at the end, however that comes.
+    #[tokio::test]
+    async fn no_fault_and_no_cut_is_lost() {
+        let mut toll = Toll::default();
+        let (what, ended) = one(async { Drained { cut: 3 } }).next().await;
+        toll.listener(what, ended, Expected::No);
+        let mut serving = one(async { panic!("of itself") });
+        serving.spawn("the listener two", std::future::pending());
+        // As a second SIGTERM does, while another listener drains.
+        let cut_short = drained(serving, &mut toll);
+        let cut_short = tokio::time::timeout(std::time::Duration::from_millis(100), cut_short);
+        assert!(cut_short.await.is_err());
+        assert_eq!(toll.cut, 3);
+        let error = toll.told().unwrap_err().to_string();
+        assert_eq!(error, "the listener one ended by itself, and so does the gate");
+    }
+
+    #[tokio::test]
+    async fn what_dies_while_it_drains_is_told_though_it_is_cut_short() {
+        let mut toll = Toll::default();
+        let mut serving = one(async { panic!("of itself") });
+        serving.spawn("the listener two", std::future::pending());
+        let cut_short = drained(serving, &mut toll);
+        let cut_short = tokio::time::timeout(std::time::Duration::from_millis(100), cut_short);
+        assert!(cut_short.await.is_err());
+        let error = toll.told().unwrap_err().to_string();
         assert!(error.starts_with("the listener one ended by itself (task "), "{error}");
     }
 }

@@ -10,9 +10,9 @@
 use bytes::Bytes;
 use tonic::Code;
 
-use super::resolver::failed;
+use super::resolver::{failed, unread};
 use super::root::{Attested, MAX_ROOT, attested};
-use super::{Gateway, Place};
+use super::{Gateway, Place, ReadError};
 use crate::meta::{ImageRequest, MetaRequest, ResolveError};
 use crate::source::{ImageSource, Platform, Source, SourceOp};
 
@@ -91,13 +91,14 @@ impl Gateway {
         Ok(root.data)
     }
 
-    /// The root as a blob; `None` where the daemon does not get it as one.
+    /// The root as a blob; `None` where its registry does not have it as one.
     async fn blob(&self, image: &ImageSource, digest: &str) -> Result<Option<Bytes>, ResolveError> {
         let root = SourceOp::new(format!("docker-image+blob://{}@{digest}", image.full_repo()));
-        match self.content(&root, MAX_ROOT).await {
-            Ok(root) => Ok(Some(root)),
-            Err(ResolveError::Failed { .. } | ResolveError::NotFound { .. }) => Ok(None),
-            Err(error) => Err(error),
+        match self.file(&root, MAX_ROOT).await {
+            Ok(Some(bytes)) => Ok(Some(bytes)),
+            Ok(None) => Err(ResolveError::NotFound { what: root.masked() }),
+            Err(ReadError::Daemon(status)) if is_none(status.code()) => Ok(None),
+            Err(error) => Err(unread(&root, error)),
         }
     }
 
@@ -137,25 +138,33 @@ impl Gateway {
             Ok(answer) => {
                 Ok(Seen::Config(answer.image.map(|image| image.config).unwrap_or_default()))
             }
-            Err(status) => match status.code() {
-                Code::NotFound | Code::Unknown | Code::InvalidArgument => {
-                    Ok(Seen::None(status.message().to_owned()))
-                }
-                Code::Ok
-                | Code::Cancelled
-                | Code::DeadlineExceeded
-                | Code::AlreadyExists
-                | Code::PermissionDenied
-                | Code::ResourceExhausted
-                | Code::FailedPrecondition
-                | Code::Aborted
-                | Code::OutOfRange
-                | Code::Unimplemented
-                | Code::Internal
-                | Code::Unavailable
-                | Code::DataLoss
-                | Code::Unauthenticated => Err(failed(&request.source, &status)),
-            },
+            Err(status) if is_none(status.code()) || status.code() == Code::InvalidArgument => {
+                Ok(Seen::None(status.message().to_owned()))
+            }
+            Err(status) => Err(failed(&request.source, &status)),
         }
+    }
+}
+
+/// Whether a daemon says by this that something is not there. It has no code of its own for most of what
+/// registries answer.
+fn is_none(code: Code) -> bool {
+    match code {
+        Code::NotFound | Code::Unknown => true,
+        Code::Ok
+        | Code::Cancelled
+        | Code::InvalidArgument
+        | Code::DeadlineExceeded
+        | Code::AlreadyExists
+        | Code::PermissionDenied
+        | Code::ResourceExhausted
+        | Code::FailedPrecondition
+        | Code::Aborted
+        | Code::OutOfRange
+        | Code::Unimplemented
+        | Code::Internal
+        | Code::Unavailable
+        | Code::DataLoss
+        | Code::Unauthenticated => false,
     }
 }

@@ -146,17 +146,23 @@ impl Gateway {
         source: &SourceOp,
         limit: u64,
     ) -> Result<Bytes, ResolveError> {
-        let tree = Tree::load(self, source).await.map_err(|status| failed(source, &status))?;
-        let files = tree.list("").await.map_err(|status| failed(source, &status))?;
-        let [file] = files.as_slice() else {
-            return Err(ResolveError::NotFound { what: source.masked() });
-        };
-        tree.read(file, limit).await.map_err(|error| match error {
-            ReadError::Daemon(status) => failed(source, &status),
-            ReadError::TooLarge { limit, .. } => {
-                ResolveError::TooLarge { what: source.masked(), limit }
-            }
-        })
+        match self.file(source, limit).await {
+            Ok(Some(data)) => Ok(data),
+            Ok(None) => Err(ResolveError::NotFound { what: source.masked() }),
+            Err(error) => Err(unread(source, error)),
+        }
+    }
+
+    /// The same in the daemon's words; `None` where the source is no file, or several.
+    pub(super) async fn file(
+        &self,
+        source: &SourceOp,
+        limit: u64,
+    ) -> Result<Option<Bytes>, ReadError> {
+        let tree = Tree::load(self, source).await.map_err(Box::new)?;
+        let files = tree.list("").await.map_err(Box::new)?;
+        let [file] = files.as_slice() else { return Ok(None) };
+        tree.read(file, limit).await.map(Some)
     }
 
     pub(super) async fn once(&self, request: &MetaRequest) -> Result<SourceMeta, ResolveError> {
@@ -228,6 +234,15 @@ pub(super) fn failed(source: &SourceOp, status: &Status) -> ResolveError {
         return ResolveError::NotFound { what };
     }
     ResolveError::Failed { what, source: status.message().to_owned().into() }
+}
+
+pub(super) fn unread(source: &SourceOp, error: ReadError) -> ResolveError {
+    match error {
+        ReadError::Daemon(status) => failed(source, &status),
+        ReadError::TooLarge { path: _, limit } => {
+            ResolveError::TooLarge { what: source.masked(), limit }
+        }
+    }
 }
 
 #[cfg(test)]

@@ -82,7 +82,17 @@ async fn answer(request: Request<Incoming>, files: &Files, asked: &Asked) -> Res
                 ..Default::default()
             }
             .encode_to_vec(),
-            None => return Status::unavailable("the registry does not answer").into_http(),
+            None => {
+                let said = files.get("said of blobs").map_or(b"NotFound".as_slice(), |it| &it[..]);
+                let code = match said {
+                    b"NotFound" => tonic::Code::NotFound,
+                    b"Unknown" => tonic::Code::Unknown,
+                    b"Internal" => tonic::Code::Internal,
+                    b"Unavailable" => tonic::Code::Unavailable,
+                    other => panic!("{other:?}"),
+                };
+                return Status::new(code, "the registry does not give it").into_http();
+            }
         },
         "ReadDir" => {
             let file = fsutil::Stat { path: "file".to_owned(), ..Default::default() };
@@ -301,6 +311,27 @@ async fn attestations_are_absent_or_asked_for_or_not_known() {
             let chains = asked.iter().filter(|it| it.image.as_ref().unwrap().attestation_chain);
             assert_eq!(chains.count(), if wanted == Ok("asked") { 4 } else { 0 }, "{place:?}");
         }
+    }
+}
+
+/// A root that is not a blob of its registry may be anything; one that could not be looked for is not known.
+#[tokio::test]
+async fn only_what_is_not_there_as_a_blob_is_asked_for_unseen() {
+    for (said, wanted) in
+        [("NotFound", true), ("Unknown", true), ("Internal", false), ("Unavailable", false)]
+    {
+        let daemon = Daemon::with(
+            [("said of blobs".to_owned(), Bytes::from_static(said.as_bytes()))].into(),
+        )
+        .await;
+        let source = SourceOp::new(format!("docker-image://r.example/a@{}", digest(b"root")));
+        let image = Some(ImageRequest { config: true, attestations: true });
+        let request = MetaRequest { source, image, ..MetaRequest::default() };
+        let got = daemon.gateway.resolve(&request).await;
+        assert_eq!(got.is_ok(), wanted, "{said}");
+        let asked = daemon.asked::<gateway::ResolveSourceMetaRequest>("ResolveSourceMeta");
+        let chains = asked.iter().filter(|it| it.image.as_ref().unwrap().attestation_chain);
+        assert_eq!(chains.count(), usize::from(wanted), "{said}");
     }
 }
 

@@ -8,9 +8,10 @@ use std::sync::Arc;
 
 use bytes::{Buf, Bytes};
 use prost::Message;
-use sha2::{Digest, Sha256};
 
+use super::kind::{TwoKinds, digest, single};
 use super::proto::{errdefs, pb};
+use super::raw::{self, RawError};
 use super::source::PlatformError;
 use crate::source::{Platform, SourceOp};
 
@@ -68,6 +69,17 @@ pub enum LlbError {
         /// What is wrong with it.
         source: prost::DecodeError,
     },
+    /// The fields of an op cannot be told apart.
+    #[error("LLB: op {index}: {source}")]
+    Fields {
+        /// Its place in the list.
+        index: usize,
+        /// What is wrong with it.
+        source: RawError,
+    },
+    /// An op that others could take for another one.
+    #[error(transparent)]
+    TwoKinds(#[from] TwoKinds),
     /// An op of no kind that we know.
     #[error("LLB: op {digest} is of an unknown kind")]
     UnknownOp {
@@ -168,11 +180,13 @@ fn vertices(def: &[Bytes]) -> Result<Vec<Vertex>, LlbError> {
     let mut seen = BTreeSet::new();
     let mut vertices = Vec::with_capacity(def.len());
     for (index, bytes) in def.iter().enumerate() {
-        let digest = format!("sha256:{}", hex::encode(Sha256::digest(bytes)));
+        let digest = digest(bytes);
         if !seen.insert(digest.clone()) {
             continue;
         }
         let op = pb::Op::decode(bytes.clone()).map_err(|source| LlbError::Op { index, source })?;
+        let fields = raw::fields(bytes).map_err(|source| LlbError::Fields { index, source })?;
+        single(bytes, &fields)?;
         let is_last = index + 1 == def.len();
         vertices.push(vertex(digest, op, is_last)?);
     }

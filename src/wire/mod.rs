@@ -13,11 +13,13 @@
 //! | [`policy`]    | the question of a policy session, and its answer                    |
 //! | [`status`]    | a denial as clients print it: message, reasons, Dockerfile lines    |
 //! | [`llb`]       | which sources an LLB definition loads, and at which line            |
+//! | `kind`        | that an op is one thing                                             |
 //! | [`nested`]    | builds inside a definition                                          |
 //! | [`raw`]       | changing a message without losing what we do not know of it         |
 //! | [`rewrite`]   | a definition with other sources in it                               |
 
 mod attestation;
+mod kind;
 pub mod llb;
 mod meta;
 pub mod nested;
@@ -28,6 +30,7 @@ pub mod rewrite;
 mod source;
 pub mod status;
 
+pub use kind::TwoKinds;
 pub use meta::{MetaError, PROVENANCE_PREDICATES, Resolved};
 pub use source::PlatformError;
 

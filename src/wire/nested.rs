@@ -1,8 +1,8 @@
 //! Builds inside a build (`BuildOp`): LLB that a daemon reads from a file while it builds.
 //!
-//! They are told by the bytes of an op, whatever else it says it is: decoders differ in what they make
-//! of an op that is two things.
+//! They are told by the bytes of an op, which is one thing or none that passes.
 
+use super::kind::{TwoKinds, single};
 use super::proto::pb;
 use super::raw::{self, RawError};
 
@@ -22,14 +22,27 @@ pub enum Inputs {
     Broken,
 }
 
+/// An op that cannot be looked into.
+#[derive(Debug, thiserror::Error)]
+pub enum NestedError {
+    /// It is no message.
+    #[error("LLB: {0}")]
+    Malformed(#[from] RawError),
+    /// It is more than one thing.
+    #[error(transparent)]
+    TwoKinds(#[from] TwoKinds),
+}
+
 /// The builds inside a definition.
 ///
 /// # Errors
-/// When an op is no message.
-pub fn nested(definition: &pb::Definition) -> Result<Vec<Inputs>, RawError> {
+/// When an op is no message, or more than one thing.
+pub fn nested(definition: &pb::Definition) -> Result<Vec<Inputs>, NestedError> {
     let mut found = Vec::new();
     for op in &definition.def {
-        for field in raw::fields(op)?.into_iter().filter(|field| field.number == BUILD) {
+        let fields = raw::fields(op)?;
+        single(op, &fields)?;
+        for field in fields.into_iter().filter(|field| field.number == BUILD) {
             found.push(match field.content {
                 Some(build) => inputs(&build)?,
                 None => Inputs::Broken,
@@ -75,8 +88,12 @@ mod tests {
         check(&build(1), &[Inputs::Whole]);
         // prost leaves out a value that is all zero.
         check(&build(0), &[Inputs::Broken]);
-        // The last of several counts, here; elsewhere it may be another.
-        check(&[build(1), source.encode_to_vec()].concat(), &[Inputs::Whole]);
         check(&[0x28, 1], &[Inputs::Broken]);
+        // The last of several counts to some.
+        for two in [[build(1), source.encode_to_vec()], [source.encode_to_vec(), build(1)]] {
+            let def = vec![two.concat().into()];
+            let definition = pb::Definition { def, ..pb::Definition::default() };
+            assert!(matches!(nested(&definition), Err(NestedError::TwoKinds(_))));
+        }
     }
 }

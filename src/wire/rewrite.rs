@@ -5,11 +5,12 @@
 //! what newer peers put into them stays.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use bytes::{Bytes, BytesMut};
 use prost::Message;
-use sha2::{Digest, Sha256};
 
+use super::kind::{TwoKinds, digest, single};
 use super::llb::MAX_OPS;
 use super::proto::pb;
 use super::raw::{self, RawError, RawField};
@@ -50,6 +51,9 @@ pub enum RewriteError {
     /// More ops than are looked into.
     #[error("LLB: more than {MAX_OPS} ops")]
     TooManyOps,
+    /// An op that others could take for another one.
+    #[error(transparent)]
+    TwoKinds(#[from] TwoKinds),
     /// A source that was to be replaced is left: it would be loaded unjudged.
     #[error("LLB: op {digest} cannot be replaced")]
     Left {
@@ -61,7 +65,7 @@ pub enum RewriteError {
 /// Puts other sources in place of those of these digests.
 ///
 /// # Errors
-/// When the definition is malformed, or an op of it consumes one that it was to be made of.
+/// When the definition is malformed, an op of it is two things, or consumes what it was to be made of.
 pub fn rewrite(
     definition: &Bytes,
     sources: &BTreeMap<String, SourceOp>,
@@ -93,17 +97,13 @@ pub fn with_hosts(definition: &Bytes, hosts: Hosts<'_>) -> Result<Bytes, Rewrite
         pb::Meta { extra_hosts: vec![host], ..pb::Meta::default() }.encode_to_vec()
     });
     let exec = |_: &str, fields: &[RawField]| {
+        let Some(exec) = contents(fields, OP_EXEC).next() else { return Ok(None) };
         let mut changed = BytesMut::new();
-        let (mut is_exec, mut is_changed) = (false, meta.is_some());
-        // Several are merged into one.
-        for exec in contents(fields, OP_EXEC) {
-            is_exec = true;
-            is_changed |= without_hosts(exec, hosts.suffix, &mut changed)?;
-        }
+        let had_any = without_hosts(exec, hosts.suffix, &mut changed)?;
         if let Some(meta) = &meta {
             raw::put(&mut changed, EXEC_META, meta);
         }
-        Ok((is_exec && is_changed).then(|| (OP_EXEC, changed.freeze())))
+        Ok((had_any || meta.is_some()).then(|| (OP_EXEC, changed.freeze())))
     };
     with(definition, &exec)
 }
@@ -175,37 +175,66 @@ struct Renamed {
 
 /// The ops that change, by their old digest: those named, and whatever consumes one that changes.
 fn renamed(ops: &[&Bytes], change: &Change<'_>) -> Result<BTreeMap<String, Renamed>, RewriteError> {
-    let mut waiting = Vec::with_capacity(ops.len());
+    let mut read = Vec::with_capacity(ops.len());
+    let mut places: BTreeMap<String, usize> = BTreeMap::new();
     for op in ops {
+        // The same op twice is one.
+        let Entry::Vacant(place) = places.entry(digest(op)) else { continue };
         let fields = raw::fields(op)?;
+        single(op, &fields)?;
         let inputs = contents(&fields, INPUTS).map(name_of).collect::<Result<Vec<_>, _>>()?;
-        waiting.push((digest(op), fields, inputs));
+        let old = place.key().clone();
+        place.insert(read.len());
+        read.push((old, fields, inputs));
     }
-    let mut left: std::collections::BTreeSet<String> =
-        waiting.iter().map(|(digest, ..)| digest.clone()).collect();
+    // What is not here is for the daemon to miss.
+    let of_here = |inputs: &Vec<String>| -> Vec<usize> {
+        inputs.iter().filter_map(|input| places.get(input)).copied().collect()
+    };
+    let inputs: Vec<Vec<usize>> = read.iter().map(|(.., inputs)| of_here(inputs)).collect();
+    let order = behind_inputs(&inputs).map_err(|left| RewriteError::Left {
+        digest: read.get(left).map(|(digest, ..)| digest.clone()).unwrap_or_default(),
+    })?;
     let mut names: BTreeMap<String, Renamed> = BTreeMap::new();
-    // Whoever wrote it put an op behind those it consumes; one pass does unless they did not.
-    while !waiting.is_empty() {
-        let before = waiting.len();
-        let mut later = Vec::new();
-        for (old, fields, inputs) in waiting {
-            if inputs.iter().any(|input| left.contains(input)) {
-                later.push((old, fields, inputs));
-                continue;
-            }
-            left.remove(&old);
-            let change = change(&old, &fields)?;
-            if change.is_some() || inputs.iter().any(|input| names.contains_key(input)) {
-                let op = changed(&fields, change, &names)?;
-                names.insert(old, Renamed { digest: digest(&op), op });
-            }
-        }
-        waiting = later;
-        if let (Some((digest, ..)), true) = (waiting.first(), waiting.len() == before) {
-            return Err(RewriteError::Left { digest: digest.clone() });
+    for (old, fields, inputs) in order.into_iter().filter_map(|at| read.get(at)) {
+        let change = change(old, fields)?;
+        if change.is_some() || inputs.iter().any(|input| names.contains_key(input)) {
+            let op = changed(fields, change, &names)?;
+            names.insert(old.clone(), Renamed { digest: digest(&op), op });
         }
     }
     Ok(names)
+}
+
+/// An order in which each op stands behind all that it consumes, whatever order they came in; each
+/// consumption is looked at once. Where there is none: an op that it leaves out.
+fn behind_inputs(inputs: &[Vec<usize>]) -> Result<Vec<usize>, usize> {
+    let mut open: Vec<usize> = inputs.iter().map(Vec::len).collect();
+    let mut consumers = vec![Vec::new(); inputs.len()];
+    for (at, inputs) in inputs.iter().enumerate() {
+        for input in inputs {
+            if let Some(consumers) = consumers.get_mut(*input) {
+                consumers.push(at);
+            }
+        }
+    }
+    let mut order: Vec<usize> =
+        open.iter().enumerate().filter_map(|(at, open)| (*open == 0).then_some(at)).collect();
+    let mut done = 0;
+    while let Some(at) = order.get(done).copied() {
+        done += 1;
+        for consumer in consumers.get(at).into_iter().flatten() {
+            let Some(open) = open.get_mut(*consumer) else { continue };
+            *open -= 1;
+            if *open == 0 {
+                order.push(*consumer);
+            }
+        }
+    }
+    match open.iter().position(|open| *open > 0) {
+        None => Ok(order),
+        Some(left) => Err(left),
+    }
 }
 
 /// The op with this field, and with its inputs under their new names.
@@ -266,131 +295,5 @@ fn contents(fields: &[RawField], number: u32) -> impl Iterator<Item = &Bytes> {
     fields.iter().filter(move |it| it.number == number).filter_map(|it| it.content.as_ref())
 }
 
-fn digest(op: &[u8]) -> String {
-    format!("sha256:{}", hex::encode(Sha256::digest(op)))
-}
-
 #[cfg(test)]
-mod tests {
-    use super::super::llb::Loads;
-    use super::*;
-
-    /// A field of a newer peer.
-    const UNKNOWN: &[u8] = b"\xba\x3e\x03new";
-
-    fn source(identifier: &str) -> Vec<u8> {
-        let source = pb::SourceOp { identifier: identifier.into(), ..Default::default() };
-        let op = pb::Op { op: Some(pb::op::Op::Source(source)), ..Default::default() };
-        [op.encode_to_vec().as_slice(), UNKNOWN].concat()
-    }
-
-    fn on(inputs: &[&[u8]], op: Option<pb::op::Op>) -> Vec<u8> {
-        let inputs = inputs.iter().map(|op| pb::Input { digest: digest(op), index: 0 }).collect();
-        pb::Op { inputs, op, ..Default::default() }.encode_to_vec()
-    }
-
-    fn definition(ops: &[&[u8]]) -> Bytes {
-        let metadata = |op: &&[u8]| {
-            let description = [("was".to_owned(), digest(op))].into();
-            (digest(op), pb::OpMetadata { description, ..Default::default() })
-        };
-        let locations = |op: &&[u8]| (digest(op), pb::Locations::default());
-        let definition = pb::Definition {
-            def: ops.iter().map(|op| Bytes::copy_from_slice(op)).collect(),
-            metadata: ops.iter().map(metadata).collect(),
-            source: Some(pb::Source {
-                locations: ops.iter().map(locations).collect(),
-                infos: Vec::new(),
-            }),
-        };
-        [definition.encode_to_vec().as_slice(), UNKNOWN].concat().into()
-    }
-
-    #[test]
-    fn what_consumes_a_changed_source_changes_and_nothing_else() {
-        let (a, b) = (source("docker-image://a"), source("docker-image://b"));
-        let exec = Some(pb::op::Op::Merge(pb::MergeOp::default()));
-        let (on_a, on_b) = (on(&[&a], exec.clone()), on(&[&b], exec.clone()));
-        let both = on(&[&on_a, &on_b], exec);
-        let last = on(&[&both], None);
-        // In whatever order.
-        for ops in [[&a, &b, &on_a, &on_b, &both, &last], [&both, &on_b, &on_a, &b, &a, &last]] {
-            let ops: Vec<&[u8]> = ops.into_iter().map(Vec::as_slice).collect();
-            let given = definition(&ops);
-            let sources = [(digest(&a), SourceOp::new("docker-image://c"))].into();
-            let got = rewrite(&given, &sources).unwrap();
-            assert!(got.ends_with(UNKNOWN));
-            let got = pb::Definition::decode(got).unwrap();
-            let loads = Loads::of(&got).unwrap();
-            let mut identifiers: Vec<_> =
-                loads.sources.iter().map(|it| it.source.identifier.as_str()).collect();
-            identifiers.sort_unstable();
-            assert_eq!(identifiers, ["docker-image://b", "docker-image://c"]);
-            // Everything that is named is there, under the digest of its bytes.
-            let there: Vec<String> = got.def.iter().map(|op| digest(op)).collect();
-            for op in &got.def {
-                assert!(op.ends_with(UNKNOWN) || !op.is_empty());
-                for input in pb::Op::decode(op.clone()).unwrap().inputs {
-                    assert!(there.contains(&input.digest), "{}", input.digest);
-                }
-            }
-            for (old, new) in ops.iter().zip(&there) {
-                let was = got.metadata[new].description["was"].as_str();
-                assert_eq!(was, digest(old));
-                assert!(got.source.as_ref().unwrap().locations.contains_key(new));
-                let kept = [digest(&b), digest(&on_b)].contains(&digest(old));
-                assert_eq!(digest(old) == *new, kept);
-            }
-        }
-    }
-
-    #[test]
-    fn every_command_gets_the_host_in_place_of_its_like() {
-        let exec = |arg: &str, hosts: &[&str]| {
-            let host = |name: &&str| pb::HostIp { host: (*name).to_owned(), ip: "::1".into() };
-            let meta = pb::Meta {
-                args: vec![arg.into()],
-                extra_hosts: hosts.iter().map(host).collect(),
-                ..pb::Meta::default()
-            };
-            let mounts = vec![pb::Mount { dest: "/".into(), ..pb::Mount::default() }];
-            pb::op::Op::Exec(pb::ExecOp { meta: Some(meta), mounts, ..pb::ExecOp::default() })
-        };
-        let a = source("docker-image://a");
-        let first = on(&[&a], Some(exec("one", &["theirs"])));
-        let second = on(&[&first], Some(exec("two", &["of-another.OURS", "ours", "x"])));
-        let last = on(&[&second], None);
-        let given = definition(&[&a, &first, &second, &last]);
-        let check = |name: Option<&str>, wanted: [&[&str]; 2]| {
-            let got = with_hosts(&given, Hosts { suffix: ".ours", name }).unwrap();
-            let got = pb::Definition::decode(got).unwrap();
-            assert_eq!(got.def[0], a, "a source is no command");
-            for (at, (arg, wanted)) in [("one", wanted[0]), ("two", wanted[1])].iter().enumerate() {
-                let op = pb::Op::decode(got.def[at + 1].clone()).unwrap();
-                let Some(pb::op::Op::Exec(exec)) = op.op else { panic!("{name:?}") };
-                let meta = exec.meta.unwrap();
-                let hosts: Vec<&str> = meta.extra_hosts.iter().map(|it| it.host.as_str()).collect();
-                assert_eq!((&meta.args[0][..], &hosts[..]), (*arg, *wanted), "{name:?}");
-                assert_eq!((exec.mounts.len(), &op.inputs[0].digest), (1, &digest(&got.def[at])));
-            }
-            got
-        };
-        check(Some("new.ours"), [&["theirs", "new.ours"], &["ours", "x", "new.ours"]]);
-        let got = check(None, [&["theirs"], &["ours", "x"]]);
-        assert_eq!(got.def[1], first, "there was nothing to take away");
-    }
-
-    #[test]
-    fn without_a_change_nothing_changes() {
-        let a = source("docker-image://a");
-        let given = definition(&[&a, &on(&[&a], None)]);
-        assert_eq!(rewrite(&given, &BTreeMap::new()).unwrap(), given);
-    }
-
-    #[test]
-    fn a_missing_input_is_for_the_daemon_to_refuse() {
-        let lost = on(&[b"lost"], None);
-        let given = definition(&[&lost]);
-        assert_eq!(rewrite(&given, &BTreeMap::new()).unwrap(), given);
-    }
-}
+mod tests;

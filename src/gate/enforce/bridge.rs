@@ -29,7 +29,7 @@ use crate::wire::status;
 /// When the build is not the client's, or what it asks for is refused.
 pub async fn bridge(enforcer: &Enforcer, owner: &Owner, call: Call) -> Result<Answer, Status> {
     let reference = build_id(call.request.headers())?;
-    let build = enforcer.claims.build(owner, &reference).await.map_err(|error| {
+    let build = enforcer.claims.forwarded(owner, &reference).await.map_err(|error| {
         enforcer.recorder.metrics().error(ErrorKind::Refused);
         Status::permission_denied(format!("buildgate: build {reference}: {error}"))
     })?;

@@ -17,6 +17,7 @@ use super::daemon::Daemon;
 use super::definitions;
 use super::internal::{Internal, InternalError};
 use super::peer::Peer;
+use super::places::Visit;
 use super::progress::Progress;
 use super::ruling::{self, Audited, Ruling};
 use super::turns::Evaluator;
@@ -88,6 +89,8 @@ pub struct Begun {
     pub peer: Option<Peer>,
     /// Whether the client's static rules may put sources in place of others.
     pub converts: bool,
+    /// Where its submodules may be asked for.
+    pub places: Visit,
 }
 
 /// A build under way.
@@ -118,11 +121,6 @@ impl Build {
             beyond: OnceCell::new(),
             commands: OnceCell::new(),
         }
-    }
-
-    /// Whether it is this client's.
-    pub fn is_of(&self, owner: &Owner) -> bool {
-        self.begun.owner == *owner
     }
 
     /// What it began with.

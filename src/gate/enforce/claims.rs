@@ -18,6 +18,9 @@ use crate::session::SessionId;
 /// How long a session or a build that is named before it is there is waited for (the daemon waits as
 /// long for a build).
 pub const PATIENCE: Duration = Duration::from_secs(3);
+/// How long a build is waited for that is there and has not reached its daemon: what its solve names
+/// may have to be judged first. It ends with the solve.
+const ARRIVING: Duration = Duration::from_secs(600);
 
 /// What makes two connections those of one client: who it is, and where it came in. What begins at one
 /// listener is not steered from another, which has policies and methods of its own.
@@ -64,7 +67,7 @@ struct Shared {
 #[derive(Default)]
 struct State {
     sessions: HashMap<String, Claim>,
-    builds: HashMap<String, Arc<Build>>,
+    builds: HashMap<String, UnderWay>,
     ours: HashSet<SessionId>,
     /// How many verifiers there were.
     verifiers: u64,
@@ -75,6 +78,49 @@ impl State {
     fn is_ours(&self, value: &str) -> bool {
         self.ours.iter().any(|id| value.contains(id.reveal()))
     }
+
+    /// What a client sees of a build, which `there` takes as soon as it is far enough.
+    fn look<T>(
+        &self,
+        owner: &Owner,
+        reference: &str,
+        there: impl Fn(&Stage) -> Option<T>,
+    ) -> Seen<Result<T, Foreign>> {
+        if self.is_ours(reference) {
+            return Seen::Found(Err(Foreign::Ours));
+        }
+        match self.builds.get(reference) {
+            None => Seen::Nothing,
+            Some(build) if build.owner != *owner => Seen::Found(Err(Foreign::Client)),
+            Some(build) => there(&build.stage).map_or(Seen::Coming, |it| Seen::Found(Ok(it))),
+        }
+    }
+}
+
+/// A solve that came in.
+struct UnderWay {
+    owner: Owner,
+    stage: Stage,
+}
+
+/// How far a solve has come.
+enum Stage {
+    /// It is being looked at.
+    Arrived,
+    /// Its sources are asked about from now on.
+    Begun(Arc<Build>),
+    /// It is on its way to the daemon.
+    Forwarded(Arc<Build>),
+}
+
+/// What somebody who waits sees.
+enum Seen<T> {
+    /// What they wait for.
+    Found(T),
+    /// It is on its way.
+    Coming,
+    /// Nobody has heard of it.
+    Nothing,
 }
 
 struct Claim {
@@ -92,7 +138,7 @@ pub struct SessionClaim {
     verifier: Option<u64>,
 }
 
-/// A build that is under way, until it is dropped.
+/// A solve that came in, and its build, until it is dropped.
 pub struct BuildClaim {
     claims: Claims,
     reference: String,
@@ -165,10 +211,10 @@ impl Claims {
     /// When it is not.
     pub async fn owns(&self, owner: &Owner, value: &str) -> Result<(), Foreign> {
         let look = |state: &State| match state.sessions.get(target(value)) {
-            _ if state.is_ours(value) => Some(Err(Foreign::Ours)),
-            Some(claim) if claim.owner == *owner => Some(Ok(())),
-            Some(_) => Some(Err(Foreign::Client)),
-            None => None,
+            _ if state.is_ours(value) => Seen::Found(Err(Foreign::Ours)),
+            Some(claim) if claim.owner == *owner => Seen::Found(Ok(())),
+            Some(_) => Seen::Found(Err(Foreign::Client)),
+            None => Seen::Nothing,
         };
         self.wait(look).await.unwrap_or(Err(Foreign::Nobody))
     }
@@ -176,18 +222,20 @@ impl Claims {
     /// Where the policy verifier of a client's session is reached; `None` where it brings none.
     pub async fn verifier(&self, owner: &Owner, value: &str) -> Option<Channel> {
         let look = |state: &State| {
-            let claim = state.sessions.get(target(value))?;
-            let (_, verifier) = claim.verifier.as_ref().filter(|_| claim.owner == *owner)?;
-            Some(verifier.clone())
+            let claim = state.sessions.get(target(value)).filter(|claim| claim.owner == *owner);
+            match claim.and_then(|claim| claim.verifier.as_ref()) {
+                Some((_, verifier)) => Seen::Found(verifier.clone()),
+                None => Seen::Nothing,
+            }
         };
         self.wait(look).await
     }
 
-    /// Notes a build that is about to begin.
+    /// Notes a solve that came in.
     ///
     /// # Errors
     /// When there is one of the same reference, or it has one of our names.
-    pub fn begin(&self, reference: &str, build: Arc<Build>) -> Result<BuildClaim, Foreign> {
+    pub fn arrive(&self, owner: &Owner, reference: &str) -> Result<BuildClaim, Foreign> {
         let mut state = self.state();
         if state.is_ours(reference) {
             return Err(Foreign::Ours);
@@ -195,25 +243,45 @@ impl Claims {
         if state.builds.contains_key(reference) {
             return Err(Foreign::Taken);
         }
-        state.builds.insert(reference.to_owned(), build);
+        let arrived = UnderWay { owner: owner.clone(), stage: Stage::Arrived };
+        state.builds.insert(reference.to_owned(), arrived);
         drop(state);
         self.0.changed.notify_waiters();
         Ok(BuildClaim { claims: self.clone(), reference: reference.to_owned() })
     }
 
-    /// The build of this reference, where it is the client's; waits for one that is not there yet.
+    /// The build of this reference, where it is the client's, as soon as its sources are asked about;
+    /// waits for one that is not there yet.
     ///
     /// # Errors
     /// When there is none of the client's.
     pub async fn build(&self, owner: &Owner, reference: &str) -> Result<Arc<Build>, Foreign> {
         let look = |state: &State| {
-            if state.is_ours(reference) {
-                return Some(Err(Foreign::Ours));
-            }
-            let build = state.builds.get(reference)?;
-            Some(if build.is_of(owner) { Ok(Arc::clone(build)) } else { Err(Foreign::Client) })
+            state.look(owner, reference, |stage| match stage {
+                Stage::Arrived => None,
+                Stage::Begun(build) | Stage::Forwarded(build) => Some(Arc::clone(build)),
+            })
         };
         self.wait(look).await.unwrap_or(Err(Foreign::Nobody))
+    }
+
+    /// The same, as soon as it is on its way to the daemon: what names it there is not ahead of it then.
+    ///
+    /// # Errors
+    /// When there is none of the client's.
+    pub async fn forwarded(&self, owner: &Owner, reference: &str) -> Result<Arc<Build>, Foreign> {
+        let look = |state: &State| {
+            state.look(owner, reference, |stage| match stage {
+                Stage::Arrived | Stage::Begun(_) => None,
+                Stage::Forwarded(build) => Some(Arc::clone(build)),
+            })
+        };
+        self.wait(look).await.unwrap_or(Err(Foreign::Nobody))
+    }
+
+    /// Whether a solve of this reference came in.
+    pub fn is_under_way(&self, reference: &str) -> bool {
+        self.state().builds.contains_key(reference)
     }
 
     /// Whether a build of this reference is under way and not the client's.
@@ -223,22 +291,43 @@ impl Claims {
             return Some(Foreign::Ours);
         }
         let build = state.builds.get(reference)?;
-        (!build.is_of(owner)).then_some(Foreign::Client)
+        (build.owner != *owner).then_some(Foreign::Client)
     }
 
     /// Waits until `look` finds something, for as long as anyone would.
-    async fn wait<T>(&self, look: impl Fn(&State) -> Option<T>) -> Option<T> {
-        let deadline = Instant::now() + PATIENCE;
+    async fn wait<T>(&self, look: impl Fn(&State) -> Seen<T>) -> Option<T> {
+        let began = Instant::now();
         loop {
             let changed = self.0.changed.notified();
             let mut changed = std::pin::pin!(changed);
             // From here on no change is missed.
             changed.as_mut().enable();
-            if let Some(found) = look(&self.state()) {
-                return Some(found);
-            }
-            timeout_at(deadline, changed).await.ok()?;
+            let patience = match look(&self.state()) {
+                Seen::Found(found) => return Some(found),
+                Seen::Coming => ARRIVING,
+                Seen::Nothing => PATIENCE,
+            };
+            timeout_at(began + patience, changed).await.ok()?;
         }
+    }
+}
+
+impl BuildClaim {
+    /// From now on its sources are asked about.
+    pub fn begun(&self, build: &Arc<Build>) {
+        self.reach(Stage::Begun(Arc::clone(build)));
+    }
+
+    /// From now on it is on its way to the daemon.
+    pub fn forwarded(&self, build: &Arc<Build>) {
+        self.reach(Stage::Forwarded(Arc::clone(build)));
+    }
+
+    fn reach(&self, stage: Stage) {
+        if let Some(under_way) = self.claims.state().builds.get_mut(&self.reference) {
+            under_way.stage = stage;
+        }
+        self.claims.0.changed.notify_waiters();
     }
 }
 
@@ -260,7 +349,11 @@ impl Drop for SessionClaim {
 
 impl Drop for BuildClaim {
     fn drop(&mut self) {
-        self.claims.state().builds.remove(&self.reference);
+        let ended = self.claims.state().builds.remove(&self.reference);
+        // Who waits for it need not any longer.
+        self.claims.0.changed.notify_waiters();
+        // Not while the claims are held: a build gives back names of ours when it goes.
+        drop(ended);
     }
 }
 
@@ -271,91 +364,4 @@ impl Drop for OwnName {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn owner(name: &str) -> Owner {
-        Owner { principal: Principal::Certificate(name.into()), listener: "a listener".into() }
-    }
-
-    /// A connection that nobody answers at.
-    async fn channel() -> Channel {
-        let (near, far) = tokio::io::duplex(64);
-        // A preface is all that it takes.
-        tokio::spawn(async move {
-            let _far = far;
-            std::future::pending::<()>().await
-        });
-        Channel::over(near).await.unwrap().0
-    }
-
-    #[tokio::test]
-    async fn a_client_is_another_one_at_another_listener() {
-        let claims = Claims::default();
-        let here = owner("a");
-        let there = Owner { listener: "another".into(), ..here.clone() };
-        let _held = claims.session(&here, "s", None).unwrap();
-        assert_eq!(claims.owns(&there, "s").await, Err(Foreign::Client));
-    }
-
-    #[tokio::test]
-    async fn a_stream_that_ends_takes_only_its_own_verifier_along() {
-        let claims = Claims::default();
-        let a = owner("a");
-        let older = claims.session(&a, "s", Some(channel().await)).unwrap();
-        let newer = claims.session(&a, "s", Some(channel().await)).unwrap();
-        drop(older);
-        assert!(claims.verifier(&a, "s").await.is_some());
-        let named = claims.session(&a, "s", None).unwrap();
-        drop(newer);
-        assert!(claims.state().sessions["s"].verifier.is_none());
-        drop(named);
-        assert!(claims.state().sessions.is_empty());
-    }
-
-    #[tokio::test]
-    async fn a_session_is_its_clients_while_anyone_of_theirs_holds_it() {
-        let claims = Claims::default();
-        let (a, b) = (owner("a"), owner("b"));
-        let stream = claims.session(&a, "s1", None).unwrap();
-        let solve = claims.session(&a, "prefix:s1", None).unwrap();
-        for value in ["s1", "x:s1"] {
-            assert_eq!(claims.session(&b, value, None).err(), Some(Foreign::Client));
-            assert_eq!(claims.owns(&b, value).await, Err(Foreign::Client));
-            assert_eq!(claims.owns(&a, value).await, Ok(()));
-        }
-        drop(stream);
-        assert_eq!(claims.session(&b, "s1", None).err(), Some(Foreign::Client));
-        drop(solve);
-        assert!(claims.session(&b, "s1", None).is_ok());
-    }
-
-    #[test]
-    fn our_names_are_nobodys() {
-        let claims = Claims::default();
-        let id = SessionId::random().unwrap();
-        let own = claims.own(&id);
-        for value in
-            [id.reveal().to_owned(), format!("a:{}", id.reveal()), format!("{}:a", id.reveal())]
-        {
-            assert_eq!(claims.session(&owner("a"), &value, None).err(), Some(Foreign::Ours));
-        }
-        let (a, reference) = (owner("a"), id.reveal());
-        assert_eq!(claims.is_anothers(&a, reference), Some(Foreign::Ours));
-        assert_eq!(claims.is_anothers(&a, "of nobody"), None);
-        drop(own);
-        assert!(claims.session(&a, reference, None).is_ok());
-    }
-
-    #[tokio::test]
-    async fn what_nobody_has_yet_is_waited_for() {
-        let claims = Claims::default();
-        let later = claims.clone();
-        let opening = tokio::spawn(async move {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-            later.session(&owner("a"), "s", None).unwrap()
-        });
-        assert_eq!(claims.owns(&owner("a"), "s").await, Ok(()));
-        drop(opening.await.unwrap());
-    }
-}
+mod tests;

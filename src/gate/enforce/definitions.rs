@@ -18,13 +18,12 @@ use tonic::Status;
 use super::build::{Build, Verdict};
 use super::ruling::Audited;
 use crate::gate::ops::BuildOp;
-use crate::rpc::BoxError;
 use crate::session::{NoId, SessionId};
 use crate::source::SourceOp;
 use crate::wire::nested::{Inputs, nested};
 use crate::wire::proto::pb;
-use crate::wire::raw::{self, Field, RawMessage};
-use crate::wire::rewrite::{self, Hosts};
+use crate::wire::raw::{self, Field, RawError, RawMessage};
+use crate::wire::rewrite::{self, Hosts, RewriteError};
 use crate::wire::status;
 
 /// What stands for a build inside a build, in logs and messages.
@@ -57,8 +56,12 @@ pub const CONTROL: [Field; 2] =
 pub const GATEWAY: [Field; 2] =
     [Field::GATEWAY_SOLVE_DEFINITION, Field::GATEWAY_SOLVE_FRONTEND_INPUTS];
 
-fn unread(error: impl Into<BoxError>) -> Status {
-    Status::invalid_argument(format!("buildgate: LLB: {}", error.into()))
+fn unread(error: impl std::error::Error) -> Status {
+    Status::invalid_argument(format!("buildgate: {error}"))
+}
+
+fn broken(error: RawError) -> Status {
+    unread(RewriteError::from(error))
 }
 
 /// A name that no other build's commands carry.
@@ -71,7 +74,7 @@ pub fn name() -> Result<String, NoId> {
     Ok(format!("{digits}{OURS}"))
 }
 
-/// Refuses builds inside a build.
+/// Refuses builds inside a build, and ops that are more than one thing.
 ///
 /// # Errors
 /// When one is refused, or an op cannot be read.
@@ -154,12 +157,12 @@ pub async fn apart(build: &Build, raw: &mut RawMessage, at: [Field; 2]) -> Resul
         return Ok(());
     }
     let [definition, inputs] = at;
-    let whole = raw.take(definition).map_err(unread)?;
+    let whole = raw.take(definition).map_err(broken)?;
     if !whole.is_empty() {
         let whole = rewrite::with_hosts(&whole, hosts).map_err(unread)?;
         raw.append_bytes_field(definition, &whole);
     }
-    for entry in raw.take_each(inputs).map_err(unread)? {
+    for entry in raw.take_each(inputs).map_err(broken)? {
         raw.append_bytes_field(inputs, &input(&entry, hosts)?);
     }
     Ok(())
@@ -168,7 +171,7 @@ pub async fn apart(build: &Build, raw: &mut RawMessage, at: [Field; 2]) -> Resul
 /// The entry of an input, with its definition made this build's.
 fn input(entry: &Bytes, hosts: Hosts<'_>) -> Result<Bytes, Status> {
     let mut out = BytesMut::with_capacity(entry.len());
-    for field in raw::fields(entry).map_err(unread)? {
+    for field in raw::fields(entry).map_err(broken)? {
         match (field.number, field.content) {
             (VALUE, Some(definition)) => {
                 let definition = rewrite::with_hosts(&definition, hosts).map_err(unread)?;

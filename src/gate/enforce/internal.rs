@@ -82,6 +82,19 @@ impl Internal {
         Ok(Self { gateway, asking, session, ended, task: task.abort_handle(), _names: names })
     }
 
+    /// One that no daemon knows of.
+    #[cfg(test)]
+    pub fn unanswered(channel: &Channel, claims: &Claims) -> Self {
+        let asking = Arc::new(Asking::default());
+        let (id, session) = (SessionId::random().unwrap(), SessionId::random().unwrap());
+        let names = [claims.own(&id), claims.own(&session)];
+        let verifier: Arc<dyn Verifier> = asking.clone();
+        let session = PolicySession::begin(channel, session, verifier);
+        let task = tokio::spawn(std::future::pending::<()>()).abort_handle();
+        let gateway = Gateway::of_build(channel.clone(), id.header());
+        Self { gateway, asking, session, ended: watch::channel(()).1, task, _names: names }
+    }
+
     /// Its gateway, for a call that names no source or one that is being [asked for](Self::ask_for).
     pub fn gateway(&self) -> &Gateway {
         &self.gateway

@@ -19,6 +19,7 @@
 //! | `claims`     | whose sessions and builds are whose                                        |
 //! | `daemon`     | what a daemon must be able to do                                           |
 //! | `status`     | decisions among a build's progress                                         |
+//! | `places`     | where daemons' git asks for submodules                                     |
 //! | `turns`      | where policies are evaluated, and how many at once                         |
 //! | `verifier`   | `PolicyVerifier` on a socket of its own                                     |
 //!
@@ -32,6 +33,7 @@ mod daemon;
 mod definitions;
 mod internal;
 mod peer;
+mod places;
 mod progress;
 mod relay;
 mod ruling;
@@ -43,20 +45,19 @@ mod verifier;
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
-use prost::Message;
 use tonic::Status;
 
 pub use self::daemon::{Daemon, DaemonError, Daemons};
 pub use self::verifier::Standalone;
 
 use self::claims::{Claims, Owner};
+use self::places::Places;
 use self::turns::Turns;
-use super::ops::{PolicySet, Recorder, Settings};
+use super::ops::{Mode, PolicySet, Recorder, Settings};
 use super::proxy::{Answer, Call, Client, Handle};
 use crate::gateway;
 use crate::rpc::{self, Channel};
 use crate::session;
-use crate::wire::proto::control::StatusRequest;
 
 /// `Control/Status`.
 const STATUS: &str = "/moby.buildkit.v1.Control/Status";
@@ -81,6 +82,7 @@ pub struct Enforcer {
     claims: Claims,
     daemons: Daemons,
     turns: Turns,
+    places: Places,
 }
 
 impl Enforcer {
@@ -92,7 +94,14 @@ impl Enforcer {
             claims: Claims::default(),
             daemons: Daemons::default(),
             turns: Turns::default(),
+            places: Places::default(),
         }
+    }
+
+    /// A verifier of these policies on a socket of its own. Its decisions are written down where those
+    /// of builds are, and it takes its turns among theirs.
+    pub fn standalone(&self, policies: PolicySet, mode: Mode) -> Standalone {
+        Standalone::new(policies, mode, Arc::clone(&self.recorder), self.turns.clone())
     }
 
     /// Asks a daemon whether it can be enforced upon, as at the start of the gate.
@@ -118,29 +127,12 @@ impl Enforcer {
         match call.method() {
             internal::SOLVE => solve::solve(self, &owner, call).await,
             session::SESSION => relay::open(&self.claims, &owner, call).await,
-            STATUS => self.status(&owner, call).await,
+            STATUS => status::status(&self.claims, &owner, call).await,
             method if method.starts_with(gateway::SERVICE) => {
                 bridge::bridge(self, &owner, call).await
             }
             _ => Ok(call.forward().await),
         }
-    }
-
-    async fn status(&self, owner: &Owner, mut call: Call) -> Result<Answer, Status> {
-        let body = std::mem::replace(call.request.body_mut(), rpc::one(b""));
-        let (message, _) = rpc::read_one(body).await?;
-        let message = message.unwrap_or_default();
-        *call.request.body_mut() = rpc::one(&message);
-        let request = StatusRequest::decode(message)
-            .map_err(|error| Status::invalid_argument(format!("buildgate: Status: {error}")))?;
-        // Progress tells commands and files; references are in everyone's history.
-        if let Some(foreign) = self.claims.is_anothers(owner, &request.r#ref) {
-            let why = format!("buildgate: build {}: {foreign}", request.r#ref);
-            return Err(Status::permission_denied(why));
-        }
-        let (claims, owner) = (self.claims.clone(), owner.clone());
-        let answer = call.forward().await;
-        Ok(answer.map(|it| it.map(|body| status::weave(body, claims, owner, request.r#ref))))
     }
 }
 

@@ -59,20 +59,14 @@ pub async fn solve(enforcer: &Enforcer, owner: &Owner, call: Call) -> Result<Ans
     let request = SolveRequest::decode(message.clone()).map_err(|error| unread(error.into()))?;
     let mut raw = RawMessage::parse(message).map_err(|error| unread(error.into()))?;
     let assigned = enforcer.assigned(&client)?;
+    let claimed = arrive(enforcer, owner, &request.r#ref)?;
     let sessions = claim(enforcer, owner, &request)?;
     let arrived = Arrived { owner, client: &client, channel: &channel, assigned: &assigned };
     let build = begin(enforcer, &arrived, &request).await?;
     entitled(&build, &request).await?;
     let id = SessionId::random().map_err(|error| Status::internal(error.to_string()))?;
     let name = enforcer.claims.own(&id);
-    let claimed = enforcer.claims.begin(&request.r#ref, Arc::clone(&build));
-    let claimed = claimed.map_err(|error: Foreign| {
-        let why = format!("buildgate: build {}: {error}", request.r#ref);
-        match error {
-            Foreign::Taken => Status::already_exists(why),
-            Foreign::Client | Foreign::Ours | Foreign::Nobody => Status::permission_denied(why),
-        }
-    })?;
+    claimed.begun(&build);
     let verifier: Arc<dyn Verifier> = build.clone();
     // The daemon, told of the session, waits for it: the solve need not.
     let session = Arc::new(PolicySession::begin(&channel, id, verifier));
@@ -81,6 +75,8 @@ pub async fn solve(enforcer: &Enforcer, owner: &Owner, call: Call) -> Result<Ans
     rewrite(&build, &request, &mut raw).await?;
     let ours = session.id().reveal().as_bytes();
     raw.append_bytes_field(Field::CONTROL_SOLVE_SOURCE_POLICY_SESSION, ours);
+    // Whoever waits to name it to the daemon need not any longer.
+    claimed.forwarded(&build);
     let held = Held {
         _session: Arc::clone(&session),
         _build: claimed,
@@ -129,6 +125,20 @@ async fn entitled(build: &Build, request: &SolveRequest) -> Result<(), Status> {
     }
 }
 
+/// Takes the reference of a solve for its client.
+fn arrive(enforcer: &Enforcer, owner: &Owner, reference: &str) -> Result<BuildClaim, Status> {
+    if reference.is_empty() {
+        return Err(Status::invalid_argument("buildgate: Solve has no Ref"));
+    }
+    enforcer.claims.arrive(owner, reference).map_err(|error| {
+        let why = format!("buildgate: build {reference}: {error}");
+        match error {
+            Foreign::Taken => Status::already_exists(why),
+            Foreign::Client | Foreign::Ours | Foreign::Nobody => Status::permission_denied(why),
+        }
+    })
+}
+
 /// Takes the sessions that a solve names for its client.
 fn claim(
     enforcer: &Enforcer,
@@ -154,9 +164,6 @@ async fn begin(
     request: &SolveRequest,
 ) -> Result<Arc<Build>, Status> {
     let Arrived { owner, client, channel, assigned } = *arrived;
-    if request.r#ref.is_empty() {
-        return Err(Status::invalid_argument("buildgate: Solve has no Ref"));
-    }
     let daemon = enforcer.daemons.at(channel, &enforcer.claims).await.map_err(|error| {
         enforcer.recorder.metrics().error(ErrorKind::Upstream);
         Status::failed_precondition(format!("buildgate: {error}"))
@@ -196,6 +203,7 @@ async fn begin(
         daemon,
         peer,
         converts,
+        places: enforcer.places.visit(),
     })))
 }
 

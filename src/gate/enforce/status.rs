@@ -1,10 +1,16 @@
-//! Decisions in a build's progress: messages of our own between those of the daemon.
+//! A build's progress: messages of our own between those of the daemon.
+//!
+//! A client asks for it beside its solve, which may have to wait here for what it names to be judged. A
+//! daemon says of a build that has not reached it that there is none, over which clients give up: it is
+//! asked when the solve is on its way, and once more where it was asked before anybody knew of one.
 
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use bytes::{Bytes, BytesMut};
 use futures_util::future::BoxFuture;
+use http::request::Parts;
+use http::{HeaderMap, Request};
 use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
 use prost::Message;
@@ -14,9 +20,10 @@ use tonic::Status;
 
 use super::claims::{Claims, Foreign, Owner};
 use super::progress::Progress;
+use crate::gate::proxy::{Answer, Call, answered};
 use crate::rpc::frame::{self, FrameError};
-use crate::rpc::{self, Body, BoxError};
-use crate::wire::proto::control::{StatusResponse, Vertex, VertexLog};
+use crate::rpc::{self, Body, BoxError, Channel};
+use crate::wire::proto::control::{StatusRequest, StatusResponse, Vertex, VertexLog};
 
 /// The name that people see.
 const NAME: &str = "[policy] buildgate";
@@ -28,9 +35,21 @@ type Finding = BoxFuture<'static, Result<Arc<Progress>, Foreign>>;
 /// Whether that build is under way and not the client's.
 type Foreignness = Box<dyn Fn() -> Option<Foreign> + Send>;
 
+/// Asks the daemon once more, where its build has come in since.
+type Again = BoxFuture<'static, Option<Body>>;
+
+/// The status of a call, in its headers or behind it.
+const GRPC_STATUS: &str = "grpc-status";
+
 /// A progress stream on its way through.
 struct Weaving {
     daemon: Body,
+    /// For when the daemon knows of no build.
+    again: Option<Again>,
+    /// It is asked once more, and what it said before.
+    asking: Option<(Again, Frame<Bytes>)>,
+    /// Whether it said anything of the build.
+    heard: bool,
     /// What came of a message that is not whole yet.
     partial: BytesMut,
     reference: String,
@@ -48,20 +67,91 @@ struct Weaving {
 /// What comes next.
 enum Next {
     Daemon(Option<Result<Frame<Bytes>, BoxError>>),
+    Again(Option<Body>),
     Found(Result<Arc<Progress>, Foreign>),
     More,
 }
 
+/// Answers `Control/Status`.
+///
+/// # Errors
+/// When the build is not the client's.
+pub async fn status(claims: &Claims, owner: &Owner, mut call: Call) -> Result<Answer, Status> {
+    let taken = std::mem::replace(&mut call.request, Request::new(rpc::one(b"")));
+    let (parts, body) = taken.into_parts();
+    let (message, _) = rpc::read_one(body).await?;
+    let message = message.unwrap_or_default();
+    let request = StatusRequest::decode(message.clone())
+        .map_err(|error| Status::invalid_argument(format!("buildgate: Status: {error}")))?;
+    let StatusRequest { r#ref: reference } = request;
+    let known = claims.is_under_way(&reference);
+    if known {
+        match claims.forwarded(owner, &reference).await {
+            // One that ended before it got there: the daemon says so.
+            Ok(_) | Err(Foreign::Nobody | Foreign::Taken) => {}
+            Err(foreign @ (Foreign::Client | Foreign::Ours)) => {
+                return Err(refused(&reference, foreign));
+            }
+        }
+    }
+    // Progress tells commands and files; references are in everyone's history.
+    if let Some(foreign) = claims.is_anothers(owner, &reference) {
+        return Err(refused(&reference, foreign));
+    }
+    let first = Asking { channel: call.channel().clone(), parts, message };
+    let again: Option<Again> = (!known).then(|| {
+        let (claims, owner, reference) = (claims.clone(), owner.clone(), reference.clone());
+        let asking = first.clone();
+        Box::pin(async move {
+            if !claims.is_under_way(&reference) {
+                return None;
+            }
+            claims.forwarded(&owner, &reference).await.ok()?;
+            asking.again().await
+        }) as Again
+    });
+    call.request = first.request();
+    let (claims, owner) = (claims.clone(), owner.clone());
+    let answer = call.forward().await;
+    Ok(answer.map(|it| {
+        it.map(|body| Weaving { again, ..weaving(body, claims, owner, reference) }.into_body())
+    }))
+}
+
+fn refused(reference: &str, foreign: Foreign) -> Status {
+    Status::permission_denied(format!("buildgate: build {reference}: {foreign}"))
+}
+
+/// What a client asks of the daemon, to be asked more than once.
+#[derive(Clone)]
+struct Asking {
+    channel: Channel,
+    parts: Parts,
+    message: Bytes,
+}
+
+impl Asking {
+    fn request(&self) -> Request<Body> {
+        Request::from_parts(self.parts.clone(), rpc::one(&self.message))
+    }
+
+    /// `None` where nothing better comes of it.
+    async fn again(self) -> Option<Body> {
+        let answer = answered(self.channel.forward(self.request()).await).ok()?;
+        (!answer.headers().contains_key(GRPC_STATUS)).then(|| answer.into_body())
+    }
+}
+
 /// Puts the decisions of a client's build among its progress, and ends the stream where the build turns out
 /// to be another client's: it may begin after the stream did.
-pub fn weave(daemon: Body, claims: Claims, owner: Owner, reference: String) -> Body {
+fn weaving(daemon: Body, claims: Claims, owner: Owner, reference: String) -> Weaving {
     let finding = {
         let (claims, owner, reference) = (claims.clone(), owner.clone(), reference.clone());
         async move { Ok(Arc::clone(claims.build(&owner, &reference).await?.progress())) }
     };
     let about = reference.clone();
     let foreign = Box::new(move || claims.is_anothers(&owner, &about));
-    Weaving::new(daemon, reference, Box::pin(finding), foreign).into_body()
+    Weaving::new(daemon, reference, Box::pin(finding), foreign)
 }
 
 impl Weaving {
@@ -69,6 +159,9 @@ impl Weaving {
         let digest = Sha256::digest(format!("buildgate policy {reference}"));
         Self {
             daemon,
+            again: None,
+            asking: None,
+            heard: false,
             partial: BytesMut::new(),
             reference,
             finding: Some(finding),
@@ -108,6 +201,13 @@ impl Weaving {
                 Next::Daemon(Some(Ok(frame))) => self.take(frame),
                 Next::Daemon(Some(Err(error))) => return Some(Err(error)),
                 Next::Daemon(None) => self.ended = true,
+                Next::Again(body) => match (body, self.asking.take()) {
+                    (Some(body), _) => self.daemon = body,
+                    (None, said) => {
+                        self.trailers = said.map(|(_, trailers)| trailers);
+                        self.ended = true;
+                    }
+                },
                 Next::Found(found) => {
                     self.finding = None;
                     match found {
@@ -133,18 +233,24 @@ impl Weaving {
             return self.refuse(foreign);
         }
         match frame.into_data() {
-            Ok(data) => self.partial.extend_from_slice(&data),
-            Err(trailers) => {
-                self.trailers = Some(trailers);
-                self.ended = true;
+            Ok(data) => {
+                self.heard = true;
+                self.partial.extend_from_slice(&data);
             }
+            Err(trailers) => match self.again.take().filter(|_| !self.heard && failed(&trailers)) {
+                Some(again) => self.asking = Some((again, trailers)),
+                None => {
+                    self.trailers = Some(trailers);
+                    self.ended = true;
+                }
+            },
         }
     }
 
     /// Ends the stream for whom the build is not.
     fn refuse(&mut self, foreign: Foreign) {
-        let why = format!("buildgate: build {}: {foreign}", self.reference);
-        let mut headers = rpc::refusal(&Status::permission_denied(why)).into_parts().0.headers;
+        let status = refused(&self.reference, foreign);
+        let mut headers = rpc::refusal(&status).into_parts().0.headers;
         headers.remove(http::header::CONTENT_TYPE);
         self.partial.clear();
         self.trailers = Some(Frame::trailers(headers));
@@ -164,11 +270,17 @@ impl Weaving {
                 std::future::pending().await
             }
         };
+        let daemon = async {
+            match &mut self.asking {
+                Some((again, _)) => Next::Again(again.await),
+                None => Next::Daemon(self.daemon.frame().await),
+            }
+        };
         tokio::select! {
             // What is known of a build counts before what is told of it.
             biased;
             found = found => Next::Found(found),
-            frame = self.daemon.frame() => Next::Daemon(frame),
+            said = daemon => said,
             () = more => Next::More,
         }
     }
@@ -211,157 +323,11 @@ impl Weaving {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use http::HeaderMap;
-    use tokio::sync::mpsc;
-
-    use super::*;
-
-    /// What a daemon sends, frame by frame.
-    type Daemon = mpsc::UnboundedSender<Result<Frame<Bytes>, BoxError>>;
-
-    fn daemon() -> (Daemon, Body) {
-        let (sender, frames) = mpsc::unbounded_channel();
-        let frames = futures_util::stream::unfold(frames, |mut frames| async move {
-            Some((frames.recv().await?, frames))
-        });
-        (sender, StreamBody::new(frames).boxed_unsync())
-    }
-
-    fn data(bytes: &[u8]) -> Result<Frame<Bytes>, BoxError> {
-        Ok(Frame::data(Bytes::copy_from_slice(bytes)))
-    }
-
-    fn trailers() -> Result<Frame<Bytes>, BoxError> {
-        Ok(Frame::trailers(HeaderMap::from_iter([("grpc-status".parse().unwrap(), 0.into())])))
-    }
-
-    fn of(found: Result<Arc<Progress>, Foreign>) -> Finding {
-        Box::pin(std::future::ready(found))
-    }
-
-    fn named(name: &str) -> Vec<u8> {
-        let vertex = Vertex { name: name.to_owned(), ..Vertex::default() };
-        let message = StatusResponse { vertexes: vec![vertex], ..StatusResponse::default() };
-        frame::put(&message.encode_to_vec()).unwrap().to_vec()
-    }
-
-    /// The messages in what was sent, each whole: names, what was logged, and whether it is the last.
-    fn messages(mut sent: &[u8]) -> Vec<String> {
-        let mut found = Vec::new();
-        while let Some((head, rest)) = sent.split_first_chunk::<{ frame::HEAD }>() {
-            let [_, length @ ..] = head;
-            let (message, rest) = rest.split_at(u32::from_be_bytes(*length) as usize);
-            let message = StatusResponse::decode(message).unwrap();
-            let vertex = &message.vertexes[0];
-            let logs: String =
-                message.logs.iter().map(|log| str::from_utf8(&log.msg).unwrap()).collect();
-            let done = if vertex.completed.is_some() { " done" } else { "" };
-            found.push(format!("{}: {}{done}", vertex.name, logs.replace('\n', ";")));
-            sent = rest;
-        }
-        assert!(sent.is_empty(), "a message is cut");
-        found
-    }
-
-    /// All of a stream: its messages, and the status behind them.
-    async fn all(weaving: Weaving) -> (Vec<String>, Option<String>) {
-        let collected = weaving.into_body().collect().await.unwrap();
-        let status = collected.trailers().map(|it| it["grpc-status"].to_str().unwrap().to_owned());
-        (messages(&collected.to_bytes()), status)
-    }
-
-    #[tokio::test]
-    async fn ours_stand_between_whole_messages_and_the_status_is_last() {
-        let (sender, body) = daemon();
-        let progress = Arc::new(Progress::default());
-        progress.say("one".to_owned());
-        let theirs = named("theirs");
-        let (cut, rest) = theirs.split_at(7);
-        let mut weaving =
-            Weaving::new(body, "r".to_owned(), of(Ok(Arc::clone(&progress))), Box::new(|| None));
-        let mut sent = Vec::new();
-        let mut next = async |weaving: &mut Weaving| {
-            let frame = weaving.next().await.unwrap().unwrap();
-            sent.extend_from_slice(&frame.into_data().unwrap());
-        };
-        next(&mut weaving).await;
-        // A message in three parts, and a decision meanwhile.
-        sender.send(data(&cut[..3])).unwrap();
-        sender.send(data(&cut[3..])).unwrap();
-        progress.say("two".to_owned());
-        next(&mut weaving).await;
-        sender.send(data(rest)).unwrap();
-        next(&mut weaving).await;
-        progress.say("three".to_owned());
-        sender.send(trailers()).unwrap();
-        let (last, status) = all(weaving).await;
-        let ours = |text: &str| format!("{NAME}: {text}");
-        assert_eq!(messages(&sent), [ours("one;"), ours("two;"), "theirs: ".to_owned()]);
-        // The last line may come with the end or before it; the end is told once.
-        let (end, before) = last.split_last().unwrap();
-        assert!(
-            end.ends_with(" done") && before.iter().all(|it| !it.ends_with(" done")),
-            "{last:?}"
-        );
-        assert_eq!(last.iter().filter(|it| it.contains("three;")).count(), 1, "{last:?}");
-        assert_eq!(status.as_deref(), Some("0"));
-    }
-
-    #[tokio::test]
-    async fn each_line_is_told_once_and_of_nothing_nothing() {
-        let (sender, body) = daemon();
-        let progress = Arc::new(Progress::default());
-        for number in 0..3_000 {
-            progress.say(number.to_string());
-        }
-        sender.send(data(&named("theirs"))).unwrap();
-        sender.send(trailers()).unwrap();
-        let found = of(Ok(Arc::clone(&progress)));
-        let (told, _) = all(Weaving::new(body, "r".to_owned(), found, Box::new(|| None))).await;
-        let lines: Vec<&str> = told
-            .iter()
-            .filter_map(|it| it.strip_prefix(NAME)?.strip_prefix(": "))
-            .flat_map(|it| it.trim_end_matches(" done").split_terminator(';'))
-            .collect();
-        let wanted: Vec<String> = (0..3_000).map(|number| number.to_string()).collect();
-        assert_eq!(lines, wanted);
-
-        let (sender, body) = daemon();
-        sender.send(data(&named("theirs"))).unwrap();
-        sender.send(trailers()).unwrap();
-        let silent = of(Ok(Arc::default()));
-        let told = all(Weaving::new(body, "r".to_owned(), silent, Box::new(|| None))).await;
-        assert_eq!(told, (vec!["theirs: ".to_owned()], Some("0".to_owned())));
-    }
-
-    #[tokio::test]
-    async fn a_build_of_nobody_passes_and_one_of_another_client_does_not() {
-        let finished = of(Err(Foreign::Nobody));
-        let never: fn() -> Finding = || Box::pin(std::future::pending());
-        for (what, finding, foreign, wanted) in [
-            ("of the past", finished, None, Some("0")),
-            ("found to be another's", of(Err(Foreign::Client)), None, Some("7")),
-            ("another's by now", never(), Some(Foreign::Client), Some("7")),
-            ("not known yet", never(), None, Some("0")),
-        ] {
-            let (sender, body) = daemon();
-            sender.send(data(&named("theirs"))).unwrap();
-            sender.send(trailers()).unwrap();
-            let weaving = Weaving::new(body, "r".to_owned(), finding, Box::new(move || foreign));
-            let (told, status) = all(weaving).await;
-            assert_eq!(status.as_deref(), wanted, "{what}");
-            assert_eq!(told.len(), usize::from(wanted == Some("0")), "{what}: {told:?}");
-        }
-    }
-
-    #[tokio::test]
-    async fn an_error_of_the_daemons_stream_passes() {
-        let (sender, body) = daemon();
-        sender.send(Err("cut".into())).unwrap();
-        let found = of(Ok(Arc::default()));
-        let mut weaving = Weaving::new(body, "r".to_owned(), found, Box::new(|| None));
-        assert_eq!(weaving.next().await.unwrap().unwrap_err().to_string(), "cut");
-    }
+/// Whether a call ended badly.
+fn failed(trailers: &Frame<Bytes>) -> bool {
+    let status = |it: &HeaderMap| it.get(GRPC_STATUS).is_some_and(|status| status != "0");
+    trailers.trailers_ref().is_some_and(status)
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,24 +3,27 @@
 //!
 //! Here nobody resolves metadata but the daemon that asks: what rules need is asked of it in return, and
 //! its next question brings it. That question carries no id, so that it is taken only while the same
-//! source was asked about on the same connection, and as often. What no daemon can be asked through its
-//! question (materials, and the attestation chain, which may end it) could not be verified, and is
-//! refused; submodules are left out.
+//! source was asked about on the same connection, and as often; of several, what it brings tells which one
+//! it goes on with (`open`). What no daemon can be asked through its question (materials, and the
+//! attestation chain, which may end it) could not be verified, and is refused; submodules are left out.
 //!
 //! A client's static rules could still put one source in place of another behind a follow-up: whoever
 //! uses this passes no `SourcePolicy` of a client on. The gate itself does not ask this way.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+mod open;
+
+use std::sync::Arc;
+use std::time::Duration;
 
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Semaphore;
 use tonic::Status;
 
+use self::open::{Key, Open, Round};
 use super::ruling;
-use crate::check::{self, Outcome, Question as Asked, Step};
+use super::turns::{Evaluator, Turns};
+use crate::check::{Evaluate, Outcome, Question as Asked, Step};
 use crate::gate::ops::{self, Action, Decision, Mode, PolicySet, Recorder};
 use crate::gate::proxy::{Arrival, Listener};
 use crate::gateway;
@@ -32,9 +35,6 @@ use crate::source::{Platform, Source, SourceOp, mask_text};
 use crate::wire::policy::{Answer, Question};
 use crate::wire::proto::policysession::{CheckPolicyRequest, CheckPolicyResponse};
 
-/// Sources with questions open at once, on one connection.
-const MAX_OPEN: usize = 10_000;
-
 /// Connections at once; who comes then is turned away.
 const MAX_CONNECTIONS: usize = 256;
 /// Questions at once on one connection.
@@ -42,22 +42,26 @@ const MAX_CALLS: u32 = 256;
 /// How often a connection is asked whether anyone is there, and how long that may take.
 const PING: Duration = Duration::from_secs(30);
 
-/// What is asked about: a source and its platform.
-type Key = (SourceOp, Option<Platform>);
-
 /// Answers questions by the policies of one set.
 #[derive(Clone)]
 pub struct Standalone {
     policies: PolicySet,
     mode: Mode,
     recorder: Arc<Recorder>,
+    turns: Turns,
     seats: Arc<Semaphore>,
 }
 
 impl Standalone {
-    /// A verifier of these policies.
-    pub fn new(policies: PolicySet, mode: Mode, recorder: Arc<Recorder>) -> Self {
-        Self { policies, mode, recorder, seats: Arc::new(Semaphore::new(MAX_CONNECTIONS)) }
+    /// A verifier of these policies, which takes its turns among these.
+    pub(super) fn new(
+        policies: PolicySet,
+        mode: Mode,
+        recorder: Arc<Recorder>,
+        turns: Turns,
+    ) -> Self {
+        let seats = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+        Self { policies, mode, recorder, turns, seats }
     }
 
     /// Serves everyone at a listener until `stop` comes; who is connected then is cut off.
@@ -81,8 +85,7 @@ impl Standalone {
 
     /// Serves one connection until it ends.
     pub async fn serve(&self, io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
-        let answering: Arc<dyn Verifier> =
-            Arc::new(Connection { standalone: self.clone(), open: Mutex::default() });
+        let answering: Arc<dyn Verifier> = Arc::new(Connection::new(self.clone()));
         let service = hyper::service::service_fn(move |request| {
             let answering = Arc::clone(&answering);
             async move { Ok::<_, std::convert::Infallible>(session::answer(answering, request).await) }
@@ -104,16 +107,9 @@ impl Standalone {
 /// One connection, and what was asked on it in return.
 struct Connection {
     standalone: Standalone,
-    open: Mutex<HashMap<Key, Vec<Round>>>,
-}
-
-/// Metadata that was asked for and has not come yet.
-#[derive(Clone)]
-struct Round {
-    began: Instant,
-    request: MetaRequest,
-    fetched: Vec<Vec<MetaRequest>>,
-    known: Known,
+    /// Where its questions take their turns, as those of one build do.
+    turns: Evaluator,
+    open: Open,
 }
 
 impl Verifier for Connection {
@@ -123,6 +119,11 @@ impl Verifier for Connection {
 }
 
 impl Connection {
+    fn new(standalone: Standalone) -> Self {
+        let turns = standalone.turns.of_build(Arc::from([]));
+        Self { standalone, turns, open: Open::default() }
+    }
+
     async fn answer(&self, question: CheckPolicyRequest) -> Result<CheckPolicyResponse, Status> {
         let refused =
             |why: &dyn std::fmt::Display| Status::permission_denied(format!("buildgate: {why}"));
@@ -135,14 +136,9 @@ impl Connection {
         let question = Question::try_from(question).map_err(|error| refused(&error))?;
         let key = (question.source.clone(), platform.clone());
         let mut round = if question.meta == SourceMeta::default() {
-            Round {
-                began: Instant::now(),
-                request: MetaRequest::default(),
-                fetched: Vec::new(),
-                known: Known::default(),
-            }
+            Round::first()
         } else {
-            self.take(&key).ok_or_else(|| {
+            self.open.take(&key, &question.meta).ok_or_else(|| {
                 refused(&format!("nothing was asked about {} on this connection", question.source))
             })?
         };
@@ -153,12 +149,13 @@ impl Connection {
             env: Env::default(),
         };
         let revision = self.standalone.policies.current();
-        let judged = match check::step(&revision.policies, &asked, &round.known) {
+        let policies = self.turns.by(Arc::clone(&revision.policies));
+        let judged = match policies.step(&asked, &round.known).await {
             _ if !is_written_as_read(&asked.op) => {
                 Err("it is not how BuildKit writes this source".to_owned())
             }
             Ok(stepped) => match stepped.step {
-                Step::Decided(outcome) => match with_bundle(&revision, &asked, *outcome) {
+                Step::Decided(outcome) => match with_bundle(&policies, &asked, *outcome).await {
                     Ok(outcome) => {
                         Ok((answer_of(&asked.op, outcome), stepped.warnings, stepped.notes))
                     }
@@ -209,24 +206,10 @@ impl Connection {
             );
         }
         let response = question.ask(request.clone()).map_err(|error| error.to_string())?;
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        if open.len() >= MAX_OPEN {
-            return Err("too many questions are open on this connection".to_owned());
-        }
         let mut round = Round { request: request.clone(), ..round };
         round.fetched.push(vec![request.clone()]);
-        open.entry(key.clone()).or_default().push(round);
+        self.open.put(key.clone(), round)?;
         Ok(response)
-    }
-
-    fn take(&self, key: &Key) -> Option<Round> {
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        let rounds = open.get_mut(key)?;
-        let round = rounds.pop();
-        if rounds.is_empty() {
-            open.remove(key);
-        }
-        round
     }
 
     async fn written(
@@ -287,8 +270,8 @@ fn is_written_as_read(op: &SourceOp) -> bool {
 
 /// Judges the blob that an allowed repository is read from: daemons before 0.34 do not ask about it. It is
 /// refused where its bundle is, in the words of that.
-fn with_bundle(
-    revision: &ops::Revision,
+async fn with_bundle(
+    policies: &Evaluator,
     asked: &Asked,
     outcome: Outcome,
 ) -> Result<Outcome, String> {
@@ -297,8 +280,8 @@ fn with_bundle(
         Outcome::Denied(_) | Outcome::Converted(_) => None,
     };
     let Some(op) = op else { return Ok(outcome) };
-    let stepped =
-        check::step(&revision.policies, &Asked { op, ..asked.clone() }, &Known::default());
+    let asked = Asked { op, ..asked.clone() };
+    let stepped = policies.step(&asked, &Known::default()).await;
     match stepped.map_err(|error| mask_text(&error.to_string()))?.step {
         Step::Decided(bundle) => match *bundle {
             Outcome::Allowed(_) => Ok(outcome),
@@ -331,115 +314,4 @@ fn answer_of(op: &SourceOp, outcome: Outcome) -> Answer {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::gate::ops::{Metrics, PolicySets};
-    use crate::wire::proto::gateway::{ResolveSourceHttpResponse, ResolveSourceMetaResponse};
-    use crate::wire::proto::policysession::DecisionResponse;
-    use crate::wire::proto::policysession::check_policy_response::Result as Answered;
-
-    const URL: &str = "https://example.com/a";
-    const DIGEST: &str = "sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
-
-    fn connection(rule: &str) -> (tempfile::TempDir, Connection) {
-        connection_saying(rule, "\ndeny_msg contains \"no\" if false")
-    }
-
-    fn connection_saying(rule: &str, says: &str) -> (tempfile::TempDir, Connection) {
-        let dir = tempfile::tempdir().unwrap();
-        let file = dir.path().join("p.rego");
-        let rego = format!(
-            "package docker\ndefault allow := false\nallow if {rule}{says}\n\
-             decision := {{\"allow\": allow, \"deny_msg\": deny_msg}}\n"
-        );
-        std::fs::write(&file, rego).unwrap();
-        let sets = PolicySets::load([("all".to_owned(), vec![file])]).unwrap();
-        let recorder = Arc::new(Recorder::new(None, Arc::new(Metrics::new())));
-        let standalone = Standalone::new(sets.set("all").unwrap(), Mode::Enforce, recorder);
-        (dir, Connection { standalone, open: Mutex::default() })
-    }
-
-    /// What is answered, in a word.
-    async fn ask(connection: &Connection, url: &str, checksum: Option<&str>) -> String {
-        let http = checksum.map(|checksum| ResolveSourceHttpResponse {
-            checksum: checksum.to_owned(),
-            ..Default::default()
-        });
-        let source = ResolveSourceMetaResponse {
-            source: Some(SourceOp::new(url).into()),
-            http,
-            ..Default::default()
-        };
-        let question = CheckPolicyRequest { source: Some(source), ..Default::default() };
-        match connection.answer(question).await {
-            Err(status) => status.message().to_owned(),
-            Ok(CheckPolicyResponse { result: Some(Answered::Request(_)) }) => "asks".to_owned(),
-            Ok(CheckPolicyResponse { result: Some(Answered::Decision(decision)) }) => {
-                let DecisionResponse { action, update, .. } = decision;
-                format!(
-                    "{action} {}",
-                    update.map(|it| format!("{:?}", it.attrs)).unwrap_or_default()
-                )
-            }
-            Ok(CheckPolicyResponse { result: None }) => "nothing".to_owned(),
-        }
-    }
-
-    #[tokio::test]
-    async fn a_follow_up_is_taken_once_for_each_that_was_asked_for() {
-        let rule = format!("input.http.checksum == {DIGEST:?}");
-        let (_dir, connection) = connection(&rule);
-        let unasked = format!("buildgate: nothing was asked about {URL} on this connection");
-        let pinned = format!("2 {{\"http.checksum\": {DIGEST:?}}}");
-        assert_eq!(ask(&connection, URL, Some(DIGEST)).await, unasked);
-        assert_eq!(ask(&connection, URL, None).await, "asks");
-        assert_eq!(ask(&connection, URL, None).await, "asks");
-        let other = ask(&connection, "https://example.com/b", Some(DIGEST)).await;
-        assert!(other.contains("nothing was asked about"), "{other}");
-        assert_eq!(ask(&connection, URL, Some(DIGEST)).await, pinned);
-        assert_eq!(ask(&connection, URL, Some("sha256:0")).await, "1 ");
-        assert_eq!(ask(&connection, URL, Some(DIGEST)).await, unasked);
-    }
-
-    #[tokio::test]
-    async fn a_bundle_is_judged_where_its_repository_is_allowed_and_in_its_own_words() {
-        let blob = format!("docker-image+blob://docker.io/library/a@{DIGEST}");
-        let mut op = SourceOp::new("git://example.com/a.git#main");
-        op.attrs.insert("git.fullurl".to_owned(), "https://example.com/a.git".to_owned());
-        op.attrs.insert("git.bundle".to_owned(), blob);
-        op.attrs.insert("git.checksum".to_owned(), "a".repeat(40));
-        let question = || CheckPolicyRequest {
-            source: Some(ResolveSourceMetaResponse {
-                source: Some(op.clone().into()),
-                ..Default::default()
-            }),
-            ..Default::default()
-        };
-        let says = "\ndeny_msg contains \"no git\" if not input.blob\n\
-                    deny_msg contains \"no blob\" if input.blob";
-        for (rule, wanted) in [
-            ("input.blob", Some("no git")),
-            ("input.git", Some("no blob")),
-            ("{input.git}\nallow if input.blob", None),
-        ] {
-            let (_dir, connection) = connection_saying(rule, says);
-            let answer = connection.answer(question()).await.unwrap();
-            let Some(Answered::Decision(decision)) = answer.result else { panic!("{rule}") };
-            let messages: Vec<_> =
-                decision.deny_messages.into_iter().map(|it| it.message).collect();
-            assert_eq!(messages, Vec::from_iter(wanted), "{rule}");
-            assert_eq!(decision.action == 1, wanted.is_some(), "{rule}");
-        }
-    }
-
-    #[tokio::test]
-    async fn what_cannot_be_asked_for_is_refused() {
-        let attested = "github_attestation(input.http, \"a/b\")";
-        let (_dir, attesting) = connection(attested);
-        assert_eq!(ask(&attesting, URL, None).await, "asks");
-        assert_eq!(ask(&attesting, URL, Some(DIGEST)).await, "1 ", "a file besides the source");
-        let (_dir, connection) = connection("input.image.hasProvenance");
-        assert_eq!(ask(&connection, "docker-image://docker.io/library/a:1", None).await, "1 ");
-        assert_eq!(ask(&connection, "docker-image://evil", None).await, "1 ");
-    }
-}
+mod tests;

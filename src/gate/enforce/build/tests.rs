@@ -8,6 +8,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::gate::enforce::cache::{self, Import};
 use crate::gate::enforce::definitions;
+use crate::gate::enforce::places::Places;
 use crate::gate::enforce::turns::Turns;
 use crate::gate::ops::{DecisionLog, LogTarget, Metrics, PolicySets};
 use crate::gate::proxy::{Client, Identity};
@@ -16,9 +17,9 @@ use crate::wire::proto::{caps::ApiCap, gateway, pb, worker::WorkerRecord};
 const ALLOW: &str = "package docker\ndecision := {\"allow\": true}\n";
 
 /// A build, and the folder with its log.
-struct Bench {
+pub struct Bench {
     dir: TempDir,
-    build: Build,
+    pub build: Build,
 }
 
 fn daemon() -> Daemon {
@@ -38,7 +39,7 @@ fn daemon() -> Daemon {
 }
 
 impl Bench {
-    async fn start(mode: Mode) -> Self {
+    pub async fn start(mode: Mode) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let policy = dir.path().join("p.rego");
         std::fs::write(&policy, ALLOW).unwrap();
@@ -75,8 +76,15 @@ impl Bench {
             daemon: Arc::new(daemon()),
             peer: None,
             converts: false,
+            places: Places::default().visit(),
         });
         Self { dir, build }
+    }
+
+    /// Gives it a build of our own.
+    pub async fn open(&self) {
+        let Begun { channel, claims, .. } = &self.build.begun;
+        *self.build.internal.lock().await = Some(Arc::new(Internal::unanswered(channel, claims)));
     }
 
     /// Action and source of each line of the log.

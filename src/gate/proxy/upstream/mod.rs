@@ -1,8 +1,8 @@
 //! The daemons behind the gate: how each is reached, whether it is well, and which one a call goes to.
 
+mod error;
 mod sticky;
 
-use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -21,10 +21,11 @@ use super::batch::Batched;
 use super::client::Principal;
 use super::counters::Counters;
 use super::io::{Io, tune};
-use super::tls::{ALPN, ClientTls, Reloaded, TlsError};
-use crate::rpc::{Channel, ConnectError, Scope};
+use super::tls::{ALPN, ClientTls, Reloaded};
+use crate::rpc::{Channel, Scope};
 use crate::wire::proto::{control, health};
 
+pub use error::{UpstreamError, UpstreamsError};
 pub use sticky::Key;
 use sticky::Sticky;
 
@@ -42,64 +43,6 @@ pub struct UpstreamOptions {
     pub address: Address,
     /// TLS to it.
     pub tls: Option<ClientTls>,
-}
-
-/// A configuration that leads nowhere.
-#[derive(Debug, thiserror::Error)]
-pub enum UpstreamsError {
-    /// No daemon.
-    #[error("there is no upstream")]
-    None,
-    /// The same twice.
-    #[error("{0}: is an upstream twice")]
-    Twice(Address),
-    /// TLS over a unix socket.
-    #[error("{0}: TLS is for TCP upstreams")]
-    TlsOnUnix(Address),
-    /// A name that no certificate can have.
-    #[error("{0}: no server name of a certificate")]
-    ServerName(String),
-    /// Its files.
-    #[error(transparent)]
-    Tls(#[from] TlsError),
-}
-
-/// A daemon that cannot be reached.
-#[derive(Debug, thiserror::Error)]
-pub enum UpstreamError {
-    /// Nobody is there.
-    #[error("{upstream} cannot be reached: {source}")]
-    Connect {
-        /// Which.
-        upstream: Arc<str>,
-        /// Why.
-        source: io::Error,
-    },
-    /// Somebody else is there.
-    #[error("{upstream}: TLS: {source}")]
-    Tls {
-        /// Which.
-        upstream: Arc<str>,
-        /// Why.
-        source: io::Error,
-    },
-    /// It wants another protocol.
-    #[error("{0} does not speak HTTP/2 (ALPN)")]
-    Protocol(Arc<str>),
-    /// It is there, and is no daemon.
-    #[error("{upstream}: {source}")]
-    Http {
-        /// Which.
-        upstream: Arc<str>,
-        /// Why.
-        source: ConnectError,
-    },
-    /// Nobody answers.
-    #[error("{upstream} did not answer within {} s", CONNECT.as_secs())]
-    Slow {
-        /// Which.
-        upstream: Arc<str>,
-    },
 }
 
 /// How a daemon is.
@@ -161,7 +104,7 @@ impl Upstreams {
             return Err(UpstreamsError::None);
         }
         for upstream in &all {
-            tokio::spawn(watch(Arc::downgrade(upstream)));
+            tokio::spawn(kept(Arc::downgrade(upstream), watch, PROBE));
         }
         Ok(Arc::new(Self { all, sticky: Sticky::default() }))
     }
@@ -359,6 +302,25 @@ fn said(name: &str, status: &Status) -> String {
     format!("{name}: {}: {}", status.code(), status.message())
 }
 
+/// Keeps a daemon asked how it is. Where asking dies, nobody knows how the daemon is: that is said, and it
+/// begins anew.
+async fn kept<F>(upstream: Weak<Upstream>, ask: impl Fn(Weak<Upstream>) -> F, rest: Duration)
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    while let Err(died) = tokio::spawn(ask(Weak::clone(&upstream))).await {
+        if died.is_cancelled() {
+            return;
+        }
+        {
+            let Some(upstream) = upstream.upgrade() else { return };
+            tracing::error!(upstream = %upstream.name, "asking how it is died ({died}), and begins anew");
+            upstream.note(Health::Down(format!("{}: asking how it is died", upstream.name)));
+        }
+        tokio::time::sleep(rest).await;
+    }
+}
+
 /// Asks a daemon how it is, until nobody needs it any more.
 async fn watch(upstream: Weak<Upstream>) {
     let mut line = None;
@@ -379,3 +341,6 @@ async fn watch(upstream: Weak<Upstream>) {
         tokio::time::sleep(PROBE).await;
     }
 }
+
+#[cfg(test)]
+mod tests;
