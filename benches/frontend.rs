@@ -13,11 +13,11 @@
     clippy::print_stderr
 )]
 
+#[path = "common/clock.rs"]
+mod clock;
 #[allow(dead_code, unused_imports, unused_macros, reason = "the tests use all of it")]
 #[path = "../integration-tests/peers/mod.rs"]
 mod peers;
-#[path = "common/clock.rs"]
-mod clock;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};

@@ -64,7 +64,8 @@ fn builds_spread_over_daemons_and_one_that_dies_is_left() {
             slow.server.url("/slow")
         );
         let one = |number: usize| {
-            let building = gate.building(&format!("{dockerfile}ENV NUMBER={number}\n"), "gate.sock");
+            let building =
+                gate.building(&format!("{dockerfile}ENV NUMBER={number}\n"), "gate.sock");
             let runs = || (slow.server.asked().len() > number).then_some(());
             until("the build's command", runs);
             building

@@ -287,7 +287,9 @@ fn a_build_that_has_begun_ends_before_the_gate_does() {
     // Nobody comes in, and who is in goes on for as long as it takes.
     let late = gate.building("FROM scratch\n", "gate.sock").end();
     assert!(!late.passed && late.said.contains("gate.sock"), "{}", late.said);
-    assert!(building.child.try_wait().unwrap().is_none() && gate.child.try_wait().unwrap().is_none());
+    assert!(
+        building.child.try_wait().unwrap().is_none() && gate.child.try_wait().unwrap().is_none()
+    );
     slow.open();
     let built = building.end();
     assert!(built.passed, "{}", built.said);

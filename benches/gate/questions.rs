@@ -29,8 +29,8 @@ use tokio::runtime::Runtime;
 use tokio::sync::watch;
 use tonic::Status;
 
-use super::peers::{self, GateProcess};
 use super::clock::{Wanted, loaded, percentile};
+use super::peers::{self, GateProcess};
 use super::{DECISION, POLICY};
 
 /// Questions of all builds together, in each row.

@@ -245,7 +245,6 @@ fn the_blob_of_a_git_bundle_is_judged_where_its_repository_is_allowed() {
         raw(&gate, &llb(&[source(identifier.clone(), &plain)]), &[]).passed("without a bundle");
         let ended = raw(&gate, &llb(&[source(identifier.clone(), &with)]), &[]);
         refused(submodules, &ended);
-        assert!(ended.said.contains("bundle-evil"), "{submodules}: {}", ended.said);
     }
     assert_eq!(world.registry.accesses(&["bundle-evil"]), [""; 0]);
 }
@@ -413,8 +412,8 @@ fn a_cache_is_imported_as_it_was_judged() {
     let plain = world.image("app:plain");
     for (cache, why) in [(&evil, "could not be judged"), (&plain, "ours says no")] {
         let ended = build(&format!("--import-cache=type=registry,ref={cache}"));
-        refused(cache, &ended);
-        assert!(ended.said.contains(why), "{}", ended.said);
+        let denied = ended.said.contains("not allowed by policy: action DENY");
+        assert!(!ended.passed && denied && ended.said.contains(why), "{}", ended.said);
         assert!(!ended.said.contains("importing cache manifest"), "{}", ended.said);
     }
 }

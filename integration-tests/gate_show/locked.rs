@@ -13,11 +13,7 @@ fn what_is_locked_is_read_with_the_clients_own_password() {
     let world = need!(peers::world());
     let authority = Authority::new();
     let registry = need!(world.registry.behind_tls(&authority));
-    let daemon = need!(Buildkit::start_trusting(
-        world.registry.host(),
-        registry.host(),
-        &authority
-    ));
+    let daemon = need!(Buildkit::start_trusting(world.registry.host(), &registry, &authority));
     let labelled = peers::folder(&[("Dockerfile", "FROM scratch\nLABEL tier=ours\n")]);
     world.buildkit.push(labelled.path(), &world.image("locked/app:1"), &[], "");
     let locked = format!("{}/locked/app:1", registry.host());

@@ -64,7 +64,9 @@ fn what_comes_through_buildx_as_llb_is_judged() {
     let world = need!(peers::world());
     let git = need!(GitServer::start());
     let files = HttpServer::files([("/never", b"never".to_vec())]);
-    let rego = only("endswith(input.image.repo, \"base\")\nallow if endswith(input.git.remote, \"app.git\")");
+    let rego = only(
+        "endswith(input.image.repo, \"base\")\nallow if endswith(input.git.remote, \"app.git\")",
+    );
     let gate = Gate::before(world, &rego, &TCP);
     let dir = tempfile::tempdir().unwrap();
     let socket = dir.path().join("dialed.sock");
@@ -135,8 +137,7 @@ fn static_rules_of_stock_clients_swap_nothing() {
     let gate = Gate::before(world, &rego, &TCP);
     let image = "docker-image://docker.io/library/start:1";
     let from = "FROM scratch\nCOPY --from=docker.io/library/start:1 / /\n";
-    let files =
-        peers::folder(&[("Dockerfile", from), ("swap.json", &swap(image, &evil, &good))]);
+    let files = peers::folder(&[("Dockerfile", from), ("swap.json", &swap(image, &evil, &good))]);
     let rules = files.path().join("swap.json");
     let option = format!("--source-policy-file={}", rules.display());
     let by_buildctl = super::denials::raw(&gate, &llb(&[SourceOp::new(image)]), &[option]);

@@ -72,13 +72,16 @@ impl Handle for Judged {
     }
 }
 
-/// What a client says in the end, after its progress: where it failed, and why.
+/// What a client says in the end, behind the last line of progress: where it failed, and why.
 fn end(said: &str) -> Vec<&str> {
-    let mut lines = said.lines();
-    let end: Vec<&str> = lines
-        .by_ref()
-        .skip_while(|line| *line != "------" && !line.to_ascii_lowercase().starts_with("error: "))
-        .collect();
+    let lines: Vec<&str> = said.lines().filter(|line| !line.is_empty()).collect();
+    let behind = lines.iter().rposition(|line| line.starts_with('#')).map_or(0, |last| last + 1);
+    let mut end = lines[behind..].to_vec();
+    // Where Buildx judges, the step that failed is its own judging, which it shows once more.
+    if end.get(1).is_some_and(|line| line.starts_with(" > loading policies ")) {
+        let block = end.iter().skip(1).position(|line| *line == "------").unwrap();
+        end.drain(..block + 2);
+    }
     end
 }
 
@@ -127,7 +130,7 @@ fn denials_read_as_those_of_a_policy_session() {
     ] {
         let context = peers::folder(&[("Dockerfile", &dockerfile)]);
         let [one, other] = [&address, &socket].map(|it| by_buildctl(it, context.path()));
-        check(&format!("{what}, by buildctl"), &one, &other, "Policy: ");
+        check(&format!("{what}, by buildctl"), &one, &other, "policy deny: ");
         let through = gated.build(context.path(), &[]);
         // Buildx reads the same rules beside the Dockerfile.
         std::fs::write(context.path().join("Dockerfile.rego"), rego()).unwrap();
@@ -138,7 +141,7 @@ fn denials_read_as_those_of_a_policy_session() {
     let mut build = buildctl(&address);
     build.args(["build", "--progress=plain", "--no-cache"]);
     let own: Ended = fed(build, &definition).wait_with_output().unwrap().into();
-    check("raw LLB", &own, &raw(&gate, &definition, &[]), "Policy: ");
+    check("raw LLB", &own, &raw(&gate, &definition, &[]), "policy deny: ");
     assert_eq!(files.asked().len(), 0);
     assert_eq!(world.registry.accesses(&["words-evil"]), [""; 0]);
 }

@@ -6,7 +6,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use super::daemon::Daemon;
-use super::{Authority, NoPeer, tools};
+use super::{Authority, NoPeer, Registry, tools};
 
 /// A running buildkitd.
 pub struct Buildkit {
@@ -23,14 +23,17 @@ impl Buildkit {
         Self::start_with(registry, None, None, "")
     }
 
-    /// The same, which speaks TLS with `locked` and trusts this authority for it.
+    /// The same, which speaks TLS with `locked`, under all of its names, and trusts this authority for it.
     pub fn start_trusting(
         registry: &str,
-        locked: &str,
+        locked: &Registry,
         authority: &Authority,
     ) -> Result<Self, NoPeer> {
-        let ca = authority.file("ca");
-        let also = format!("[registry.\"{locked}\"]\nhttp = false\nca = [{ca:?}]\n");
+        let (ca, host) = (authority.file("ca"), locked.host());
+        let mut also = format!("[registry.\"{host}\"]\nhttp = false\nca = [{ca:?}]\n");
+        for name in [locked.name(), "mirrored.test".to_owned()] {
+            also.push_str(&format!("[registry.\"{name}\"]\nmirrors = [\"{host}\"]\n"));
+        }
         Self::start_with(registry, None, None, &also)
     }
 

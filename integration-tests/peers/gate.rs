@@ -104,7 +104,11 @@ impl GateProcess {
         let deadline = Instant::now() + PATIENCE;
         while !closed() {
             let open = self.open();
-            assert!(Instant::now() < deadline, "{open:?} are open, {before:?} before:\n{}", self.log());
+            assert!(
+                Instant::now() < deadline,
+                "{open:?} are open, {before:?} before:\n{}",
+                self.log()
+            );
             std::thread::sleep(Duration::from_millis(20));
         }
     }

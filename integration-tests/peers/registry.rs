@@ -22,6 +22,8 @@ pub struct Registry {
     images: PathBuf,
 }
 
+/// A name that is not loopback's own.
+const NAME: &str = "registry.test";
 /// Whom a registry lets in: `tests` with the password `for tests`.
 const LOCKED: &str = "auth: {htpasswd: {realm: tests, path: users}}\n";
 const USERS: &str = "tests:$2a$04$4/LZbe5yQCul0JwwHEMKc.DZ94xmV8.Ea4mC8mBpL.Pd2yzj4tD9G\n";
@@ -38,18 +40,14 @@ impl Registry {
     }
 
     /// Another way to the images of this one, over TLS: for those alone who have the password, and trust
-    /// this authority, of which it is `registry`.
+    /// this authority. It is known by its address, and by [`Registry::name`].
     pub fn behind_tls(&self, authority: &Authority) -> Result<Self, NoPeer> {
-        authority.sign(
-            "registry",
-            rcgen::SanType::IpAddress(std::net::Ipv4Addr::LOCALHOST.into()),
-        );
+        let here = rcgen::SanType::IpAddress(std::net::Ipv4Addr::LOCALHOST.into());
+        let name = rcgen::SanType::DnsName(NAME.try_into().unwrap());
+        authority.sign_names("registry", vec![here, name]);
         let file = |name: &str| authority.file(name).display().to_string();
-        let tls = format!(
-            ", tls: {{certificate: {}, key: {}}}",
-            file("registry"),
-            file("registry.key")
-        );
+        let tls =
+            format!(", tls: {{certificate: {}, key: {}}}", file("registry"), file("registry.key"));
         Self::start_with(Some(self.images.clone()), &tls, LOCKED)
     }
 
@@ -75,11 +73,14 @@ impl Registry {
 
     /// A folder that is Docker's own configuration, with the password for this registry.
     pub fn login(&self) -> tempfile::TempDir {
-        let auths = format!(
-            "{{\"auths\":{{\"{}\":{{\"username\":\"tests\",\"password\":\"for tests\"}}}}}}",
-            self.host
-        );
-        super::folder(&[("config.json", &auths)])
+        let password = serde_json::json!({"username": "tests", "password": "for tests"});
+        let auths = serde_json::json!({"auths": {&self.host: password, self.name(): password}});
+        super::folder(&[("config.json", &auths.to_string())])
+    }
+
+    /// It as it is named where `registry.test` is this machine: nothing there is loopback by its name.
+    pub fn name(&self) -> String {
+        format!("{NAME}:{}", self.host.rsplit(':').next().unwrap())
     }
 
     /// `host:port`, as it stands in image references.
