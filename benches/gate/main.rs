@@ -5,7 +5,7 @@
 //!
 //! `BUILDGATE` names the static release binary that is measured; daemon, registry and clients are those
 //! of the tests. `BENCH_PAIRS` is how often a build runs with and without the gate, `BENCH_CONTEXT` how
-//! many MiB of context are sent.
+//! many MiB of context are sent, `BENCH_MOST` how many builds there are at once at most.
 //!
 //! It names what misses its target: 3 % or 10 ms that the gate adds to a build in the median; 1 ms that 99
 //! of 100 decisions take, at any load; 90 % of the bare daemon's transfer; 150 MB of memory; and whatever
@@ -44,7 +44,7 @@ const TRANSFERS: usize = 3;
 
 /// The gate among the addresses.
 const GATE: usize = 1;
-/// Most builds at once.
+/// Most builds at once where nobody says.
 const MOST: usize = 500;
 
 /// What the gate may add to a build in the median: this share of it, in percent, or so many milliseconds.
@@ -69,6 +69,7 @@ struct Bench {
     gate: GateProcess,
     runtime: Runtime,
     buildctl: PathBuf,
+    most: usize,
 }
 
 fn main() -> anyhow::Result<()> {
@@ -81,6 +82,7 @@ fn main() -> anyhow::Result<()> {
         gate: GateProcess::start(&binary, world.buildkit.address(), POLICY),
         runtime: Runtime::new()?,
         buildctl: peers::pinned("buildctl")?,
+        most: number("BENCH_MOST", MOST)?,
     };
     // The first build opens what stays.
     bench.at_once(GATE, 1);
@@ -89,12 +91,13 @@ fn main() -> anyhow::Result<()> {
     });
     let (before, held) = (bench.gate.open(), bench.held());
     bench.one_build(pairs, &mut wanted)?;
-    questions::measure(&bench.runtime, &binary, &mut wanted)?;
+    questions::measure(&bench.runtime, &binary, bench.most, &mut wanted)?;
     bench.load(&mut wanted);
     let once = bench.held();
-    bench.at_once(GATE, MOST);
+    bench.at_once(GATE, bench.most);
     println!(
-        "held after {MOST} builds: {}, after as many again: {}",
+        "held after {} builds: {}, after as many again: {}",
+        bench.most,
         said(once),
         said(bench.held())
     );
@@ -181,7 +184,7 @@ impl Bench {
             "{:>8} {:>12} {:>12} {:>14} {:>16} {:>16}",
             "at once", "bare p50 ms", "gate p50 ms", "peak MiB", "decision p50 ms", "p99 ms"
         );
-        for builds in [1, 50, MOST] {
+        for builds in [1, 50.min(self.most), self.most] {
             let known = self.gate.latencies().len();
             // So that p99 of a few is one of many, and each goes first in turn.
             let mut took = [Vec::new(), Vec::new()];
