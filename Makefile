@@ -120,7 +120,7 @@ bench-build: static tools ## What the frontend adds to a build, and what Buildx'
 BENCH_CONTEXT ?= 1024
 
 .PHONY: bench-gate
-bench-gate: static tools ## What the gate adds to a build, holds under load and takes from a transfer
+bench-gate: static tools ## What the gate adds to a build, holds under load and takes from a transfer (BENCH_STRICT=1 fails where a target is missed)
 	BUILDGATE="$(abspath $(TARGET)/$(STATIC)/release/buildgate)" BENCH_PAIRS=$(BENCH_PAIRS) \
 	  BENCH_CONTEXT=$(BENCH_CONTEXT) $(CARGO) test $(LOCKED) --bench gate
 

@@ -13,20 +13,19 @@
     clippy::print_stderr
 )]
 
+#[path = "common/clock.rs"]
+mod clock;
 #[allow(dead_code, unused_imports, unused_macros, reason = "the tests use all of it")]
 #[path = "../integration-tests/peers/mod.rs"]
 mod peers;
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::time::Instant;
+use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, ensure};
 
+use self::clock::{percentile, timed};
 use self::peers::World;
-
-/// How often each build is measured where nobody says.
-const PAIRS: usize = 25;
 
 /// Rules that decide by what the Dockerfile says. `bench` is the frontend, which Buildx asks about too.
 const STATIC: &str = "package docker\n\
@@ -63,12 +62,7 @@ struct Bench {
 }
 
 fn main() -> anyhow::Result<()> {
-    let binary: PathBuf =
-        std::env::var_os("BUILDGATE").context("BUILDGATE names no binary")?.into();
-    let pairs = match std::env::var("BENCH_PAIRS") {
-        Ok(text) => text.parse()?,
-        Err(_) => PAIRS,
-    };
+    let (binary, pairs) = (clock::binary()?, clock::pairs()?);
     let world = peers::world()?;
     let made = peers::make_image(world, "bench:made", &binary, "");
     ensure!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
@@ -163,21 +157,18 @@ impl Bench {
             arguments.extend(["--policy", "disabled=true"]);
         }
         arguments.push(context);
-        let started = Instant::now();
-        self.run(&arguments)?;
-        Ok(started.elapsed().as_secs_f64() * 1_000.0)
+        Ok(self.run(&arguments)? * 1_000.0)
     }
 
-    fn run(&self, arguments: &[&str]) -> anyhow::Result<()> {
-        let output = Command::new(&self.buildx)
+    /// Runs Buildx, and gives the seconds that it took.
+    fn run(&self, arguments: &[&str]) -> anyhow::Result<f64> {
+        let mut buildx = Command::new(&self.buildx);
+        buildx
             .env("BUILDX_CONFIG", self.config.path())
             .env("DOCKER_CONFIG", self.config.path())
             .env("BUILDX_BUILDER", "bench")
-            .args(arguments)
-            .output()?;
-        let said = String::from_utf8_lossy(&output.stderr);
-        ensure!(output.status.success(), "buildx {arguments:?}:\n{said}");
-        Ok(())
+            .args(arguments);
+        timed(&mut buildx, Stdio::null())
     }
 }
 
@@ -189,11 +180,9 @@ struct Spread {
 }
 
 impl Spread {
-    fn of(mut numbers: Vec<f64>) -> Self {
-        numbers.sort_by(f64::total_cmp);
-        let at =
-            |quarter: usize| numbers.get(numbers.len() * quarter / 4).copied().unwrap_or(f64::NAN);
-        Self { lower: at(1), median: at(2), upper: at(3) }
+    fn of(numbers: Vec<f64>) -> Self {
+        let at = |percent| percentile(numbers.clone(), percent);
+        Self { lower: at(25), median: at(50), upper: at(75) }
     }
 }
 

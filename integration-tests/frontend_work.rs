@@ -274,28 +274,8 @@ fn a_file_that_changes_after_it_was_judged_is_not_built() {
 fn a_branch_that_moves_after_it_was_judged_is_not_followed() {
     let world = need!(peers::world());
     for moves in [false, true] {
-        let dir = tempfile::tempdir().unwrap();
-        let (work, served) = (dir.path().join("work"), dir.path().join("served"));
-        std::fs::create_dir(&work).unwrap();
-        std::fs::create_dir(&served).unwrap();
-        git(&work, &["init", "-q", "-b", "main"]);
-        let [good, evil] = ["good", "evil"].map(|text| {
-            std::fs::write(work.join("x"), text).unwrap();
-            git(&work, &["add", "x"]);
-            // Commits of its own each time: what a daemon has, it does not fetch.
-            git(&work, &["commit", "-q", "-m", &format!("{text} {}", dir.path().display())]);
-            git(&work, &["rev-parse", "HEAD"]).trim().to_owned()
-        });
-        let bare = served.join("top.git");
-        git(&work, &["clone", "-q", "--bare", ".", bare.to_str().unwrap()]);
-        git(&bare, &["update-ref", "refs/heads/main", &good]);
-        let (moved, to) = (bare.clone(), evil.clone());
-        // The first `POST` is the one that tells where the branch leads.
-        let server = need!(peers::serve_git_then(served, move |request| {
-            if moves && request.method == "POST" {
-                git(&moved, &["update-ref", "refs/heads/main", &to]);
-            }
-        }));
+        let branch = need!(peers::Branch::start(moves));
+        let peers::Branch { server, good, evil, .. } = &branch;
         let rego = only(&format!("input.git.checksum == \"{good}\""));
         let url = server.url("/top.git");
         let context = folder(&[
@@ -305,12 +285,11 @@ fn a_branch_that_moves_after_it_was_judged_is_not_followed() {
         let out = tempfile::tempdir().unwrap();
         let output = format!("--output=type=local,dest={}", out.path().display());
         let built = build(world, open(world), &context, &[&output]);
-        let leads_to = if moves { &evil } else { &good };
-        assert_eq!(git(&bare, &["rev-parse", "main"]).trim(), leads_to);
+        assert_eq!(&branch.leads_to(), if moves { evil } else { good });
         match std::fs::read_to_string(out.path().join("src/x")) {
             Ok(content) => assert_eq!(content, "good", "{}", built.said),
             Err(_) => {
-                assert!(moves && !built.passed && built.said.contains(&good), "{}", built.said);
+                assert!(moves && !built.passed && built.said.contains(good), "{}", built.said);
             }
         }
         if moves {

@@ -3,20 +3,20 @@
 
 use std::process::Command;
 use std::sync::Arc;
-use std::time::Duration;
 
-use buildgate::gate::proxy::{
-    self, Answer, Call, Counters, Gate as Proxy, Handle, ListenOptions, UpstreamOptions, Upstreams,
-};
+use buildgate::gate::proxy::{Answer, Call, Handle, ListenOptions};
 use buildgate::rpc;
 use buildgate::wire::proto::gateway::PongResponse;
 use futures_util::future::BoxFuture;
 use prost::Message as _;
 use tokio::runtime::Runtime;
 
+use crate::frontend_show::failures::Slow;
 use crate::gate_ops::{Building, Gate, folder, until};
+use crate::gate_show::between::stand;
 use crate::peers::{self, Authority, Buildkit, World, need};
 
+const BUSYBOX: &str = "/bin/busybox";
 const ALLOW: &str = "package docker\ndecision := {\"allow\": true}\n";
 
 /// A gate before the shared daemon and this one.
@@ -43,11 +43,6 @@ fn builds(mut buildctl: Command) -> usize {
     text.lines().count().saturating_sub(1)
 }
 
-/// Waits until the gate has counted the last client's connection, which decides where the next goes.
-fn a_moment() {
-    std::thread::sleep(Duration::from_millis(300));
-}
-
 #[test]
 fn builds_spread_over_daemons_and_one_that_dies_is_left() {
     let world = need!(peers::world());
@@ -60,51 +55,59 @@ fn builds_spread_over_daemons_and_one_that_dies_is_left() {
     let before = builds(second.buildctl());
     assert_eq!(before, 0);
 
-    // A session, files and a solve each: a build that is torn between two daemons fails. Each takes
-    // longer than the next one takes to come in.
-    let dockerfile = |number: usize, seconds: usize| {
-        let base = world.image("base:1");
-        format!(
-            "FROM {base}\nUSER 0\nCOPY Dockerfile /d\nENV NUMBER={number}\n\
-             RUN [\"/bin/busybox\", \"sleep\", \"{seconds}\"]\n"
-        )
+    // A session, files and a solve each: a build that is torn between two daemons fails. Each stands
+    // still until all are there, so that the next one finds it where it went.
+    let held = |slow: &Slow, builds: usize| -> Vec<Building> {
+        let dockerfile = format!(
+            "FROM {}\nUSER 0\nCOPY Dockerfile /d\nRUN [\"{BUSYBOX}\", \"wget\", \"-O\", \"/f\", \"{}\"]\n",
+            world.image("base:1"),
+            slow.server.url("/slow")
+        );
+        let one = |number: usize| {
+            let building =
+                gate.building(&format!("{dockerfile}ENV NUMBER={number}\n"), "gate.sock");
+            let runs = || (slow.server.asked().len() > number).then_some(());
+            until("the build's command", runs);
+            building
+        };
+        (0..builds).map(one).collect()
     };
-    let start = |dockerfile: &str| {
-        let building = gate.building(dockerfile, "gate.sock");
-        a_moment();
-        building
-    };
-    let building: Vec<Building> = (0..8).map(|number| start(&dockerfile(number, 3))).collect();
+    let slow = Slow::start();
+    let building = held(&slow, 8);
+    let here = fetching(&second);
+    assert!((1..8).contains(&here), "{here} of eight");
+    slow.open();
     for building in building {
         let built = building.end();
         assert!(built.passed, "{}", built.said);
     }
-    let had = builds(second.buildctl());
-    assert!((1..8).contains(&had), "{had} of eight");
+    assert_eq!(builds(second.buildctl()), here);
 
     // One that is killed takes its builds along, and no other.
-    let nap = "FROM base\nUSER 0\nRUN [\"/bin/busybox\", \"sleep\", \"6\"]\n";
-    let nap = nap.replace("base", &world.image("base:1"));
-    let napping: Vec<Building> = (0..4).map(|_| start(&nap)).collect();
-    until("a build on the second daemon", || (naps(&second) > 0).then_some(()));
+    let slow = Slow::start();
+    let building = held(&slow, 4);
+    let here = fetching(&second);
+    assert!((1..4).contains(&here), "{here} of four");
     let pid = second.pid().to_string();
     assert!(Command::new("kill").args(["-KILL", &pid]).status().unwrap().success());
-    let lost: Vec<_> = napping.into_iter().map(Building::end).filter(|it| !it.passed).collect();
-    assert!((1..4).contains(&lost.len()), "{} of four", lost.len());
+    slow.open();
+    let lost: Vec<_> = building.into_iter().map(Building::end).filter(|it| !it.passed).collect();
+    assert_eq!(lost.len(), here);
     for built in &lost {
         assert!(built.said.contains("buildgate: the "), "{}", built.said);
     }
     let down = format!("[-] upstream {}: ", second.address());
     until("the second daemon is missed", || gate.http("/readyz").contains(&down).then_some(()));
     assert!(gate.http("/readyz").starts_with("HTTP/1.1 200 "));
-    for number in 8..11 {
-        let built = gate.build(&dockerfile(number, 0));
+    for number in 0..3 {
+        let dockerfile = format!("FROM {}\nENV NUMBER={number}\n", world.image("base:1"));
+        let built = gate.build(&dockerfile);
         assert!(built.passed, "{}", built.said);
     }
 }
 
-/// How many processes of builds run below a daemon.
-fn naps(daemon: &Buildkit) -> usize {
+/// How many commands of builds run below a daemon.
+fn fetching(daemon: &Buildkit) -> usize {
     let mut count = 0;
     let mut below = vec![daemon.pid()];
     while let Some(pid) = below.pop() {
@@ -114,7 +117,7 @@ fn naps(daemon: &Buildkit) -> usize {
             below.extend(children.split_whitespace().map(|pid| pid.parse::<u32>().unwrap()));
         }
         let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        count += usize::from(line.starts_with(b"/bin/busybox\0sleep\0"));
+        count += usize::from(line.starts_with(b"/bin/busybox\0wget\0"));
     }
     count
 }
@@ -182,18 +185,7 @@ fn older(world: &World, address: &str, lacks: &'static str) -> Runtime {
 }
 
 fn before(world: &World, options: ListenOptions, lacks: &'static str) -> Runtime {
-    let runtime = Runtime::new().unwrap();
-    let upstream =
-        UpstreamOptions { address: world.buildkit.address().parse().unwrap(), tls: None };
-    runtime.block_on(async {
-        let counters = Arc::new(Counters::default());
-        let upstreams = Upstreams::start(vec![upstream], Arc::clone(&counters)).await.unwrap();
-        let handler = Arc::new(Older { lacks });
-        let gate = Arc::new(Proxy { upstreams, handler, counters, drain: Duration::ZERO });
-        let listener = proxy::bind(options).await.unwrap();
-        tokio::spawn(proxy::serve(listener, gate, std::future::pending()));
-    });
-    runtime
+    stand(world, options, Arc::new(Older { lacks }))
 }
 
 #[test]

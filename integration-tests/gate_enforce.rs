@@ -393,7 +393,20 @@ fn a_source_that_static_rules_swap_is_judged_as_what_is_loaded() {
     let request = SolveRequest { source_policy: Some(policy), ..of(start) };
     let status = gate.solve(&gate.connect(As::User), request).unwrap_err();
     assert!(status.message().contains("not allowed by policy"), "{status:?}");
-    assert_eq!(evil.asked().len(), 0);
+    // Judged as the bad one that it was turned into, and refused; the good one was never spoken of.
+    let evil_host = host(&evil);
+    assert!(status.message().contains(&evil_host), "{status:?}");
+    let said = reasons(&status);
+    assert!(!said.is_empty(), "{status:?}");
+    for line in gate.lines() {
+        let source = line["source"].as_str().unwrap();
+        assert!(line["action"] == "deny" && source.contains(&evil_host), "{line}");
+    }
+    assert_eq!((evil.asked().len(), good.asked().len()), (0, 0));
+    // Without the swap the good one is what the rule allows.
+    let mut plain = SourceOp::new(format!("git://{repo}#main"));
+    plain.attrs.insert("git.fullurl".to_owned(), good.url());
+    gate.solve(&gate.connect(As::User), of(plain)).unwrap();
 }
 
 #[test]
@@ -539,9 +552,11 @@ fn submodules_are_fetched_only_as_configured() {
     let git = need!(GitServer::start());
     let dockerfile = format!("FROM {}\nADD {}#submodule /src\n", world.image("base:1"), git.url());
     let context = folder(&[("Dockerfile", &dockerfile)]);
-    for (submodules, passes) in
-        [(Submodules::Judge, false), (Submodules::Deny, false), (Submodules::Skip, true)]
-    {
+    for (submodules, wanted) in [
+        (Submodules::Judge, Some("its submodule `lib`")),
+        (Submodules::Deny, Some("has submodules")),
+        (Submodules::Skip, None),
+    ] {
         let settings = Settings { submodules, ..Settings::default() };
         let gate = Gate::with(
             world,
@@ -549,7 +564,10 @@ fn submodules_are_fetched_only_as_configured() {
             settings,
         );
         let (passed, said) = gate.build(context.path(), &[]);
-        assert_eq!(passed, passes, "{submodules:?}: {said}");
+        assert_eq!(passed, wanted.is_none(), "{submodules:?}: {said}");
+        let denied = said.contains("not allowed by policy: action DENY");
+        assert_eq!(denied, wanted.is_some(), "{submodules:?}: {said}");
+        assert!(said.contains(wanted.unwrap_or_default()), "{submodules:?}: {said}");
     }
     assert!(git.asked().iter().all(|request| !request.path.contains("unjudged")));
 }

@@ -2,8 +2,6 @@
 //! policies that change under it, and what it writes down and exports.
 
 use std::fs::{File, Permissions};
-use std::io::{Read as _, Write as _};
-use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
@@ -19,6 +17,7 @@ use prost::Message;
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
+use crate::frontend_show::failures::Slow;
 use crate::peers::{self, World, need};
 
 const BUILDGATE: &str = env!("CARGO_BIN_EXE_buildgate");
@@ -74,7 +73,8 @@ impl Gate {
         Self::run(dir, &mut command)
     }
 
-    fn run(dir: TempDir, command: &mut Command) -> Self {
+    /// The same by a command that is all there already.
+    pub fn run(dir: TempDir, command: &mut Command) -> Self {
         let child = command
             .current_dir(dir.path())
             .stdin(Stdio::null())
@@ -131,13 +131,7 @@ impl Gate {
 
     /// What is served at `path` beside the metrics, with its status line.
     pub fn http(&self, path: &str) -> String {
-        let log = self.log();
-        let at = log.split("health at http://").nth(1).unwrap().lines().next().unwrap();
-        let mut stream = TcpStream::connect(at).unwrap();
-        write!(stream, "GET {path} HTTP/1.1\r\nHost: gate\r\nConnection: close\r\n\r\n").unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
-        answer
+        peers::shown(&self.log(), path)
     }
 
     /// Builds this Dockerfile through the gate.
@@ -267,23 +261,36 @@ fn a_build_is_written_down_and_policies_are_exchanged_under_the_gate() {
 fn nothing_is_allowed_that_cannot_be_written_down() {
     let world = need!(peers::world());
     let gate = Gate::before(world, ALLOW, &["--decision-log", "/dev/full"]);
-    let refused = gate.build(&format!("FROM {}\n", world.image("base:1")));
+    let refused = gate.build(&format!("FROM {}\n", world.image("unwritten:1")));
     assert!(!refused.passed, "{}", refused.said);
+    for words in ["not allowed by policy: action DENY", "could not be written down"] {
+        assert!(refused.said.contains(words), "{words}: {}", refused.said);
+    }
     assert!(gate.log().contains("/dev/full cannot be written"), "{}", gate.log());
+    assert_eq!(world.registry.accesses(&["/unwritten/"]), [""; 0]);
 }
 
 #[test]
 fn a_build_that_has_begun_ends_before_the_gate_does() {
     let world = need!(peers::world());
     let mut gate = Gate::before(world, ALLOW, &["--decision-log", "-", "--drain", "25"]);
+    let slow = Slow::start();
     let dockerfile = format!(
-        "FROM {}\nUSER 0\nRUN [\"/bin/busybox\", \"sleep\", \"3\"]\n",
-        world.image("base:1")
+        "FROM {}\nUSER 0\nRUN [\"/bin/busybox\", \"wget\", \"-O\", \"/f\", \"{}\"]\n",
+        world.image("base:1"),
+        slow.server.url("/slow")
     );
-    let building = gate.building(&dockerfile, "gate.sock");
-    until("the build", || gate.read("stdout").contains("\"kind\":\"image\"").then_some(()));
+    let mut building = gate.building(&dockerfile, "gate.sock");
+    until("the build's command", || (!slow.server.asked().is_empty()).then_some(()));
     gate.signal("-TERM");
     until("the drain", || gate.log().contains("no more clients are taken").then_some(()));
+    // Nobody comes in, and who is in goes on for as long as it takes.
+    let late = gate.building("FROM scratch\n", "gate.sock").end();
+    assert!(!late.passed && late.said.contains("gate.sock"), "{}", late.said);
+    assert!(
+        building.child.try_wait().unwrap().is_none() && gate.child.try_wait().unwrap().is_none()
+    );
+    slow.open();
     let built = building.end();
     assert!(built.passed, "{}", built.said);
     assert_eq!(gate.ended(), 0, "{}", gate.log());
@@ -327,7 +334,7 @@ fn listeners_and_clients_have_policies_and_methods_of_their_own() {
 }
 
 /// Runs `buildgate serve … --check` in a folder.
-fn check(dir: &Path, args: &[&str]) -> Output {
+pub fn check(dir: &Path, args: &[&str]) -> Output {
     let mut command = Command::new(BUILDGATE);
     command.arg("serve").args(args).arg("--check").current_dir(dir).output().unwrap()
 }
@@ -403,107 +410,6 @@ fn nothing_is_written_where_it_would_change_a_policy() {
     run(&[], File::create(dir.path().join("p/said")).unwrap().into());
     let said = std::fs::read_to_string(dir.path().join("p/said")).unwrap();
     assert!(said.starts_with("error: standard error lies in the folder of policy"), "{said}");
-}
-
-/// A certificate for everything that a configuration names.
-fn certificates(dir: &Path, names: [&str; 3]) {
-    let key = rcgen::KeyPair::generate().unwrap();
-    let params = rcgen::CertificateParams::new(vec!["gate".to_owned()]).unwrap();
-    let cert = params.self_signed(&key).unwrap();
-    for (name, text) in names.iter().zip([cert.pem(), key.serialize_pem(), cert.pem()]) {
-        std::fs::create_dir_all(dir.join(name).parent().unwrap()).unwrap();
-        std::fs::write(dir.join(name), text).unwrap();
-    }
-}
-
-fn deployed(name: &str) -> String {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy").join(name);
-    std::fs::read_to_string(path).unwrap()
-}
-
-#[test]
-fn the_systemd_unit_and_its_configuration_are_good() {
-    let dir = folder(&[
-        ("gate.toml", &deployed("gate.toml")),
-        ("policy/base/p.rego", ALLOW),
-        ("policy/production/p.rego", DENY),
-    ]);
-    certificates(dir.path(), ["tls/gate.pem", "tls/gate.key", "tls/clients.pem"]);
-    let unit = deployed("buildgate.service").replace("/usr/bin/buildgate", BUILDGATE);
-    let starts = unit.lines().filter_map(|line| {
-        let command = line.strip_prefix("ExecStart").and_then(|line| line.split_once('='))?.1;
-        Some(command.strip_prefix(BUILDGATE).unwrap().to_owned())
-    });
-    let starts: Vec<String> = starts.collect();
-    assert_eq!(starts.len(), 2, "{unit}");
-    for command in starts {
-        let command = command.replace("/etc/buildgate", &dir.path().display().to_string());
-        let args: Vec<&str> = command.split_whitespace().skip(1).collect();
-        let args: Vec<&str> = args.into_iter().filter(|arg| *arg != "--check").collect();
-        let output = check(dir.path(), &args);
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert_eq!(output.status.code(), Some(0), "{command}: {said}");
-    }
-    std::fs::write(dir.path().join("buildgate.service"), unit).unwrap();
-    let mut verify = Command::new("systemd-analyze");
-    verify.args(["verify", "buildgate.service"]).current_dir(dir.path());
-    need!(peers::installed("systemd-analyze", "systemd"));
-    let verified = verify.output().unwrap();
-    let said = String::from_utf8_lossy(&verified.stderr).into_owned();
-    assert!(verified.status.success() && !said.contains("buildgate"), "{said}");
-}
-
-#[test]
-fn the_kubernetes_manifest_and_its_configuration_are_good() {
-    use serde::Deserialize as _;
-    use serde_yaml_ng::Value;
-    let text = deployed("kubernetes.yaml");
-    let documents: Vec<Value> = serde_yaml_ng::Deserializer::from_str(&text)
-        .map(|document| Value::deserialize(document).unwrap())
-        .collect();
-    let of = |kind: &str, name: &str| {
-        let it = documents.iter().find(|it| it["kind"] == kind && it["metadata"]["name"] == name);
-        it.unwrap_or_else(|| panic!("there is no {kind} {name}"))
-    };
-    let data =
-        |map: &str, key: &str| of("ConfigMap", map)["data"][key].as_str().unwrap().to_owned();
-    let pod = &of("Deployment", "buildkit")["spec"]["template"]["spec"];
-    let container = |name: &str| {
-        let all = pod["containers"].as_sequence().unwrap();
-        all.iter().find(|it| it["name"] == name).unwrap()
-    };
-
-    // The socket is in a volume that these two mount, and nobody else.
-    let volume = |container: &Value| {
-        let mounts = container["volumeMounts"].as_sequence().unwrap().clone();
-        mounts.into_iter().find(|it| it["mountPath"] == "/run/buildkit").unwrap()["name"].clone()
-    };
-    assert_eq!(volume(container("gate")), volume(container("buildkitd")));
-    assert_eq!(pod["containers"].as_sequence().unwrap().len(), 2);
-    let address = "unix:///run/buildkit/buildkitd.sock";
-    assert_eq!(container("buildkitd")["args"][1], address);
-    let service = &of("Service", "buildkit")["spec"]["ports"];
-    assert_eq!(service.as_sequence().unwrap().len(), 1, "builds alone");
-
-    // What the gate reads is good, with the arguments that it is started with.
-    let config = data("buildgate", "gate.toml");
-    assert!(config.contains(address));
-    let dir = folder(&[("policy/policy.rego", &data("buildgate-policy", "policy.rego"))]);
-    certificates(dir.path(), ["tls/tls.crt", "tls/tls.key", "tls/ca.crt"]);
-    let here = dir.path().display().to_string();
-    std::fs::create_dir(dir.path().join("config")).unwrap();
-    let config = config.replace("/etc/buildgate", &here);
-    std::fs::write(dir.path().join("config/gate.toml"), &config).unwrap();
-    let args = container("gate")["args"].as_sequence().unwrap().iter();
-    let args: Vec<String> =
-        args.map(|arg| arg.as_str().unwrap().replace("/etc/buildgate", &here)).collect();
-    let args: Vec<&str> = args.iter().skip(1).map(String::as_str).collect();
-    let output = check(dir.path(), &args);
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert_eq!(output.status.code(), Some(0), "{said}");
-    let listens = |port: &Value| config.contains(&format!("0.0.0.0:{}", port.as_u64().unwrap()));
-    let ports = container("gate")["ports"].as_sequence().unwrap();
-    assert!(ports.iter().all(|port| listens(&port["containerPort"])), "{config}");
 }
 
 /// A collector that keeps what it is sent.

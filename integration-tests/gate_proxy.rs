@@ -231,7 +231,7 @@ fn a_client_that_is_gone_ends_its_build() {
 }
 
 /// Whether a process has this as its last argument.
-fn runs(argument: &str) -> bool {
+pub fn runs(argument: &str) -> bool {
     let ends = format!("\0{argument}\0");
     let all = std::fs::read_dir("/proc").unwrap().flatten();
     all.filter_map(|entry| std::fs::read(entry.path().join("cmdline")).ok())

@@ -20,6 +20,7 @@ mod frontend;
 mod frontend_show;
 mod frontend_work;
 mod gate_daemons;
+mod gate_deploy;
 mod gate_doors;
 mod gate_enforce;
 mod gate_load;

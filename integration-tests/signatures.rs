@@ -6,6 +6,7 @@ mod doors;
 mod downloads;
 mod frontend;
 mod gate;
+mod locked;
 
 use serde_json::{Value, json};
 

@@ -1,14 +1,12 @@
 //! What was judged is what is fetched, where the same name leads to something else a moment later.
 
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use buildgate::source::SourceOp;
 use sha2::{Digest as _, Sha256};
-use tempfile::TempDir;
 
 use super::{As, Gate, folder, of, only, reasons};
-use crate::peers::{self, HttpServer, git, need};
+use crate::peers::{self, Branch, HttpServer, need};
 
 #[test]
 fn what_was_judged_is_what_is_fetched() {
@@ -39,46 +37,11 @@ fn what_was_judged_is_what_is_fetched() {
     );
 }
 
-/// A repository whose branch leads elsewhere once somebody has asked where it leads.
-struct Branch {
-    server: HttpServer,
-    bare: PathBuf,
-    good: String,
-    evil: String,
-    _dir: TempDir,
-}
-
-impl Branch {
-    fn start() -> Result<Self, peers::NoPeer> {
-        let dir = tempfile::tempdir().unwrap();
-        let (work, served) = (dir.path().join("work"), dir.path().join("served"));
-        std::fs::create_dir(&work).unwrap();
-        std::fs::create_dir(&served).unwrap();
-        git(&work, &["init", "-q", "-b", "main"]);
-        let [good, evil] = ["good", "evil"].map(|text| {
-            std::fs::write(work.join("x"), text).unwrap();
-            git(&work, &["add", "x"]);
-            git(&work, &["commit", "-q", "-m", text]);
-            git(&work, &["rev-parse", "HEAD"]).trim().to_owned()
-        });
-        let bare = served.join("top.git");
-        git(&work, &["clone", "-q", "--bare", ".", bare.to_str().unwrap()]);
-        git(&bare, &["update-ref", "refs/heads/main", &good]);
-        let (moved, to) = (bare.clone(), evil.clone());
-        let server = peers::serve_git_then(served, move |request| {
-            if request.method == "POST" {
-                git(&moved, &["update-ref", "refs/heads/main", &to]);
-            }
-        })?;
-        Ok(Self { server, bare, good, evil, _dir: dir })
-    }
-}
-
 #[test]
 fn a_branch_that_moves_is_not_followed() {
     let world = need!(peers::world());
     for declared in [false, true] {
-        let branch = need!(Branch::start());
+        let branch = need!(Branch::start(true));
         let Branch { good, evil, .. } = &branch;
         let gate = Gate::start(world, &only(&format!("input.git.checksum == {good:?}")));
         let url = branch.server.url("/top.git");
@@ -91,7 +54,7 @@ fn a_branch_that_moves_is_not_followed() {
         }
         let channel = gate.connect(As::User);
         let solved = gate.solve(&channel, of(op.clone()));
-        assert_eq!(git(&branch.bare, &["rev-parse", "main"]).trim(), evil);
+        assert_eq!(&branch.leads_to(), evil);
         let lines = gate.lines();
         let pin = format!("git.checksum={good}");
         let converted = lines[0]["converted"].as_str().unwrap_or_default();

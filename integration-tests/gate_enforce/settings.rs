@@ -6,6 +6,8 @@ use buildgate::gate::ops::{Mode, Settings};
 use buildgate::source::SourceOp;
 
 use super::{As, Gate, folder, of, only, open_session, reasons, said, unique};
+use crate::gate_ops::until;
+use crate::gate_proxy::runs;
 use crate::peers::{self, HttpServer, need};
 
 #[test]
@@ -174,8 +176,9 @@ fn what_run_fetches_is_judged_where_a_policy_asks_for_it() {
 fn a_gate_that_ends_takes_its_builds_along() {
     let world = need!(peers::world());
     let gate = Gate::start(world, &only("input.image"));
+    let nap = "91232.5";
     let dockerfile = format!(
-        "FROM {}\nUSER 0\nRUN [\"/bin/busybox\", \"sleep\", \"100\"]\n",
+        "FROM {}\nUSER 0\nRUN [\"/bin/busybox\", \"sleep\", \"{nap}\"]\n",
         world.image("base:1")
     );
     let context = folder(&[("Dockerfile", &dockerfile)]);
@@ -186,12 +189,12 @@ fn a_gate_that_ends_takes_its_builds_along() {
         .arg(format!("--local=dockerfile={}", context.path().display()))
         .stderr(std::process::Stdio::piped());
     let mut running = build.spawn().unwrap();
-    while gate.decisions().len() < 3 {
+    until("the command", || {
         assert!(running.try_wait().unwrap().is_none(), "it ended early");
-        std::thread::sleep(std::time::Duration::from_millis(50));
-    }
-    let started = std::time::Instant::now();
+        runs(nap).then_some(())
+    });
     drop(gate);
-    assert!(!running.wait().unwrap().success());
-    assert!(started.elapsed().as_secs() < 20, "{:?}", started.elapsed());
+    let ended = until("the end of the client", || running.try_wait().unwrap());
+    assert!(!ended.success());
+    until("the end of the command", || (!runs(nap)).then_some(()));
 }

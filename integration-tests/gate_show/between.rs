@@ -1,6 +1,7 @@
 //! A proxy between the gate and its daemon: it sees what no client does, the gate's own names, and can
 //! end the gate's own sessions.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -29,6 +30,30 @@ pub struct Seen {
     pub ended: usize,
     /// Every solve.
     pub solves: Vec<SolveRequest>,
+    /// Calls under way, by method.
+    pub open: BTreeMap<String, usize>,
+}
+
+impl Seen {
+    /// Calls of a method that are under way.
+    pub fn open(&self, method: &str) -> usize {
+        self.open.get(method).copied().unwrap_or_default()
+    }
+}
+
+/// Puts a handler before the shared daemon, until the runtime is dropped.
+pub fn stand(world: &World, options: ListenOptions, handler: Arc<dyn Handle>) -> Runtime {
+    let runtime = Runtime::new().unwrap();
+    let upstream =
+        UpstreamOptions { address: world.buildkit.address().parse().unwrap(), tls: None };
+    runtime.block_on(async {
+        let counters = Arc::new(Counters::default());
+        let upstreams = Upstreams::start(vec![upstream], Arc::clone(&counters)).await.unwrap();
+        let gate = Arc::new(Proxy { upstreams, handler, counters, drain: Duration::ZERO });
+        let listener = proxy::bind(options).await.unwrap();
+        tokio::spawn(proxy::serve(listener, gate, std::future::pending()));
+    });
+    runtime
 }
 
 /// The proxy.
@@ -44,20 +69,11 @@ pub struct Between {
 impl Between {
     /// Before the shared daemon.
     pub fn start(world: &World, socket: &std::path::Path) -> Self {
-        let runtime = Runtime::new().unwrap();
         let (cut, cutting) = watch::channel(false);
         let seen = Arc::new(Mutex::new(Seen::default()));
         let address = format!("unix://{}", socket.display());
-        let upstream =
-            UpstreamOptions { address: world.buildkit.address().parse().unwrap(), tls: None };
-        runtime.block_on(async {
-            let counters = Arc::new(Counters::default());
-            let upstreams = Upstreams::start(vec![upstream], Arc::clone(&counters)).await.unwrap();
-            let handler = Arc::new(Watching { cut: cutting, seen: Arc::clone(&seen) });
-            let gate = Arc::new(Proxy { upstreams, handler, counters, drain: Duration::ZERO });
-            let listener = proxy::bind(ListenOptions::at(address.parse().unwrap())).await.unwrap();
-            tokio::spawn(proxy::serve(listener, gate, std::future::pending()));
-        });
+        let handler = Arc::new(Watching { cut: cutting, seen: Arc::clone(&seen) });
+        let runtime = stand(world, ListenOptions::at(address.parse().unwrap()), handler);
         Self { address, cut, seen, runtime: Some(runtime) }
     }
 
@@ -91,8 +107,28 @@ impl Drop for Session {
     }
 }
 
+/// Counts a call as under way until it is dropped.
+struct UnderWay {
+    seen: Arc<Mutex<Seen>>,
+    method: String,
+}
+
+impl UnderWay {
+    fn begin(seen: &Arc<Mutex<Seen>>, method: &str) -> Self {
+        *seen.lock().unwrap().open.entry(method.to_owned()).or_default() += 1;
+        Self { seen: Arc::clone(seen), method: method.to_owned() }
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        *self.seen.lock().unwrap().open.get_mut(&self.method).unwrap() -= 1;
+    }
+}
+
 impl Handle for Watching {
     fn handle(&self, mut call: Call) -> BoxFuture<'_, Answer> {
+        let under_way = UnderWay::begin(&self.seen, call.method());
         let headers = call.request.headers();
         let name = headers.get("x-docker-expose-session-name");
         let is_ours = call.method() == SESSION && name.is_some_and(|name| name == "buildgate");
@@ -110,7 +146,15 @@ impl Handle for Watching {
                 let request = SolveRequest::decode(message).unwrap();
                 self.seen.lock().unwrap().solves.push(request);
             }
-            let answer = call.forward().await;
+            let answer = call.forward().await.map(|it| {
+                it.map(|body| {
+                    let counted = body.map_frame(move |frame| {
+                        let _counted = &under_way;
+                        frame
+                    });
+                    counted.boxed_unsync()
+                })
+            });
             let Some(session) = session else { return answer };
             let frames = |body| {
                 let state = (body, cut, session);

@@ -2,7 +2,7 @@
 //! servers that it leads to are asked nothing.
 
 use std::io::Write as _;
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use buildgate::gateway::BUILD_ID;
 use buildgate::rpc::Channel;
@@ -15,8 +15,9 @@ use sha2::{Digest as _, Sha256};
 use tonic::Status;
 
 use super::{TCP, another, tcp, user};
+use crate::frontend_show::builds::Peers;
 use crate::frontend_show::clients::{Buildx, Ended};
-use crate::frontend_show::stock;
+use crate::frontend_show::{oci, stock};
 use crate::frontend_work::{Modules, ODDLY_WRITTEN, moving};
 use crate::gate_enforce::{SOLVE, of, only, open_session, reasons, unique};
 use crate::gate_ops::Gate;
@@ -34,6 +35,11 @@ pub fn raw(gate: &Gate, definition: &pb::Definition, options: &[String]) -> Ende
 pub fn raw_child(gate: &Gate, definition: &pb::Definition, options: &[String]) -> Child {
     let mut build = gate.buildctl("gate.sock");
     build.args(["build", "--progress=plain", "--no-cache"]).args(options);
+    fed(build, definition)
+}
+
+/// A client that reads this definition, under way.
+pub fn fed(mut build: Command, definition: &pb::Definition) -> Child {
     build.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = build.spawn().unwrap();
     child.stdin.take().unwrap().write_all(&definition.encode_to_vec()).unwrap();
@@ -41,14 +47,14 @@ pub fn raw_child(gate: &Gate, definition: &pb::Definition, options: &[String]) -
 }
 
 /// It was refused by the policy, in its words and the daemon's.
-fn refused(what: &str, ended: &Ended) {
+pub fn refused(what: &str, ended: &Ended) {
     let said = &ended.said;
     assert!(!ended.passed, "{what} passed: {said}");
     assert!(said.contains("ours says no"), "{what}: {said}");
     assert!(said.contains("not allowed by policy: action DENY"), "{what}: {said}");
 }
 
-fn source(identifier: String, attrs: &[(&str, &str)]) -> SourceOp {
+pub fn source(identifier: String, attrs: &[(&str, &str)]) -> SourceOp {
     let mut op = SourceOp::new(identifier);
     op.attrs.extend(attrs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
     op
@@ -238,11 +244,32 @@ fn the_blob_of_a_git_bundle_is_judged_where_its_repository_is_allowed() {
         let with = [&plain[..], &[("git.bundle", &bundle)]].concat();
         raw(&gate, &llb(&[source(identifier.clone(), &plain)]), &[]).passed("without a bundle");
         let ended = raw(&gate, &llb(&[source(identifier.clone(), &with)]), &[]);
-        assert!(!ended.passed, "{submodules}: {}", ended.said);
-        let words = "not allowed by policy: action DENY";
-        assert!(ended.said.contains(words), "{submodules}: {}", ended.said);
+        refused(submodules, &ended);
     }
     assert_eq!(world.registry.accesses(&["bundle-evil"]), [""; 0]);
+}
+
+#[test]
+fn a_tag_that_moves_is_not_followed_by_buildx() {
+    let world = need!(peers::world());
+    let rego = only("input.image.labels[\"org.example.tier\"] == \"base\"");
+    let gate = Gate::before(world, &rego, &[&TCP[..], &["--decision-log", "log"]].concat());
+    let buildx = need!(Buildx::at(&tcp(&gate)));
+    let (registry, asked) = moving(world);
+    let host = registry.url("").trim_start_matches("http://").to_owned();
+    let context = peers::folder(&[("Dockerfile", &format!("FROM {host}/moving:1\n"))]);
+    let out = tempfile::tempdir().unwrap();
+    let options = [format!("--output=type=local,dest={}", out.path().display())];
+    buildx.build(context.path(), &options).passed("as it was");
+    assert_eq!(asked.load(std::sync::atomic::Ordering::SeqCst), 1);
+    assert!(out.path().join("bin/busybox").exists(), "`base` has it, and `app` has not");
+    let moved = world.registry.digest("app", "plain");
+    assert!(registry.asked().iter().all(|it| !it.path.ends_with(&moved)));
+    let judged = world.registry.digest("base", "1");
+    assert!(gate.read("log").contains(&format!("moving:1@{judged}")), "{}", gate.read("log"));
+    // Asked anew, it is the other one, which the rule refuses.
+    let ended = buildx.build(context.path(), &["--no-cache".to_owned()]);
+    assert!(!ended.passed && ended.said.contains("ours says no"), "{}", ended.said);
 }
 
 #[test]
@@ -256,7 +283,8 @@ fn a_tag_that_moves_after_the_decision_is_not_followed() {
     let out = tempfile::tempdir().unwrap();
     let output = format!("--output=type=local,dest={}", out.path().display());
     raw(&gate, &llb(std::slice::from_ref(&op)), &[output]).passed("as it was");
-    assert!(asked.load(std::sync::atomic::Ordering::SeqCst) >= 1);
+    // Once by its name, for the decision; what was moved to was there to be had from then on.
+    assert_eq!(asked.load(std::sync::atomic::Ordering::SeqCst), 1);
     assert!(out.path().join("bin/busybox").exists(), "`base` has it, and `app` has not");
     // What is loaded is what was judged: its digest, and nothing of the image that the tag names now.
     let judged = world.registry.digest("base", "1");
@@ -284,6 +312,62 @@ fn submodules_are_judged_one_by_one() {
         if let Some(name) = stops_at {
             let words = format!("its submodule `{name}`");
             assert!(built.said.contains(&words), "{}", built.said);
+        }
+    }
+}
+
+#[test]
+fn submodules_elsewhere_are_judged_where_buildx_names_their_repository() {
+    let world = need!(peers::world());
+    let rego = only("endswith(input.git.remote, \"/top.git\")");
+    let gate = Gate::before(world, &rego, &TCP);
+    let buildx = need!(Buildx::at(&tcp(&gate)));
+    let add = |url: &str| format!("FROM scratch\nADD {url} /\n");
+    let copy = "FROM scratch\nCOPY --from=x / /\n".to_owned();
+    for by in ["ADD", "a named context", "the context itself"] {
+        let modules = need!(Modules::start());
+        let url = modules.server.url("/top.git");
+        let (dockerfile, options) = match by {
+            "ADD" => (add(&url), vec![]),
+            _ => (copy.clone(), vec![format!("--build-context=x={url}#main")]),
+        };
+        let context = peers::folder(&[("Dockerfile", &dockerfile)]);
+        let remote = format!("{url}#main");
+        let ended = match by {
+            "the context itself" => buildx.build(std::path::Path::new(&remote), &[]),
+            _ => buildx.build(context.path(), &options),
+        };
+        let words = "its submodule `middle`";
+        assert!(!ended.passed && ended.said.contains(words), "{by}: {}", ended.said);
+        assert!(ended.said.contains("ours says no"), "{by}: {}", ended.said);
+        assert!(modules.asked("top") && !modules.asked("middle") && !modules.asked("bottom"));
+    }
+}
+
+#[test]
+fn a_layout_of_the_client_is_judged() {
+    let peers = need!(Peers::start());
+    let layout = peers.path("layout");
+    let digest = oci::digest(std::path::Path::new(&layout));
+    let named = "FROM named\n";
+    let context = peers::folder(&[("Dockerfile", named)]);
+    let path = context.path().display();
+    for (rule, passes) in [("input.ociLayout", true), ("input.image", false)] {
+        let gate = Gate::before(peers.world, &only(rule), &TCP);
+        let buildx = need!(Buildx::at(&tcp(&gate)));
+        let option = format!("--build-context=named=oci-layout://{layout}@{digest}");
+        let by_buildx = buildx.build(context.path(), &[option]);
+        let mut build = gate.buildctl("gate.sock");
+        build.args(["build", "--progress=plain", "--no-cache", "--frontend=dockerfile.v0"]);
+        build.args([format!("--local=context={path}"), format!("--local=dockerfile={path}")]);
+        build.arg(format!("--oci-layout=named={layout}"));
+        build.arg(format!("--opt=context:named=oci-layout://named@{digest}"));
+        let by_buildctl: Ended = build.output().unwrap().into();
+        for (client, ended) in [("Buildx", by_buildx), ("buildctl", by_buildctl)] {
+            match passes {
+                true => drop(ended.passed(client)),
+                false => refused(client, &ended),
+            }
         }
     }
 }
@@ -324,9 +408,14 @@ fn a_cache_is_imported_as_it_was_judged() {
     let digest = world.registry.digest("gate-cached", "1");
     let imported = format!("importing cache manifest from {good}@{digest}");
     assert!(ended.said.contains(&imported), "{}", ended.said);
-    // One that cannot be resolved decides nothing.
-    let ended = build(&format!("--import-cache=type=registry,ref={evil}"));
-    assert!(!ended.passed && ended.said.contains("not allowed by policy"), "{}", ended.said);
+    // One that cannot be resolved decides nothing, and one without the label is not taken.
+    let plain = world.image("app:plain");
+    for (cache, why) in [(&evil, "could not be judged"), (&plain, "ours says no")] {
+        let ended = build(&format!("--import-cache=type=registry,ref={cache}"));
+        let denied = ended.said.contains("not allowed by policy: action DENY");
+        assert!(!ended.passed && denied && ended.said.contains(why), "{}", ended.said);
+        assert!(!ended.said.contains("importing cache manifest"), "{}", ended.said);
+    }
 }
 
 /// What only a client of its own making sends.

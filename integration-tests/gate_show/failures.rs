@@ -2,15 +2,22 @@
 //! policy comes to nothing, the log is full. Nothing is loaded without a decision, and each says what
 //! happened in words of its own.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use buildgate::rpc::Channel;
+use buildgate::session::{PolicySession, SessionId, Verifier, Verifying};
 use buildgate::source::SourceOp;
+use buildgate::wire::proto::control::SolveRequest;
+use buildgate::wire::proto::pb;
+use buildgate::wire::proto::policysession::CheckPolicyRequest;
+use tokio::net::UnixStream;
 
 use super::between::Between;
-use super::denials::{raw, raw_child};
+use super::denials::{fed, raw, raw_child, solve};
 use crate::frontend_show::clients::Ended;
 use crate::frontend_show::failures::Slow;
-use crate::gate_enforce::only;
+use crate::gate_enforce::{of, only};
 use crate::gate_ops::{Gate, until};
 use crate::peers::llb;
 use crate::peers::{self, Buildkit, HttpServer, need};
@@ -97,6 +104,13 @@ fn a_broken_policy_leaves_the_last_good_one_in_force() {
     assert_eq!(files.asked().len(), 0);
 }
 
+/// The same by the daemon itself.
+fn bare(daemon: &Buildkit, definition: &pb::Definition) -> Ended {
+    let mut build = daemon.buildctl();
+    build.args(["build", "--progress=plain", "--no-cache"]);
+    fed(build, definition).wait_with_output().unwrap().into()
+}
+
 /// A build that waits for a decision, which waits for the digest of a file.
 struct Waiting {
     gate: Gate,
@@ -129,15 +143,21 @@ impl Waiting {
     }
 
     /// The client ends, with an error; nothing was decided, and nothing is asked for any more.
-    fn ends(self, what: &str) -> (Gate, String) {
+    fn ends(self, what: &str, daemon: Option<&Buildkit>) -> (Gate, String) {
         let Self { gate, slow, build } = self;
         let started = Instant::now();
         let ended: Ended = build.wait_with_output().unwrap().into();
         assert!(started.elapsed() < PATIENCE, "{what}: {:?}: {}", started.elapsed(), ended.said);
         assert!(!ended.passed, "{what}: {}", ended.said);
         slow.open();
-        std::thread::sleep(Duration::from_millis(300));
-        assert_eq!(slow.server.asked().len(), 1, "{what}: only the decision's own question");
+        // Whatever was still to be loaded would be loaded before the whole of another build, where
+        // there is a daemon yet.
+        if let Some(daemon) = daemon {
+            let next = llb(&[SourceOp::new(slow.server.url("/next"))]);
+            bare(daemon, &next).passed("another build");
+        }
+        let asked = slow.server.asked().into_iter().filter(|it| it.path == "/slow").count();
+        assert_eq!(asked, 1, "{what}: only the decision's own question");
         let log = gate.read("log");
         let let_in = |line: &&str| line.contains("/slow") && !line.contains("\"action\":\"deny\"");
         assert_eq!(log.lines().find(let_in), None, "{what}");
@@ -170,7 +190,7 @@ fn a_gate_that_is_killed_takes_its_builds_along() {
     let mut waiting = Waiting::start(world.buildkit.address());
     waiting.gate.signal("-KILL");
     waiting.gate.child.wait().unwrap();
-    let (gate, said) = waiting.ends("the gate was killed");
+    let (gate, said) = waiting.ends("the gate was killed", Some(&world.buildkit));
     assert!(said.contains("Unavailable") || said.contains("EOF"), "{said}");
     // Nobody answers in its place, and the daemon is well.
     let next = gate.build("FROM scratch\nCOPY Dockerfile /\n");
@@ -186,10 +206,43 @@ fn a_daemon_that_goes_away_is_named() {
     let waiting = Waiting::start(daemon.address());
     let pid = daemon.pid().to_string();
     assert!(std::process::Command::new("kill").args(["-KILL", &pid]).status().unwrap().success());
-    let (gate, said) = waiting.ends("the daemon was killed");
+    let (gate, said) = waiting.ends("the daemon was killed", None);
     assert!(said.contains("buildgate: the connection to the daemon "), "{said}");
     let next = gate.build("FROM scratch\nCOPY Dockerfile /\n");
     assert!(!next.passed && next.said.contains("buildgate: no daemon"), "{}", next.said);
+}
+
+/// A verifier that ends in a panic each time it is asked.
+struct Panics;
+
+impl Verifier for Panics {
+    fn verify(self: Arc<Self>, _: CheckPolicyRequest) -> Verifying {
+        Box::pin(async { panic!("as a bug would") })
+    }
+}
+
+/// No policy is known that makes the evaluator panic (where one did, it would be an error like any
+/// other: `policy::guarded`). So what answers the daemon panics itself here, in a session as ours.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_that_panics_lets_nothing_in() {
+    let world = need!(peers::world());
+    let files = HttpServer::files([("/never", b"never".to_vec())]);
+    let path = world.buildkit.address().trim_start_matches("unix://");
+    let (channel, connection) =
+        Channel::over(UnixStream::connect(path).await.unwrap()).await.unwrap();
+    tokio::spawn(connection);
+    let id = SessionId::random().unwrap();
+    let session = PolicySession::open(&channel, id, Arc::new(Panics)).await.unwrap();
+    for _ in 0..2 {
+        let request = SolveRequest {
+            source_policy_session: session.id().reveal().to_owned(),
+            ..of(SourceOp::new(files.url("/never")))
+        };
+        let status = solve(&channel, request).await.unwrap_err();
+        assert!(status.message().contains("stream terminated by RST_STREAM"), "{status:?}");
+    }
+    assert!(!session.is_gone());
+    assert_eq!(files.asked().len(), 0);
 }
 
 #[test]
@@ -199,7 +252,7 @@ fn a_build_whose_policy_session_is_dropped_is_cancelled() {
     let between = Between::start(world, &dir.path().join("between.sock"));
     let waiting = Waiting::start(&between.address);
     between.cut.send_replace(true);
-    let (_, said) = waiting.ends("the session was dropped");
+    let (_, said) = waiting.ends("the session was dropped", Some(&world.buildkit));
     let wanted =
         "buildgate: the daemon dropped the policy session of this build, which was cancelled";
     assert!(said.contains(wanted), "{said}");

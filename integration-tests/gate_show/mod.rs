@@ -1,15 +1,20 @@
 //! The gate at length, as its own process before a real daemon: builds that are those of the bare
 //! daemon, denials of what clients try, and failures that let nothing through.
 
-mod between;
+pub mod between;
 mod builds;
+mod cancel;
 mod debug;
 pub mod denials;
 mod failures;
+mod locked;
 mod names;
+mod raw;
 mod remembered;
 mod shared;
+mod slow;
 mod waits;
+mod words;
 
 use buildgate::rpc::Channel;
 use tokio::net::{TcpStream, UnixStream};

@@ -1,8 +1,6 @@
 //! Names of sessions and builds: the gate's own are nobody's, whoever learns them, and a client's are its
 //! own at the listener where they began.
 
-use std::time::Duration;
-
 use buildgate::gateway::BUILD_ID;
 use buildgate::rpc::Channel;
 use buildgate::source::SourceOp;
@@ -21,10 +19,17 @@ use crate::gate_ops::{Gate, until};
 use crate::peers::{self, need};
 
 const BRIDGE: &str = "/moby.buildkit.v1.frontend.LLBBridge/";
-const STATUS: &str = "/moby.buildkit.v1.Control/Status";
+pub const STATUS: &str = "/moby.buildkit.v1.Control/Status";
+
+/// A gate before the proxy, with the policy in its folder.
+pub fn gate_before(between: &Between, dir: tempfile::TempDir, more: &[&str]) -> Gate {
+    let listen = format!("unix://{}/gate.sock", dir.path().display());
+    let args = ["--listen", &listen, "--upstream", &between.address, "--policy", "policy"];
+    Gate::start(dir, &[&args, more].concat(), &[])
+}
 
 /// A build that stays open until it is aborted.
-fn open(channel: &Channel, reference: &str) -> JoinHandle<Result<SolveResponse, Status>> {
+pub fn open(channel: &Channel, reference: &str) -> JoinHandle<Result<SolveResponse, Status>> {
     let open = SolveRequest { r#ref: reference.to_owned(), ..SolveRequest::default() };
     let channel = channel.clone();
     tokio::spawn(async move { channel.call(SOLVE, &HeaderMap::new(), &open).await })
@@ -40,7 +45,7 @@ fn of_build(reference: &str) -> HeaderMap {
     HeaderMap::from_iter([(BUILD_ID, HeaderValue::from_str(reference).unwrap())])
 }
 
-async fn ping(channel: &Channel, reference: &str) -> Result<gateway::PongResponse, Status> {
+pub async fn ping(channel: &Channel, reference: &str) -> Result<gateway::PongResponse, Status> {
     let method = format!("{BRIDGE}Ping");
     channel.call(&method, &of_build(reference), &gateway::PingRequest {}).await
 }
@@ -67,9 +72,7 @@ async fn our_own_sessions_and_builds_are_nobodys() {
     let socket = dir.path().join("between.sock");
     // It has a runtime of its own.
     let between = tokio::task::block_in_place(|| Between::start(world, &socket));
-    let listen = format!("unix://{}/gate.sock", dir.path().display());
-    let args = ["--listen", &listen, "--upstream", &between.address, "--policy", "policy"];
-    let gate = Gate::start(dir, &args, &[]);
+    let gate = gate_before(&between, dir, &[]);
     let user = user(&gate).await;
     let reference = unique();
     let running = open(&user, &reference);
@@ -133,12 +136,16 @@ async fn our_own_sessions_and_builds_are_nobodys() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn progress_is_its_clients_even_if_another_asks_first() {
     let world = need!(peers::world());
-    let gate = Gate::before(world, &only("input.image"), &TCP);
+    let dir = peers::folder(&[("policy/p.rego", &only("input.image"))]);
+    let socket = dir.path().join("between.sock");
+    // It has a runtime of its own.
+    let between = tokio::task::block_in_place(|| Between::start(world, &socket));
+    let gate = gate_before(&between, dir, &TCP);
     let (user, other) = (user(&gate).await, another(&gate).await);
     let reference = unique();
     let (looking, about) = (other.clone(), reference.clone());
     let early = tokio::spawn(async move { look(&looking, &about).await });
-    tokio::time::sleep(Duration::from_millis(500)).await;
+    until("the early question at the daemon", || (between.seen().open(STATUS) == 1).then_some(()));
     let running = open(&user, &reference);
     refused("who asked first", early.await.unwrap(), "another client");
     refused("who asks now", look(&other, &reference).await, "another client");

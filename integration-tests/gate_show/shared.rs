@@ -1,6 +1,5 @@
 //! What two policy sets share where they share a daemon: its cache, which knows no policies.
 
-use std::io::Write as _;
 use std::process::Stdio;
 
 use buildgate::gateway::BUILD_ID;
@@ -13,9 +12,10 @@ use prost::Message as _;
 use sha2::{Digest as _, Sha256};
 use tonic::Status;
 
-use super::denials::built_from;
+use super::denials::{built_from, fed};
 use super::user;
 use crate::frontend_show::clients::{Buildx, Ended};
+use crate::frontend_show::failures::Slow;
 use crate::gate_enforce::{SOLVE, only, reasons, unique};
 use crate::gate_ops::{Gate, until};
 use crate::peers::{self, HttpServer, World, llb, need};
@@ -39,10 +39,7 @@ pub fn both(world: &World, [lax, strict]: [&str; 2], more: &str) -> Gate {
 fn raw(gate: &Gate, socket: &str, definition: &pb::Definition) -> Ended {
     let mut build = gate.buildctl(socket);
     build.args(["build", "--progress=plain"]);
-    build.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = build.spawn().unwrap();
-    child.stdin.take().unwrap().write_all(&definition.encode_to_vec()).unwrap();
-    child.wait_with_output().unwrap().into()
+    fed(build, definition).wait_with_output().unwrap().into()
 }
 
 /// Whether a set decided about a source, by the log.
@@ -92,7 +89,7 @@ fn a_build_in_a_build_takes_what_other_rules_allowed() {
 }
 
 /// LLB of one command in an image.
-fn command(image: &str, args: &[&str]) -> pb::Definition {
+pub fn command(image: &str, args: &[&str]) -> pb::Definition {
     let digest = |op: &[u8]| format!("sha256:{}", hex::encode(Sha256::digest(op)));
     let base = SourceOp::new(format!("docker-image://{image}"));
     let base = pb::Op { op: Some(pb::op::Op::Source(base.into())), ..pb::Op::default() };
@@ -189,15 +186,20 @@ fn commands_whose_http_is_judged_are_run_by_the_build_itself() {
             fetching.by(client, "strict.sock", &wget("good")).passed(&what);
             assert!(decided(&gate, "strict", &path("good")), "{what}: {}", gate.read("log"));
         }
-        let url = files.url(&format!("/bad-shared-{kind}"));
-        let script = format!("/bin/busybox wget -O /f {url} && /bin/busybox sleep 3");
+        // The lax build's command stands still for as long as the strict one might join it.
+        let slow = Slow::start();
+        let (url, held) = (files.url(&format!("/bad-shared-{kind}")), slow.server.url("/good"));
+        let wget = |url: &str| format!("/bin/busybox wget -O /f {url}");
+        let script = format!("{} && {}", wget(&url), wget(&held));
         let running = fetching.buildctl("lax.sock", &script, &["--no-cache"]);
-        let came = || files.asked().iter().any(|it| url.ends_with(&it.path)).then_some(());
-        until("the lax build's own fetch", came);
+        until("the lax build's own fetches", || (!slow.server.asked().is_empty()).then_some(()));
+        assert!(files.asked().iter().any(|it| url.ends_with(&it.path)), "{kind}");
         let joining = fetching.buildctl("strict.sock", &script, &["--no-cache"]);
         let ended: Ended = joining.wait_with_output().unwrap().into();
         assert!(!ended.passed, "a shared command, {kind}: {}", ended.said);
+        slow.open();
         Ended::from(running.wait_with_output().unwrap()).passed("the lax build");
+        assert_eq!(slow.server.asked().len(), 1, "a shared command, {kind}");
     }
     // What one target made is LLB with its name, which the next one gets.
     let gate = both(world, [&lax, &strict], "");

@@ -25,8 +25,13 @@ impl Authority {
 
     /// Signs a certificate of this name into `file` and `file.key`.
     pub fn sign(&self, file: &str, name: SanType) {
+        self.sign_names(file, vec![name]);
+    }
+
+    /// The same of several names.
+    pub fn sign_names(&self, file: &str, names: Vec<SanType>) {
         let mut params = CertificateParams::default();
-        params.subject_alt_names.push(name);
+        params.subject_alt_names = names;
         let key = KeyPair::generate().unwrap();
         let cert = params.signed_by(&key, &self.issuer).unwrap();
         std::fs::write(self.file(file), cert.pem()).unwrap();

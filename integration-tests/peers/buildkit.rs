@@ -6,7 +6,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use super::daemon::Daemon;
-use super::{Authority, NoPeer, tools};
+use super::{Authority, NoPeer, Registry, tools};
 
 /// A running buildkitd.
 pub struct Buildkit {
@@ -20,12 +20,26 @@ pub struct Buildkit {
 impl Buildkit {
     /// Starts buildkitd with its state in a temporary folder; it pushes to `registry` over plain HTTP.
     pub fn start(registry: &str) -> Result<Self, NoPeer> {
-        Self::start_with(registry, None, None)
+        Self::start_with(registry, None, None, "")
+    }
+
+    /// The same, which speaks TLS with `locked`, under all of its names, and trusts this authority for it.
+    pub fn start_trusting(
+        registry: &str,
+        locked: &Registry,
+        authority: &Authority,
+    ) -> Result<Self, NoPeer> {
+        let (ca, host) = (authority.file("ca"), locked.host());
+        let mut also = format!("[registry.\"{host}\"]\nhttp = false\nca = [{ca:?}]\n");
+        for name in [locked.name(), "mirrored.test".to_owned()] {
+            also.push_str(&format!("[registry.\"{name}\"]\nmirrors = [\"{host}\"]\n"));
+        }
+        Self::start_with(registry, None, None, &also)
     }
 
     /// The same with its state in this folder.
     pub fn start_in(registry: &str, state: &Path) -> Result<Self, NoPeer> {
-        Self::start_with(registry, Some(state), None)
+        Self::start_with(registry, Some(state), None, "")
     }
 
     /// The same over TCP, for clients that this authority has signed a certificate for. It is `daemon`
@@ -34,13 +48,14 @@ impl Buildkit {
         let here = rcgen::SanType::IpAddress(std::net::Ipv4Addr::LOCALHOST.into());
         authority.sign("daemon", here);
         authority.sign("client", rcgen::SanType::DnsName("client".try_into().unwrap()));
-        Self::start_with(registry, None, Some(authority))
+        Self::start_with(registry, None, Some(authority), "")
     }
 
     fn start_with(
         registry: &str,
         state: Option<&Path>,
         tls: Option<&Authority>,
+        also: &str,
     ) -> Result<Self, NoPeer> {
         let program = tools::pinned("buildkitd")?;
         let buildctl = tools::pinned("buildctl")?;
@@ -74,7 +89,7 @@ impl Buildkit {
              binary = \"{runc}\"\n\
              networkMode = \"host\"\n\
              [registry.\"{registry}\"]\n\
-             http = true\n",
+             http = true\n{also}",
             root = state.unwrap_or(&dir.path().join("state")).display(),
             runc = runc.display(),
         );

@@ -108,11 +108,6 @@ impl Daemon {
         children.split_whitespace().find(|pid| !is_cat(pid)).unwrap().parse().unwrap()
     }
 
-    /// Its folder.
-    pub fn dir(&self) -> &Path {
-        self.log.parent().unwrap()
-    }
-
     /// Everything the daemon has written so far.
     pub fn log(&self) -> String {
         String::from_utf8_lossy(&std::fs::read(&self.log).unwrap_or_default()).into_owned()

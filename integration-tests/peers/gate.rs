@@ -3,6 +3,8 @@
 
 use std::collections::BTreeSet;
 use std::fs::File;
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
 use std::os::unix::net::UnixStream as Socket;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -20,6 +22,22 @@ use tempfile::TempDir;
 use tokio::net::UnixStream;
 use tokio::task::JoinSet;
 use tonic::Status;
+
+/// How long something may take that ought to happen.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// What a gate says of its metrics, before the address.
+const SHOWN: &str = "health at http://";
+
+/// What a gate that has logged this serves at `path` beside the metrics, with its status line.
+pub fn shown(log: &str, path: &str) -> String {
+    let said = log.split(SHOWN).nth(1).unwrap().chars();
+    let at: String = said.take_while(|c| c.is_ascii_digit() || matches!(c, '.' | ':')).collect();
+    let mut stream = TcpStream::connect(at).unwrap();
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: gate\r\nConnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
 
 /// A running `buildgate serve`, killed when it is dropped.
 pub struct GateProcess {
@@ -41,21 +59,65 @@ impl GateProcess {
             .args(["--upstream", upstream])
             .arg(format!("--policy={}", path("policy/p.rego").display()))
             .arg(format!("--decision-log={}", path("decisions").display()))
+            .arg("--metrics-listen=127.0.0.1:0")
             .stdin(Stdio::null())
             .stderr(File::create(path("log")).unwrap())
             .spawn()
             .unwrap();
         let gate = Self { child, dir };
         gate.until("the gate listens", |gate| Socket::connect(gate.path("gate.sock")).is_ok());
+        gate.until("the gate shows its metrics", |gate| gate.log().contains(SHOWN));
         gate
+    }
+
+    /// What it has said so far.
+    fn log(&self) -> String {
+        std::fs::read_to_string(self.path("log")).unwrap_or_default()
+    }
+
+    /// A number among its metrics, named without `buildgate_`.
+    pub fn metric(&self, name: &str) -> u64 {
+        let metrics = shown(&self.log(), "/metrics");
+        let line = metrics.lines().find_map(|line| {
+            line.strip_prefix("buildgate_")?.strip_prefix(name)?.strip_prefix(' ')
+        });
+        line.unwrap_or_else(|| panic!("no {name} in {metrics}")).parse().unwrap()
+    }
+
+    /// What is open in it: file descriptors, tasks, builds, calls, connections of clients and to daemons.
+    pub fn open(&self) -> [u64; 6] {
+        let descriptors = self.descriptors() as u64;
+        let [tasks, builds, calls, clients, daemons] = [
+            "tasks",
+            "builds_in_flight",
+            "open_streams",
+            "open_connections",
+            "open_upstream_connections",
+        ]
+        .map(|name| self.metric(name));
+        [descriptors, tasks, builds, calls, clients, daemons]
+    }
+
+    /// Waits until nothing more is open than this, of any kind.
+    pub fn until_closed(&self, before: [u64; 6]) {
+        let closed = || self.open().iter().zip(before).all(|(now, before)| *now <= before);
+        let deadline = Instant::now() + PATIENCE;
+        while !closed() {
+            let open = self.open();
+            assert!(
+                Instant::now() < deadline,
+                "{open:?} are open, {before:?} before:\n{}",
+                self.log()
+            );
+            std::thread::sleep(Duration::from_millis(20));
+        }
     }
 
     /// Waits until it is so; panics with the log where that takes too long.
     pub fn until(&self, what: &str, so: impl Fn(&Self) -> bool) {
-        let deadline = Instant::now() + Duration::from_secs(30);
+        let deadline = Instant::now() + PATIENCE;
         while !so(self) {
-            let log = || std::fs::read_to_string(self.path("log")).unwrap_or_default();
-            assert!(Instant::now() < deadline, "not within 30 s: {what}\n{}", log());
+            assert!(Instant::now() < deadline, "not within {PATIENCE:?}: {what}\n{}", self.log());
             std::thread::sleep(Duration::from_millis(20));
         }
     }

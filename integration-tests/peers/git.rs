@@ -98,6 +98,53 @@ pub fn serve_then(
     }))
 }
 
+/// A repository `/top.git` whose branch `main` leads from one commit to another once somebody has asked
+/// where it leads. Each has a file `x`, which says which it is.
+pub struct Branch {
+    /// Its server.
+    pub server: HttpServer,
+    /// Where the branch leads at first.
+    pub good: String,
+    /// Where it leads from then on.
+    pub evil: String,
+    bare: PathBuf,
+    _dir: TempDir,
+}
+
+impl Branch {
+    /// One that moves, or one that stays where it is.
+    pub fn start(moves: bool) -> Result<Self, NoPeer> {
+        let dir = tempfile::tempdir().unwrap();
+        let (work, served) = (dir.path().join("work"), dir.path().join("served"));
+        std::fs::create_dir(&work).unwrap();
+        std::fs::create_dir(&served).unwrap();
+        run(&work, &["init", "-q", "-b", "main"]);
+        let [good, evil] = ["good", "evil"].map(|text| {
+            std::fs::write(work.join("x"), text).unwrap();
+            run(&work, &["add", "x"]);
+            // Commits of its own each time: what a daemon has, it does not fetch.
+            run(&work, &["commit", "-q", "-m", &format!("{text} {}", dir.path().display())]);
+            run(&work, &["rev-parse", "HEAD"]).trim().to_owned()
+        });
+        let bare = served.join("top.git");
+        run(&work, &["clone", "-q", "--bare", ".", bare.to_str().unwrap()]);
+        run(&bare, &["update-ref", "refs/heads/main", &good]);
+        let (moved, to) = (bare.clone(), evil.clone());
+        // The first `POST` is the one that tells where the branch leads.
+        let server = serve_then(served, move |request| {
+            if moves && request.method == "POST" {
+                run(&moved, &["update-ref", "refs/heads/main", &to]);
+            }
+        })?;
+        Ok(Self { server, good, evil, bare, _dir: dir })
+    }
+
+    /// Where it leads now.
+    pub fn leads_to(&self) -> String {
+        run(&self.bare, &["rev-parse", "main"]).trim().to_owned()
+    }
+}
+
 /// Runs git in `dir` with no configuration but ours, and gives its output.
 pub fn run(dir: &Path, args: &[&str]) -> String {
     let out = Command::new("git")

@@ -2,10 +2,11 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::daemon::Daemon;
-use super::{NoPeer, tools};
+use super::{Authority, NoPeer, tools};
 
 /// Every manifest type that a client of today understands.
 const ACCEPT: &str = "application/vnd.oci.image.index.v1+json, \
@@ -17,37 +18,69 @@ const ACCEPT: &str = "application/vnd.oci.image.index.v1+json, \
 pub struct Registry {
     daemon: Daemon,
     host: String,
+    /// Where its images are; each is there for as long as the registry that began it.
+    images: PathBuf,
 }
+
+/// A name that is not loopback's own.
+const NAME: &str = "registry.test";
+/// Whom a registry lets in: `tests` with the password `for tests`.
+const LOCKED: &str = "auth: {htpasswd: {realm: tests, path: users}}\n";
+const USERS: &str = "tests:$2a$04$4/LZbe5yQCul0JwwHEMKc.DZ94xmV8.Ea4mC8mBpL.Pd2yzj4tD9G\n";
 
 impl Registry {
     /// Starts a registry that keeps everything in a temporary folder.
     pub fn start() -> Result<Self, NoPeer> {
-        Self::start_with("", "")
+        Self::start_with(None, "", "")
     }
 
     /// The same for those alone who are `tests` with the password `for tests`.
     pub fn start_with_password() -> Result<Self, NoPeer> {
-        let user = "tests:$2a$04$4/LZbe5yQCul0JwwHEMKc.DZ94xmV8.Ea4mC8mBpL.Pd2yzj4tD9G\n";
-        Self::start_with("auth: {htpasswd: {realm: tests, path: users}}\n", user)
+        Self::start_with(None, "", LOCKED)
     }
 
-    fn start_with(more: &str, users: &str) -> Result<Self, NoPeer> {
+    /// Another way to the images of this one, over TLS: for those alone who have the password, and trust
+    /// this authority. It is known by its address, and by [`Registry::name`].
+    pub fn behind_tls(&self, authority: &Authority) -> Result<Self, NoPeer> {
+        let here = rcgen::SanType::IpAddress(std::net::Ipv4Addr::LOCALHOST.into());
+        let name = rcgen::SanType::DnsName(NAME.try_into().unwrap());
+        authority.sign_names("registry", vec![here, name]);
+        let file = |name: &str| authority.file(name).display().to_string();
+        let tls =
+            format!(", tls: {{certificate: {}, key: {}}}", file("registry"), file("registry.key"));
+        Self::start_with(Some(self.images.clone()), &tls, LOCKED)
+    }
+
+    fn start_with(images: Option<PathBuf>, tls: &str, more: &str) -> Result<Self, NoPeer> {
         let program = tools::pinned("registry")?;
         let dir = tempfile::tempdir().unwrap();
-        std::fs::write(dir.path().join("users"), users).unwrap();
+        std::fs::write(dir.path().join("users"), USERS).unwrap();
         let config = dir.path().join("registry.yml");
+        let images = images.unwrap_or_else(|| dir.path().join("images"));
         let text = format!(
             "version: 0.1\n\
              log: {{level: info, formatter: text, accesslog: {{disabled: false}}}}\n\
              storage: {{filesystem: {{rootdirectory: {}}}}}\n\
-             http: {{addr: '127.0.0.1:0', secret: tests}}\n{more}",
-            dir.path().join("images").display()
+             http: {{addr: '127.0.0.1:0', secret: tests{tls}}}\n{more}",
+            images.display()
         );
         std::fs::write(&config, text).unwrap();
         let args = ["serve".as_ref(), config.as_os_str()];
         let mut daemon = Daemon::start("registry", &program, &args, dir);
         let host = daemon.wait_for(Duration::from_secs(20), |d| listening_on(&d.log()));
-        Ok(Self { daemon, host })
+        Ok(Self { daemon, host, images })
+    }
+
+    /// A folder that is Docker's own configuration, with the password for this registry.
+    pub fn login(&self) -> tempfile::TempDir {
+        let password = serde_json::json!({"username": "tests", "password": "for tests"});
+        let auths = serde_json::json!({"auths": {&self.host: password, self.name(): password}});
+        super::folder(&[("config.json", &auths.to_string())])
+    }
+
+    /// It as it is named where `registry.test` is this machine: nothing there is loopback by its name.
+    pub fn name(&self) -> String {
+        format!("{NAME}:{}", self.host.rsplit(':').next().unwrap())
     }
 
     /// `host:port`, as it stands in image references.
@@ -81,16 +114,16 @@ impl Registry {
     /// The digest of a manifest, as the registry has it on disk.
     pub fn digest(&self, repository: &str, tag: &str) -> String {
         let link = format!(
-            "images/docker/registry/v2/repositories/{repository}/_manifests/tags/{tag}/current/link"
+            "docker/registry/v2/repositories/{repository}/_manifests/tags/{tag}/current/link"
         );
-        std::fs::read_to_string(self.daemon.dir().join(link)).unwrap().trim().to_owned()
+        std::fs::read_to_string(self.images.join(link)).unwrap().trim().to_owned()
     }
 
     /// A blob or manifest by its digest, as the registry has it on disk.
     pub fn blob(&self, digest: &str) -> Vec<u8> {
         let hex = digest.trim_start_matches("sha256:");
-        let path = format!("images/docker/registry/v2/blobs/sha256/{}/{hex}/data", &hex[..2]);
-        std::fs::read(self.daemon.dir().join(path)).unwrap()
+        let path = format!("docker/registry/v2/blobs/sha256/{}/{hex}/data", &hex[..2]);
+        std::fs::read(self.images.join(path)).unwrap()
     }
 
     /// The lines of its access log so far that have all of `words`, as in

@@ -92,14 +92,17 @@ async fn apart(
         let _claim = claim;
         let mut running = running;
         let answer = move |request| pass(Arc::clone(&serving), request);
-        tokio::select! {
-            _ = &mut running => {}
-            () = daemon_pump.drive(from_daemon, Role::Client) => {}
-            () = session::serve(to_daemon, answer) => {}
-            _ = connection => {}
+        let over = tokio::select! {
+            _ = &mut running => true,
+            () = daemon_pump.drive(from_daemon, Role::Client) => false,
+            () = session::serve(to_daemon, answer) => false,
+            _ = connection => false,
+        };
+        // The client hears of the end by that of its stream, whose status is the last of it. Its own
+        // end of the connection is closed by now.
+        if !over {
+            let _ = running.await;
         }
-        // The client hears of the end by the end of its stream.
-        running.abort();
     });
     let ended = AbortOnDrop(ended.abort_handle());
     Ok(Ok(Response::from_parts(head, held(download, ended))))

@@ -104,12 +104,15 @@ pub struct Traffic {
     forbidden: u64,
     unserved: u64,
     open_upstreams: u64,
+    tasks: u64,
 }
 
 impl Traffic {
-    /// The numbers as they are now.
+    /// The numbers as they are now, and the tasks of the runtime that asks.
     pub fn of(counters: &Counters) -> Self {
         let now = |number: &AtomicU64| number.load(Ordering::Relaxed);
+        let runtime = tokio::runtime::Handle::try_current();
+        let tasks = runtime.map_or(0, |runtime| runtime.metrics().num_alive_tasks());
         Self {
             open_connections: now(&counters.open_connections),
             connections: now(&counters.connections),
@@ -119,6 +122,7 @@ impl Traffic {
             forbidden: now(&counters.forbidden),
             unserved: now(&counters.unserved),
             open_upstreams: now(&counters.open_upstreams),
+            tasks: u64::try_from(tasks).unwrap_or(u64::MAX),
         }
     }
 }
@@ -134,6 +138,7 @@ struct TrafficNumbers {
     forbidden: Counter,
     unserved: Counter,
     open_upstreams: Gauge<u64, AtomicU64>,
+    tasks: Gauge<u64, AtomicU64>,
 }
 
 impl TrafficNumbers {
@@ -150,12 +155,14 @@ impl TrafficNumbers {
         to.register("unserved_calls", "Calls that no daemon took", self.unserved.clone());
         let help = "Connections to daemons that are open";
         to.register("open_upstream_connections", help, self.open_upstreams.clone());
+        to.register("tasks", "Tasks that are alive", self.tasks.clone());
     }
 
     fn set(&self, traffic: &Traffic) {
         self.open_connections.set(traffic.open_connections);
         self.open_calls.set(traffic.open_calls);
         self.open_upstreams.set(traffic.open_upstreams);
+        self.tasks.set(traffic.tasks);
         for (shown, counted) in [
             (&self.connections, traffic.connections),
             (&self.strangers, traffic.strangers),
