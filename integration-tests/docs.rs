@@ -218,7 +218,7 @@ fn has_word(text: &str, word: &str) -> bool {
 }
 
 /// What each module may name of this crate.
-const MAY_NAME: [(&str, &[&str]); 14] = [
+const MAY_NAME: [(&str, &[&str]); 16] = [
     ("source", &[]),
     ("meta", &["source"]),
     ("input", &["source", "meta"]),
@@ -228,6 +228,7 @@ const MAY_NAME: [(&str, &[&str]); 14] = [
     ("dockerfile", &["source"]),
     ("resolve", &["source", "meta"]),
     ("trust", &["resolve", "verify"]),
+    ("wire", &["source", "meta"]),
     ("rpc", &[]),
     ("session", &["rpc", "wire"]),
     ("gateway", &["source", "meta", "check", "policy", "rpc", "wire"]),
@@ -245,6 +246,22 @@ const MAY_NAME: [(&str, &[&str]); 14] = [
             "session",
             "dockerfile",
             "resolve",
+            "trust",
+            "verify",
+        ],
+    ),
+    (
+        "frontend",
+        &[
+            "source",
+            "meta",
+            "input",
+            "policy",
+            "check",
+            "rpc",
+            "wire",
+            "gateway",
+            "dockerfile",
             "trust",
             "verify",
         ],
@@ -419,12 +436,12 @@ fn flags_of_the_documents_exist() {
     let flag = |c: char| c.is_ascii_lowercase() || c == '-';
     for document in ["README.md", "ARCHITECTURE.md", "frontend-image/README.md"] {
         let text = read(document);
-        let quoted = text.split('`').skip(1).step_by(2).filter_map(|it| it.find("--").map(|at| &it[at..]));
+        let quoted =
+            text.split('`').skip(1).step_by(2).filter_map(|it| it.find("--").map(|at| &it[at..]));
         for quoted in quoted.filter(|it| it.len() > 2 && !it.contains('\n')) {
             let name = quoted.split(|c| !flag(c)).next().unwrap_or_default();
-            let known = |help: &String| {
-                help.split(|c: char| c.is_whitespace()).any(|word| word == name)
-            };
+            let known =
+                |help: &String| help.split(|c: char| c.is_whitespace()).any(|word| word == name);
             assert!(
                 ours.iter().any(known) || OTHERS.contains(&name),
                 "{document}: there is no {name}"
@@ -464,7 +481,7 @@ fn limits_of_the_readme_are_those_of_the_code() {
             mib(at("src/gateway/tree.rs", "MAX_TOTAL"))
         ),
         format!(
-            "| a decision | {} rounds of fetching, {} conversions |",
+            "| a decision | {} rounds, with fetching between them; {} conversions |",
             buildgate::check::MAX_ROUNDS,
             at("src/check.rs", "MAX_CONVERSIONS")
         ),
@@ -484,8 +501,14 @@ fn limits_of_the_readme_are_those_of_the_code() {
             mib(at("src/resolve/registry/signatures.rs", "MAX_SIGNATURE")),
             mib(at("src/resolve/registry/signatures.rs", "MAX_BYTES"))
         ),
-        format!("| {} submodules, theirs included |", at("src/gateway/submodules.rs", "MAX_SUBMODULES")),
-        format!("| a Dockerfile for `check` | {} MiB |", mib(at("src/cli/dockerfile.rs", "MAX_BYTES"))),
+        format!(
+            "| {} submodules, theirs included |",
+            at("src/gateway/submodules.rs", "MAX_SUBMODULES")
+        ),
+        format!(
+            "| a Dockerfile for `check` | {} MiB |",
+            mib(at("src/cli/dockerfile.rs", "MAX_BYTES"))
+        ),
         format!(
             "| {} sources, {} s for each decision, {} MiB of each message that is looked into |",
             grouped(at("src/gate/enforce/build.rs", "MAX_SOURCES")),
@@ -494,8 +517,11 @@ fn limits_of_the_readme_are_those_of_the_code() {
         ),
     ];
     let readme = read("README.md");
-    let table: Vec<&str> =
-        readme.lines().skip_while(|line| *line != "## Limits").filter(|it| it.starts_with("| ")).collect();
+    let table: Vec<&str> = readme
+        .lines()
+        .skip_while(|line| *line != "## Limits")
+        .filter(|it| it.starts_with("| "))
+        .collect();
     for row in rows {
         assert!(table.iter().any(|line| line.ends_with(&row)), "the limits have no\n{row}");
     }
@@ -504,10 +530,12 @@ fn limits_of_the_readme_are_those_of_the_code() {
 
 /// The number that a constant is, as it is written: `2_000`, `64 << 20`, `Duration::from_secs(120)`.
 fn constant(code: &str, name: &str) -> u64 {
-    let (_, rest) = code.split_once(&format!("const {name}: ")).unwrap_or_else(|| panic!("no {name}"));
+    let (_, rest) =
+        code.split_once(&format!("const {name}: ")).unwrap_or_else(|| panic!("no {name}"));
     let (_, value) = rest.split_once(" = ").unwrap();
     let (value, _) = value.split_once(';').unwrap();
-    let value = value.strip_prefix("Duration::from_secs(").map_or(value, |it| it.trim_end_matches(')'));
+    let value =
+        value.strip_prefix("Duration::from_secs(").map_or(value, |it| it.trim_end_matches(')'));
     let number = |text: &str| -> u64 { text.trim().replace('_', "").parse().unwrap() };
     match value.split_once("<<") {
         Some((number_of, bits)) => number(number_of) << number(bits),
