@@ -444,6 +444,10 @@ fn the_systemd_unit_and_its_configuration_are_good() {
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         assert_eq!(output.status.code(), Some(0), "{command}: {said}");
     }
+    // No home is to be seen from there, so that its credentials are elsewhere.
+    for line in ["ProtectHome=true", "Environment=DOCKER_CONFIG=/etc/buildgate/docker"] {
+        assert!(unit.lines().any(|it| it == line), "{line}");
+    }
     std::fs::write(dir.path().join("buildgate.service"), unit).unwrap();
     let mut verify = Command::new("systemd-analyze");
     verify.args(["verify", "buildgate.service"]).current_dir(dir.path());

@@ -6,7 +6,7 @@ use regorus::Value;
 use regorus::value::{Array, Object};
 
 use super::super::error::EvalError;
-use super::super::ir::{Comprehension, ComprehensionKind, Term};
+use super::super::ir::{Comprehension, ComprehensionKind};
 use super::lazy::is_composite;
 use super::{Flow, Frame, Machine, Outcome, Result};
 
@@ -32,8 +32,14 @@ impl<'p> Machine<'p> {
         self.run(&comprehension.steps, frame, &mut |machine, frame| {
             collected.unknown |= machine.tainted;
             match &comprehension.kind {
-                ComprehensionKind::Array(term) => collected.item(machine, term, frame)?,
-                ComprehensionKind::Set(term) => collected.member(machine, term, frame)?,
+                ComprehensionKind::Array(term) => {
+                    let value = machine.term(term, frame)?;
+                    collected.item(machine, value)?;
+                }
+                ComprehensionKind::Set(term) => {
+                    let value = machine.term(term, frame)?;
+                    collected.member(machine, value)?;
+                }
                 ComprehensionKind::Object(key, value) => {
                     let pair = (machine.term(key, frame)?, machine.term(value, frame)?);
                     collected.pair(machine, pair, comprehension)?;
@@ -54,13 +60,8 @@ impl<'p> Machine<'p> {
 }
 
 impl Collected {
-    fn item<'p>(
-        &mut self,
-        machine: &mut Machine<'p>,
-        term: &'p Term,
-        frame: &mut Frame,
-    ) -> Result<()> {
-        match machine.term(term, frame)? {
+    fn item(&mut self, machine: &mut Machine<'_>, value: Outcome) -> Result<()> {
+        match value {
             Outcome::Known(value) => {
                 machine.budget.take(24)?;
                 self.array.push(value);
@@ -71,13 +72,8 @@ impl Collected {
         Ok(())
     }
 
-    fn member<'p>(
-        &mut self,
-        machine: &mut Machine<'p>,
-        term: &'p Term,
-        frame: &mut Frame,
-    ) -> Result<()> {
-        match machine.term(term, frame)? {
+    fn member(&mut self, machine: &mut Machine<'_>, value: Outcome) -> Result<()> {
+        match value {
             Outcome::Known(value) => {
                 self.unknown |= is_composite(&value) && machine.observe(&value)?;
                 machine.budget.take(48)?;
