@@ -415,6 +415,26 @@ fn commands_of_the_readme_exist() {
     }
 }
 
+/// The configuration that `serve --help` teaches is a good one.
+#[test]
+fn the_configuration_in_the_help_is_good() {
+    let directory = tempfile::tempdir().unwrap();
+    copy(&root().join("policies"), &directory.path().join("policies"));
+    let serve = |args: &[&str]| {
+        let mut command = Command::new(BUILDGATE);
+        command.arg("serve").args(args).current_dir(directory.path()).output().unwrap()
+    };
+    let help = String::from_utf8(serve(&["--help"]).stdout).unwrap();
+    let (_, shown) = help.split_once("\ngate.toml (").unwrap();
+    let indented = |line: &&str| line.is_empty() || line.starts_with("  ");
+    let config: Vec<&str> = shown.lines().skip(1).take_while(indented).collect();
+    assert!(config.len() > 10, "{config:?}");
+    fs::write(directory.path().join("gate.toml"), config.join("\n")).unwrap();
+    let checked = serve(&["--config", "gate.toml", "--check"]);
+    let said = String::from_utf8_lossy(&checked.stderr).into_owned();
+    assert_eq!(checked.status.code(), Some(0), "{said}");
+}
+
 /// Every flag that the documents name is one of ours, or of a tool that they speak of.
 #[test]
 fn flags_of_the_documents_exist() {

@@ -61,7 +61,7 @@ struct Clients {
     /// Its key, PEM
     #[arg(long, value_name = "FILE")]
     tls_key: Option<String>,
-    /// Who issues the certificates of clients, PEM; without one of these nobody comes in
+    /// Who issues the certificates of clients, PEM: who has none of theirs does not come in by TCP
     #[arg(long, value_name = "FILE")]
     tls_client_ca: Option<String>,
     /// Let in only certificates of this name: spiffe://corp/ci/app, spiffe://corp/ci/* (all below),
