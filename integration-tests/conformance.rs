@@ -1,11 +1,11 @@
 //! Runs conformance cases through the production path: `conformance DIR` decides every case of
-#![allow(clippy::print_stdout, clippy::print_stderr, missing_docs)]
 //! every `*.json` in DIR, prints a line for each that differs, and sums up.
 //!
 //! What the reference engine asked for is no measure in two kinds of policies, because there it
 //! decides without asking: it loses `else` branches over fields that are not fetched, and it does
 //! not see what a function reads of an object it is given (`f(input.image)`). In such a case we
 //! may ask for more; how many cases were let pass by that is said.
+#![allow(clippy::print_stdout, clippy::print_stderr, missing_docs)]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};

@@ -218,7 +218,7 @@ fn has_word(text: &str, word: &str) -> bool {
 }
 
 /// What each module may name of this crate.
-const MAY_NAME: [(&str, &[&str]); 14] = [
+const MAY_NAME: [(&str, &[&str]); 16] = [
     ("source", &[]),
     ("meta", &["source"]),
     ("input", &["source", "meta"]),
@@ -228,6 +228,7 @@ const MAY_NAME: [(&str, &[&str]); 14] = [
     ("dockerfile", &["source"]),
     ("resolve", &["source", "meta"]),
     ("trust", &["resolve", "verify"]),
+    ("wire", &["source", "meta"]),
     ("rpc", &[]),
     ("session", &["rpc", "wire"]),
     ("gateway", &["source", "meta", "check", "policy", "rpc", "wire"]),
@@ -245,6 +246,22 @@ const MAY_NAME: [(&str, &[&str]); 14] = [
             "session",
             "dockerfile",
             "resolve",
+            "trust",
+            "verify",
+        ],
+    ),
+    (
+        "frontend",
+        &[
+            "source",
+            "meta",
+            "input",
+            "policy",
+            "check",
+            "rpc",
+            "wire",
+            "gateway",
+            "dockerfile",
             "trust",
             "verify",
         ],
@@ -395,5 +412,161 @@ fn commands_of_the_readme_exist() {
     for command in commands {
         let ran = Command::new(BUILDGATE).args([command, "--help"]).output().unwrap();
         assert!(ran.status.success(), "buildgate {command}: {:?}", ran.status);
+    }
+}
+
+/// The configuration that `serve --help` teaches is a good one.
+#[test]
+fn the_configuration_in_the_help_is_good() {
+    let directory = tempfile::tempdir().unwrap();
+    copy(&root().join("policies"), &directory.path().join("policies"));
+    let serve = |args: &[&str]| {
+        let mut command = Command::new(BUILDGATE);
+        command.arg("serve").args(args).current_dir(directory.path()).output().unwrap()
+    };
+    let help = String::from_utf8(serve(&["--help"]).stdout).unwrap();
+    let (_, shown) = help.split_once("\ngate.toml (").unwrap();
+    let indented = |line: &&str| line.is_empty() || line.starts_with("  ");
+    let config: Vec<&str> = shown.lines().skip(1).take_while(indented).collect();
+    assert!(config.len() > 10, "{config:?}");
+    fs::write(directory.path().join("gate.toml"), config.join("\n")).unwrap();
+    let checked = serve(&["--config", "gate.toml", "--check"]);
+    let said = String::from_utf8_lossy(&checked.stderr).into_owned();
+    assert_eq!(checked.status.code(), Some(0), "{said}");
+}
+
+/// Every flag that the documents name is one of ours, or of a tool that they speak of.
+#[test]
+fn flags_of_the_documents_exist() {
+    const OTHERS: [&str; 1] = ["--progress"];
+    let help = |command: &[&str]| {
+        let ran = Command::new(BUILDGATE).args(command).arg("--help").output().unwrap();
+        String::from_utf8(ran.stdout).unwrap()
+    };
+    let commands: [&[&str]; 7] = [
+        &["check"],
+        &["eval"],
+        &["test"],
+        &["serve"],
+        &["frontend"],
+        &["trust", "show"],
+        &["trust", "update"],
+    ];
+    let ours: Vec<String> = commands.iter().map(|command| help(command)).collect();
+    let flag = |c: char| c.is_ascii_lowercase() || c == '-';
+    for document in ["README.md", "ARCHITECTURE.md", "frontend-image/README.md"] {
+        let text = read(document);
+        let quoted =
+            text.split('`').skip(1).step_by(2).filter_map(|it| it.find("--").map(|at| &it[at..]));
+        for quoted in quoted.filter(|it| it.len() > 2 && !it.contains('\n')) {
+            let name = quoted.split(|c| !flag(c)).next().unwrap_or_default();
+            let known =
+                |help: &String| help.split(|c: char| c.is_whitespace()).any(|word| word == name);
+            assert!(
+                ours.iter().any(known) || OTHERS.contains(&name),
+                "{document}: there is no {name}"
+            );
+        }
+    }
+}
+
+/// The numbers of the README's limits, as the code has them.
+#[test]
+fn limits_of_the_readme_are_those_of_the_code() {
+    let limits = buildgate::policy::Limits::default();
+    let fetched = buildgate::resolve::Options::default();
+    let (sizes, mib) = (fetched.sizes, |bytes: u64| bytes >> 20);
+    let at = |file: &str, name: &str| constant(&read(file), name);
+    let rows = [
+        format!(
+            "| an evaluation | {} s, {} MiB of values, {} levels of rules |",
+            limits.time.as_secs(),
+            mib(limits.memory),
+            grouped(limits.depth.into())
+        ),
+        format!(
+            "| a policy | {} Rego files of {} MiB each, data files of {} MiB each |",
+            at("src/policy/load.rs", "MAX_FILES"),
+            mib(buildgate::policy::MAX_REGO),
+            mib(buildgate::policy::MAX_DATA)
+        ),
+        format!(
+            "| {} files, {} MiB in all |",
+            grouped(at("src/gate/ops/snapshot.rs", "MAX_FILES")),
+            mib(at("src/gate/ops/snapshot.rs", "MAX_BYTES"))
+        ),
+        format!(
+            "| {} files, {} MiB in all |",
+            grouped(at("src/gateway/tree.rs", "MAX_FILES")),
+            mib(at("src/gateway/tree.rs", "MAX_TOTAL"))
+        ),
+        format!(
+            "| a decision | {} rounds, with fetching between them; {} conversions |",
+            buildgate::check::MAX_ROUNDS,
+            at("src/check.rs", "MAX_CONVERSIONS")
+        ),
+        format!(
+            "| {} s (`--timeout`); manifests of {} MiB, configs of {} MiB, attestations of {} MiB, files of {} GiB, \
+             {} MiB of git |",
+            fetched.timeouts.total.as_secs(),
+            mib(sizes.manifest),
+            mib(sizes.config),
+            mib(sizes.attestation),
+            sizes.file >> 30,
+            mib(sizes.git)
+        ),
+        format!(
+            "| {} signatures of {} MiB each, {} MiB in all |",
+            at("src/resolve/registry/signatures.rs", "MAX_FOUND"),
+            mib(at("src/resolve/registry/signatures.rs", "MAX_SIGNATURE")),
+            mib(at("src/resolve/registry/signatures.rs", "MAX_BYTES"))
+        ),
+        format!(
+            "| {} submodules, theirs included |",
+            at("src/gateway/submodules.rs", "MAX_SUBMODULES")
+        ),
+        format!(
+            "| a Dockerfile for `check` | {} MiB |",
+            mib(at("src/cli/dockerfile.rs", "MAX_BYTES"))
+        ),
+        format!(
+            "| {} sources, {} s for each decision, {} MiB of each message that is looked into |",
+            grouped(at("src/gate/enforce/build.rs", "MAX_SOURCES")),
+            at("src/gate/enforce/ruling.rs", "PATIENCE"),
+            mib(at("src/rpc/frame.rs", "MAX_MESSAGE"))
+        ),
+    ];
+    let readme = read("README.md");
+    let table: Vec<&str> = readme
+        .lines()
+        .skip_while(|line| *line != "## Limits")
+        .filter(|it| it.starts_with("| "))
+        .collect();
+    for row in rows {
+        assert!(table.iter().any(|line| line.ends_with(&row)), "the limits have no\n{row}");
+    }
+    assert_eq!(table.len(), 1 + 9, "a row of the limits is held against nothing");
+}
+
+/// The number that a constant is, as it is written: `2_000`, `64 << 20`, `Duration::from_secs(120)`.
+fn constant(code: &str, name: &str) -> u64 {
+    let (_, rest) =
+        code.split_once(&format!("const {name}: ")).unwrap_or_else(|| panic!("no {name}"));
+    let (_, value) = rest.split_once(" = ").unwrap();
+    let (value, _) = value.split_once(';').unwrap();
+    let value =
+        value.strip_prefix("Duration::from_secs(").map_or(value, |it| it.trim_end_matches(')'));
+    let number = |text: &str| -> u64 { text.trim().replace('_', "").parse().unwrap() };
+    match value.split_once("<<") {
+        Some((number_of, bits)) => number(number_of) << number(bits),
+        None => number(value),
+    }
+}
+
+/// `10,000` of 10000.
+fn grouped(number: u64) -> String {
+    match number {
+        0..1_000 => number.to_string(),
+        _ => format!("{},{:03}", number / 1_000, number % 1_000),
     }
 }

@@ -64,6 +64,10 @@ fn the_systemd_unit_and_its_configuration_are_good() {
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         assert_eq!(output.status.code(), Some(0), "{command}: {said}");
     }
+    // No home is to be seen from there, so that its credentials are elsewhere.
+    for line in ["ProtectHome=true", "Environment=DOCKER_CONFIG=/etc/buildgate/docker"] {
+        assert!(unit.lines().any(|it| it == line), "{line}");
+    }
     std::fs::write(dir.path().join("buildgate.service"), unit).unwrap();
     let mut verify = Command::new("systemd-analyze");
     verify.args(["verify", "buildgate.service"]).current_dir(dir.path());
@@ -90,6 +94,16 @@ fn the_kubernetes_manifest_and_its_configuration_are_good() {
     assert_eq!(pod["containers"].as_sequence().unwrap().len(), 2);
     let address = "unix:///run/buildkit/buildkitd.sock";
     assert_eq!(container("buildkitd")["args"][1], address);
+
+    // The image is the frontend's, and what it would run by itself is the frontend.
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let image = std::fs::read_to_string(root.join("frontend-image/Dockerfile")).unwrap();
+    let entrypoint = image.lines().find_map(|line| line.strip_prefix("ENTRYPOINT ")).unwrap();
+    let entrypoint: Vec<String> = serde_json::from_str(entrypoint).unwrap();
+    assert_eq!(entrypoint[1..], ["frontend"]);
+    let command = container("gate")["command"].as_sequence().unwrap();
+    assert_eq!(command.as_slice(), [entrypoint[0].as_str()]);
+    assert_eq!(container("gate")["args"][0], "serve");
     let service = &of("Service", "buildkit")["spec"]["ports"];
     assert_eq!(service.as_sequence().unwrap().len(), 1, "builds alone");
 
@@ -98,17 +112,25 @@ fn the_kubernetes_manifest_and_its_configuration_are_good() {
     assert!(config.contains(address));
     let dir = folder(&[("policy/policy.rego", &data("buildgate-policy", "policy.rego"))]);
     certificates(dir.path(), ["tls/tls.crt", "tls/tls.key", "tls/ca.crt"]);
+    certificates(dir.path(), ["ca/ca.crt", "ca/ca.key", "ca/ca.crt"]);
     let here = dir.path().display().to_string();
     std::fs::create_dir(dir.path().join("config")).unwrap();
     let config = config.replace("/etc/buildgate", &here);
-    std::fs::write(dir.path().join("config/gate.toml"), &config).unwrap();
     let args = container("gate")["args"].as_sequence().unwrap().iter();
     let args: Vec<String> =
         args.map(|arg| arg.as_str().unwrap().replace("/etc/buildgate", &here)).collect();
     let args: Vec<&str> = args.iter().skip(1).map(String::as_str).collect();
-    let output = check(dir.path(), &args);
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert_eq!(output.status.code(), Some(0), "{said}");
+    // Also with what its comments offer.
+    let offered = ["signature-registries", "ca-file"].iter().fold(config.clone(), |config, key| {
+        assert!(config.contains(&format!("# {key} = ")), "{key}");
+        config.replace(&format!("# {key} = "), &format!("{key} = "))
+    });
+    for config in [&config, &offered] {
+        std::fs::write(dir.path().join("config/gate.toml"), config).unwrap();
+        let output = check(dir.path(), &args);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(0), "{said}");
+    }
     let listens = |port: &Value| config.contains(&format!("0.0.0.0:{}", port.as_u64().unwrap()));
     let ports = container("gate")["ports"].as_sequence().unwrap();
     assert!(ports.iter().all(|port| listens(&port["containerPort"])), "{config}");

@@ -411,7 +411,6 @@ fn nothing_is_written_where_it_would_change_a_policy() {
     let said = std::fs::read_to_string(dir.path().join("p/said")).unwrap();
     assert!(said.starts_with("error: standard error lies in the folder of policy"), "{said}");
 }
-
 /// A collector that keeps what it is sent.
 async fn collector() -> (String, Arc<Mutex<Vec<u8>>>) {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();

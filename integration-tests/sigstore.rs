@@ -1,5 +1,4 @@
 //! Runs the `bundle-verify` cases of sigstore-conformance through our own verifier: `sigstore DIR`,
-#![allow(clippy::print_stdout, clippy::print_stderr, missing_docs)]
 //! where DIR is a checkout of <https://github.com/sigstore/sigstore-conformance>. A line for each
 //! case that comes out otherwise than its name says, and a sum. (The cases are the suite's, and are
 //! not kept here.)
@@ -7,6 +6,7 @@
 //! As in the suite, a case whose name ends in `_fail` must not verify, and any other must: by the key
 //! beside it, else by the identity beside it or the suite's own; by the trust root beside it, else
 //! by the public instance's.
+#![allow(clippy::print_stdout, clippy::print_stderr, missing_docs)]
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -237,6 +237,65 @@ fn exit_codes() {
     }
 }
 
+/// What is wrong with an input is said in one line of an error, and nothing is left behind.
+#[test]
+fn wrong_inputs_end_with_a_reason() {
+    let folder = Folder::with(&[
+        ("Dockerfile", "FROM scratch\n"),
+        ("all.rego", ALL),
+        ("empty.rego", ""),
+        ("broken.rego", "package docker\nallow if {\n"),
+        ("long.rego", &"#".repeat((1 << 20) + 1)),
+        ("long.Dockerfile", &"#".repeat((16 << 20) + 1)),
+        ("empty.Dockerfile", ""),
+        ("broken.json", "{"),
+        ("none/file", ""),
+    ]);
+    let path = |name: &str| folder.path().join(name);
+    let before = || std::fs::read_dir(folder.path()).unwrap().count();
+    let fifo = std::process::Command::new("mkfifo").arg(path("fifo")).status().unwrap();
+    assert!(fifo.success());
+    for name in ["binary.rego", "binary.Dockerfile", "binary.pem"] {
+        std::fs::write(path(name), [0xff, 0xfe, 0x00, 0x80]).unwrap();
+    }
+    std::os::unix::fs::symlink("gone", path("link")).unwrap();
+    let files = before();
+    for (args, wanted) in [
+        ("--policy gone", "policy gone cannot be read: No such file"),
+        ("--policy link", "policy link cannot be read: No such file"),
+        ("--policy none", "there is no policy file in it"),
+        ("--policy empty.rego", "empty.rego:1:1: expecting `package`"),
+        ("--policy broken.rego", "broken.rego:3:1: expecting expression"),
+        ("--policy binary.rego", "`binary.rego` is not UTF-8 text"),
+        ("--policy long.rego", "`long.rego` is larger than 1048576 bytes"),
+        ("--policy fifo", "`fifo` is a FIFO, socket or device"),
+        ("--policy /dev/zero", "`zero` is a FIFO, socket or device"),
+        ("--policy all.rego -f gone", "the Dockerfile gone cannot be read"),
+        ("--policy all.rego -f none", "Is a directory"),
+        ("--policy all.rego -f binary.Dockerfile", "is not UTF-8 text"),
+        ("--policy all.rego -f long.Dockerfile", "is larger than the 16777216 bytes"),
+        ("--policy all.rego -f empty.Dockerfile", "the Dockerfile cannot be empty"),
+        ("--policy all.rego -f fifo", "the Dockerfile fifo is a FIFO"),
+        ("--policy all.rego --ca-file gone", "cannot read the CA file gone"),
+        ("--policy all.rego --ca-file binary.pem", "holds no usable PEM certificate"),
+        ("--policy all.rego --trust-root gone", "gone cannot be read: No such file"),
+        ("--policy all.rego --trust-root broken.json", "trust root sigstore cannot be read"),
+        ("--policy all.rego --polices x", "unexpected argument '--polices'"),
+        ("all.rego", "context all.rego is no folder, and no git or HTTP URL"),
+    ] {
+        let ran = folder.run(&format!("check {args}"));
+        assert_eq!(ran.code, Some(2), "{args}: {}{}", ran.stdout, ran.stderr);
+        assert!(ran.stderr.starts_with("error: "), "{args}: {}", ran.stderr);
+        assert!(ran.stderr.contains(wanted) && ran.stdout.is_empty(), "{args}: {}", ran.stderr);
+        assert_eq!(before(), files, "{args}");
+    }
+    let script = format!("{} schema > /dev/full", env!("CARGO_BIN_EXE_buildgate"));
+    let full = std::process::Command::new("sh").args(["-c", &script]).output().unwrap();
+    let said = String::from_utf8(full.stderr).unwrap();
+    assert_eq!(full.status.code(), Some(2));
+    assert!(said.starts_with("error: standard output cannot be written: No space left"), "{said}");
+}
+
 #[test]
 fn formats_parse_back() {
     let folder = Folder::with(&[("Dockerfile", "FROM alpine:3.20\n"), ("Dockerfile.rego", PINNED)]);

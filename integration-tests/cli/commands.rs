@@ -30,10 +30,22 @@ test_http_passes if docker.allow with input as {\"http\": {\"schema\": \"http\"}
 #[test]
 fn help_teaches() {
     let folder = Folder::with(&[]);
-    for command in ["", "check", "eval", "test", "trust", "schema", "completions"] {
+    for command in [
+        "",
+        "check",
+        "eval",
+        "test",
+        "trust",
+        "trust show",
+        "trust update",
+        "frontend",
+        "serve",
+        "schema",
+        "completions",
+    ] {
         let ran = folder.run(&format!("{command} --help"));
         assert_eq!(ran.code, Some(0));
-        insta::assert_snapshot!(format!("help_{command}"), ran.stdout);
+        insta::assert_snapshot!(format!("help_{}", command.replace(' ', "_")), ran.stdout);
     }
 }
 

@@ -21,7 +21,7 @@ pub(super) struct Resolving {
     /// Ask URL before the registry HOST itself (repeatable)
     #[arg(long, value_name = "HOST=URL", value_parser = mirror)]
     registry_mirror: Vec<(String, url::Url)>,
-    /// Speak plain HTTP to the registry HOST[:PORT] (repeatable; loopback always is)
+    /// Speak plain HTTP to the registry HOST or HOST:PORT (repeatable; loopback always is)
     #[arg(long, value_name = "HOST")]
     plain_http: Vec<String>,
     /// Trust the certificates of this PEM file too

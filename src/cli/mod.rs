@@ -53,6 +53,9 @@ Examples:
   buildgate check --policy policies/registry-gatekeeper --offline
   buildgate eval alpine:3.20 --print         the input that rules read of an image
   buildgate test policies/registry-gatekeeper
+  buildgate serve --config gate.toml --check whether the gate would open, and for whom
+
+Each command has a --help with examples.
 
 Exit codes: 0 allowed or passed, 1 denied or a test failed, 2 could not decide or used wrongly";
 

@@ -44,17 +44,49 @@ pub(super) fn error(error: &anyhow::Error) {
     note("error", &chain(error.as_ref()));
 }
 
-/// An error and its causes. A cause that its parent has already told is left out.
+/// An error and its causes. A cause that was told already is left out, and once the innermost was told, so
+/// is what only stands between.
 pub(super) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let words = error.to_string();
-        if !text.contains(&words) {
-            text.push_str(": ");
-            text.push_str(&words);
+    let causes: Vec<String> = std::iter::successors(error.source(), |error| error.source())
+        .map(ToString::to_string)
+        .collect();
+    let told = |text: &str| causes.last().is_none_or(|innermost| text.contains(innermost));
+    for words in &causes {
+        if told(&text) {
+            break;
         }
-        cause = error.source();
+        if !text.contains(words) {
+            text.push_str(": ");
+            text.push_str(words);
+        }
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_cause_is_told_once() {
+        for (causes, wanted) in [
+            (&["all"][..], "all"),
+            (&["what", "why"], "what: why"),
+            (&["what: why", "why"], "what: why"),
+            (&["what", "how", "why"], "what: how: why"),
+            (&["what", "what", "why"], "what: why"),
+            // Whoever is on top has told the bottom.
+            (&["what: why", "how: in short", "why"], "what: why"),
+            (&["what", "how: why", "it could not", "why"], "what: how: why"),
+        ] {
+            let mut causes: Vec<&str> = causes.to_vec();
+            let innermost = anyhow::Error::msg(causes.pop().unwrap().to_owned());
+            let error = causes
+                .iter()
+                .rev()
+                .fold(innermost, |error, words| error.context((*words).to_owned()));
+            assert_eq!(chain(error.as_ref()), wanted);
+        }
+    }
 }

@@ -18,15 +18,17 @@ use crate::gate::ops::trace::{Export, Exporter};
 /// Stand before buildkitd and judge every source of every build
 ///
 /// Clients use it like the daemon itself and notice nothing, until a source is refused. Keep the
-/// daemon's own socket out of their reach.
+/// daemon's own socket out of their reach: whoever can open that is judged by nobody.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Flags {
-    /// A TOML file that says what the flags say, and gives listeners and clients policies of
-    /// their own
+    /// A TOML file whose keys are the names of these flags (but --config, --check and --log-format),
+    /// with tables that give listeners and clients policies and rules of their own; its paths are
+    /// relative to its folder, and what it says no flag may say as well
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Say whether configuration, policies and certificates are good, and exit
+    /// Say whether configuration, policies, trust roots and certificates are good, and exit; opens no
+    /// socket and asks no daemon
     #[arg(long)]
     check: bool,
     #[command(flatten)]
@@ -52,27 +54,30 @@ struct Clients {
     /// Group of unix sockets, by name or number
     #[arg(long, value_name = "GROUP")]
     listen_group: Option<String>,
-    /// Our certificate and its chain, PEM; read again when it changes
+    /// Our certificate and its chain, PEM; goes with --tls-key and --tls-client-ca, for every TCP
+    /// listener; all three are read again when they change
     #[arg(long, value_name = "FILE")]
     tls_cert: Option<String>,
     /// Its key, PEM
     #[arg(long, value_name = "FILE")]
     tls_key: Option<String>,
-    /// Who issues the certificates of clients, PEM
+    /// Who issues the certificates of clients, PEM: who has none of theirs does not come in by TCP
     #[arg(long, value_name = "FILE")]
     tls_client_ca: Option<String>,
-    /// Let in only certificates of this name: spiffe://domain/path, spiffe://domain/*, dns:NAME or
-    /// subject:… (repeatable)
+    /// Let in only certificates of this name: spiffe://corp/ci/app, spiffe://corp/ci/* (all below),
+    /// dns:laptop.corp, subject:CN=dashboard (repeatable) [default: all that --tls-client-ca issued]
     #[arg(long, value_name = "NAME")]
     tls_client_name: Vec<String>,
-    /// Allow plain TCP beyond this machine
+    /// Allow plain TCP beyond this machine, to listeners, to daemons and to --verifier-listen: whoever
+    /// is on the way can read and change what is built, and whoever reaches the port can build
     #[arg(long)]
     insecure: bool,
-    /// Methods that clients may call: `*`, build, read-only, SERVICE/* or SERVICE/METHOD, a comma
-    /// list (repeatable) [default: *]
+    /// Methods that clients may call, a comma list (repeatable): `*`; build, all that a build needs;
+    /// read-only, progress, history, contents and usage; SERVICE/* or SERVICE/METHOD [default: *]
     #[arg(long, value_name = "METHODS", value_delimiter = ',')]
     methods: Vec<String>,
-    /// Methods that they may not call all the same, as in Control/Prune, a comma list (repeatable)
+    /// Methods that they may not call all the same, as in Control/Prune,Control/UpdateBuildHistory, a
+    /// comma list (repeatable)
     #[arg(long, value_name = "METHODS", value_delimiter = ',')]
     deny_methods: Vec<String>,
 }
@@ -81,13 +86,15 @@ struct Clients {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Daemons")]
 struct Upstreams {
-    /// A daemon at unix:///path or tcp://host:port (repeatable)
+    /// A daemon at unix:///path or tcp://host:port (repeatable: builds are spread over those that are
+    /// well, and each stays with one)
     #[arg(long, value_name = "ADDRESS")]
     upstream: Vec<String>,
-    /// Who issues the daemons' certificates, PEM
+    /// Who issues the certificates of daemons on TCP, PEM; without it they are spoken to in plain, which
+    /// is for loopback
     #[arg(long, value_name = "FILE")]
     upstream_tls_ca: Option<String>,
-    /// Our certificate for them, PEM
+    /// Our certificate for them, PEM, where they want one
     #[arg(long, value_name = "FILE")]
     upstream_tls_cert: Option<String>,
     /// Its key, PEM
@@ -99,42 +106,50 @@ struct Upstreams {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Judging")]
 struct Judging {
-    /// A policy: a Rego file or a folder; all must allow (repeatable); read again when it changes
+    /// A policy: a Rego file, or a folder whose Rego files form one; all must allow (repeatable); read
+    /// again when it changes
     #[arg(long, value_name = "FILE|DIR")]
     policy: Vec<String>,
-    /// Verify signatures by the trust root in FILE: in place of the one that is built in, or as NAME
-    /// (repeatable); read again when it changes
+    /// Verify signatures by the trust root in FILE, as NAME for rules that name it, or without a NAME in
+    /// place of `sigstore`, which is built in (repeatable); read again when it changes
     #[arg(long, value_name = "[NAME=]FILE")]
     trust_root: Vec<String>,
-    /// Ask this registry who signed an image, from the gate's own network and with the credentials in
-    /// Docker's config of whoever runs it: docker.io, HOST:PORT, a comma list (repeatable); no other
-    /// is asked, and what would have to be is refused [default: none]
+    /// Ask this registry who signed an image (verify_image_signature), from the gate's own network and
+    /// with its own credentials: docker.io, HOST:PORT, a comma list (repeatable); of images in any
+    /// other that cannot be verified, which is a refusal [default: none]
     #[arg(long, value_name = "HOST", value_delimiter = ',')]
     signature_registries: Vec<String>,
-    /// Ask URL before such a registry itself (repeatable)
+    /// Ask URL before such a registry itself, for signatures (repeatable); where builds fetch is the
+    /// daemon's own affair
     #[arg(long, value_name = "HOST=URL")]
     registry_mirror: Vec<String>,
-    /// Speak plain HTTP to such a registry (repeatable; loopback always is)
+    /// Speak plain HTTP to such a registry, HOST or HOST:PORT as images name it (repeatable); on
+    /// loopback that is always so
     #[arg(long, value_name = "HOST")]
     plain_http: Vec<String>,
-    /// Trust the certificates of this PEM file too, for such registries
+    /// Trust the authorities in this PEM file besides the system's, for such registries
     #[arg(long, value_name = "FILE")]
     ca_file: Option<String>,
-    /// enforce refuses; audit logs what it would refuse [default: enforce]
+    /// enforce refuses; audit lets through what policies refuse, and writes down that it would have been
+    /// refused [default: enforce]
     #[arg(long, value_name = "MODE")]
     mode: Option<String>,
-    /// Submodules of allowed repositories: judge, skip or deny [default: judge]
+    /// Submodules of an allowed git repository: judge each as the repository it names, skip them (the
+    /// build gets none), or deny what has any [default: judge]
     #[arg(long, value_name = "WHAT")]
     git_submodules: Option<String>,
-    /// LLB that a client's own LLB reads from a file, which is judged only where it runs anew: refuse or
-    /// allow [default: refuse]
+    /// Builds inside a build (BuildOp: LLB that the daemon reads from a file): refuse; or allow, where a
+    /// result that the daemon has cached comes unjudged, whatever rules it was built by [default:
+    /// refuse]
     #[arg(long, value_name = "WHAT")]
     build_op: Option<String>,
-    /// Caches that may be imported besides registry, which is judged: local, gha, s3, azblob, a
-    /// comma list (repeatable)
+    /// Let builds import caches of these types too, unjudged: local, gha, s3, azblob, a comma list
+    /// (repeatable) [default: none]; a cache in a registry may always be asked for, and is judged as the
+    /// image that it names
     #[arg(long, value_name = "TYPES", value_delimiter = ',')]
     cache_types: Vec<String>,
-    /// Refuse an entitlement: security.insecure, network.host or device, a comma list (repeatable)
+    /// Refuse builds that ask for an entitlement: security.insecure, network.host or device (all of
+    /// them), a comma list (repeatable)
     #[arg(long, value_name = "ENTITLEMENT", value_delimiter = ',')]
     deny_entitlement: Vec<String>,
 }
@@ -143,16 +158,18 @@ struct Judging {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Operations")]
 struct Operations {
-    /// Write each decision as a line of JSON; `-` is standard output; reopened on SIGHUP
+    /// Write each decision as a line of JSON, before it is answered; `-` is standard output; reopened on
+    /// SIGHUP; not beside a policy
     #[arg(long, value_name = "FILE|-")]
     decision_log: Option<String>,
     /// Serve /metrics, /healthz and /readyz at IP:PORT
     #[arg(long, value_name = "IP:PORT")]
     metrics_listen: Option<String>,
-    /// Serve PolicyVerifier and gRPC health by themselves at this address, for other proxies
+    /// Serve PolicyVerifier and gRPC health by themselves at this address, for other proxies: answers
+    /// by the policies, to anyone who can open it
     #[arg(long, value_name = "ADDRESS")]
     verifier_listen: Option<String>,
-    /// How long builds may go on after SIGTERM [default: 30]
+    /// How long builds may go on after SIGTERM, a day at most [default: 30]
     #[arg(long, value_name = "SECONDS")]
     drain: Option<u64>,
     /// How the log on standard error is written
@@ -178,16 +195,39 @@ Examples:
     --tls-client-ca clients.pem --tls-client-name 'spiffe://corp/ci/*' \\
     --upstream unix:///run/buildkit/buildkitd.sock --policy /etc/buildgate/policy \\
     --decision-log /var/log/buildgate/decisions.jsonl --metrics-listen 127.0.0.1:9464
-  buildgate serve --config /etc/buildgate/gate.toml --check
+  buildgate serve --config gate.toml --check
+  buildgate serve --config gate.toml
+
+gate.toml (deploy/gate.toml is a longer one):
+  upstream = [\"unix:///run/buildkit/buildkitd.sock\"]
+  decision-log = \"/var/log/buildgate/decisions.jsonl\"
+
+  [policy-sets]
+  staging = [\"policies/registry-gatekeeper\"]
+  production = [\"policies/registry-gatekeeper\", \"policies/production-lockdown\"]
+
+  [[listener]]
+  listen = \"unix:///run/buildgate/gate.sock\"
+  listen-group = \"docker\"
+  policy-set = \"production\"
+
+  [[listener.client]]
+  name = [\"uid:1000\"]
+  policy-set = \"staging\"
+  mode = \"audit\"
 
 Clients:
   docker buildx create --use --driver remote unix:///run/buildgate/gate.sock
   BUILDKIT_HOST=tcp://gate:1234 buildctl build …
 
-Signals: SIGHUP reads policies again and reopens the decision log; SIGTERM lets builds end.
-Traces go where OTEL_EXPORTER_OTLP_ENDPOINT says. RUST_LOG sets what is logged (info).
+Signals: SIGHUP reads policies again and reopens the decision log; SIGTERM and SIGINT let builds
+end, and the second one cuts them.
+Environment: DOCKER_CONFIG is the folder of Docker's config.json with the gate's own credentials,
+for --signature-registries alone (~/.docker where it is not set); OTEL_EXPORTER_OTLP_ENDPOINT is
+where traces go; RUST_LOG is what is logged (info).
 
-Exit codes: 0 ended as told or --check found all good, 2 could not serve, or wrong use";
+Exit codes: 0 ended as told, or --check found all good; 2 could not serve, a part of it ended by
+itself, or wrong use";
 
 impl Flags {
     fn top(&self) -> Top {

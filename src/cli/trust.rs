@@ -32,7 +32,11 @@ Examples:
   buildgate trust show
   buildgate trust update --output sigstore.json          where there is a network
   buildgate trust show --trust-root sigstore.json        where there is none
-  buildgate trust show --trust-root ours=trusted_root.json";
+  buildgate trust show --trust-root ours=trusted_root.json
+  buildgate check --trust-root sigstore.json --trust-root ours=trusted_root.json
+
+Exit codes: 0 shown or written, 2 a root has expired or cannot be read, nothing was written, or wrong
+use";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -46,8 +50,8 @@ enum Command {
 #[derive(Debug, Default, Args)]
 #[command(next_help_heading = "Signatures")]
 pub(super) struct Trusting {
-    /// Verify signatures by the trust root in FILE: in place of the one that is built in, or as NAME
-    /// (repeatable)
+    /// Verify signatures by the trust root in FILE, as NAME for rules that name it, or without a NAME in
+    /// place of `sigstore`, which is built in (repeatable)
     #[arg(long, value_name = "[NAME=]FILE", value_parser = named)]
     trust_root: Vec<(String, PathBuf)>,
 }

@@ -1,6 +1,6 @@
 //! Which sources a build of a Dockerfile would load, and at which line, without a daemon.
 //!
-//! [`plan`] reads a Dockerfile as BuildKit's stock frontend does (v0.34) and answers with the same
+//! [`plan()`] reads a Dockerfile as BuildKit's stock frontend does (v0.34) and answers with the same
 //! [`SourceOp`]s: contexts, the `# syntax` frontend, `FROM`, `COPY --from`, `RUN --mount=from=`,
 //! `ADD` of URLs and git repositories, in the stages that the target needs. Nothing is fetched, so
 //! the configuration of base images is not known: what their `ONBUILD` triggers load is not in the

@@ -1,6 +1,6 @@
 //! The document that rules read: what a source says of itself, and what was resolved of it.
 //!
-//! [`build`] makes it, [`request`] turns the fields that a rule read and that are not resolved into
+//! [`build()`] makes it, [`request()`] turns the fields that a rule read and that are not resolved into
 //! the metadata to ask for, and [`schema()`] describes it. It verifies that objects are the ones they
 //! are served as; it verifies no signature.
 

@@ -1,6 +1,6 @@
 //! Policies: loaded, compiled once, evaluated many times. All of regorus lives here.
 //!
-//! regorus reads the text and holds the values; what evaluates them is our own ([`eval`]), because
+//! regorus reads the text and holds the values; what evaluates them is our own (`eval`), because
 //! it has to tell *undefined* from *not resolved yet*, and because a policy must mean here what it
 //! means in OPA. ARCHITECTURE.md has the measurements behind that.
 

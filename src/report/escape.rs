@@ -12,7 +12,7 @@ pub fn line(text: &str) -> Cow<'_, str> {
     escape(text, |c| is_hostile(c) || matches!(c, '\n' | '\t'))
 }
 
-/// `text` with its lines and tabs kept, and everything else that [`line`] escapes escaped.
+/// `text` with its lines and tabs kept, and everything else that [`line()`] escapes escaped.
 pub fn lines(text: &str) -> Cow<'_, str> {
     escape(text, is_hostile)
 }

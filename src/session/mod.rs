@@ -7,7 +7,7 @@
 //!
 //! It opens a session of our own on a daemon, under an id that nobody can guess, and tells when it is
 //! gone. What is answered is for the [`Verifier`] to say. A session that a client brings is looked into
-//! by [`tunnel`] alone, at both of its ends.
+//! by [`tunnel()`] alone, at both of its ends.
 
 mod id;
 mod policy;

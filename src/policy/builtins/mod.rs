@@ -40,7 +40,7 @@ pub use json::to_json;
 pub use table::{all, lookup};
 pub use value::{compare, keeps_its_text, to_rego_text};
 
-/// What a builtin is called with and gives: as many arguments as [`Builtin::args`] says, none of
+/// What a builtin is called with and gives: as many arguments as its [`Builtin`] takes, none of
 /// them undefined. `Ok(Value::Undefined)` is what OPA leaves undefined.
 pub type Function = fn(&[Value]) -> Result<Value, BuiltinError>;
 

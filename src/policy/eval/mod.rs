@@ -3,11 +3,12 @@
 //! Every expression is *known*, *undefined* or *unknown*. Unknown is what depends on a field that
 //! is not resolved yet. A body goes on past what is unknown, so that one round asks for all that
 //! may matter, and stops at what is known to be false, so that it asks for nothing that cannot.
-//! A result of a round in which anything was unknown is not a result: [`Machine::read`] says which
-//! fields to resolve first.
+//! What is known stays so whatever the fields hold that were read on the way to it. Anything else is
+//! no result while a field was read that is not resolved: [`Machine::finish`] says which to resolve first.
 
 mod body;
 mod budget;
+mod comprehension;
 mod lazy;
 mod native;
 mod partial;

@@ -84,13 +84,27 @@ impl<'p> Machine<'p> {
         if let Some(outcome) = self.object_get(builtin, args)? {
             return Ok(outcome);
         }
-        let looks = looks_at(builtin.name);
+        let Some((values, unknown)) = self.looked_at(looks_at(builtin.name), args)? else {
+            return Ok(Outcome::Undefined);
+        };
+        if builtin.name == "pin_image" && (unknown || self.is_doubtful()) {
+            self.reads.doubtful_pin = true;
+        }
+        if unknown {
+            return Ok(Outcome::Unknown);
+        }
+        self.answered(builtin, values, position)
+    }
+
+    /// The values of arguments that a builtin looks at so, and whether one that it looks at is not known;
+    /// `None` where one is undefined.
+    fn looked_at(&mut self, looks: Looks, args: &[Outcome]) -> Result<Option<(Vec<Value>, bool)>> {
         let mut values = Vec::with_capacity(args.len());
         let mut unknown = false;
         for (at, arg) in args.iter().enumerate() {
             let looks = if at > 0 && looks == Looks::AtMembers { Looks::Through } else { looks };
             match arg {
-                Outcome::Undefined => return Ok(Outcome::Undefined),
+                Outcome::Undefined => return Ok(None),
                 Outcome::Unknown => unknown = true,
                 Outcome::Known(value) => {
                     unknown |= match (looks, value) {
@@ -106,12 +120,16 @@ impl<'p> Machine<'p> {
                 }
             }
         }
-        if builtin.name == "pin_image" && (unknown || self.is_doubtful()) {
-            self.reads.doubtful_pin = true;
-        }
-        if unknown {
-            return Ok(Outcome::Unknown);
-        }
+        Ok(Some((values, unknown)))
+    }
+
+    /// What a builtin gives for values that are known, as far as it looks at them.
+    fn answered(
+        &mut self,
+        builtin: &'static Builtin,
+        values: Vec<Value>,
+        position: Option<&Position>,
+    ) -> Result<Outcome> {
         match builtin.origin {
             Origin::Ours(function) => {
                 let result = function(&values);

@@ -1,14 +1,12 @@
 //! Terms: expressions with at most one value.
 
 use regorus::Value;
-use regorus::value::{Array, Object};
+use regorus::value::Object;
 
 use super::super::error::EvalError;
-use super::super::ir::{
-    Arithmetic, Comparison, Comprehension, ComprehensionKind, Membership, Term,
-};
+use super::super::ir::{Arithmetic, Comparison, Membership, Term};
 use super::lazy::{Read, is_composite};
-use super::{Flow, Frame, Machine, Outcome, Result, member};
+use super::{Frame, Machine, Outcome, Result, member};
 use crate::policy::builtins::{self, BuiltinError, operators};
 
 /// How deep values may nest.
@@ -224,76 +222,6 @@ impl<'p> Machine<'p> {
             return Ok(Outcome::Unknown);
         }
         self.make(object.into_value())
-    }
-
-    fn comprehension(
-        &mut self,
-        comprehension: &'p Comprehension,
-        frame: &mut Frame,
-    ) -> Result<Outcome> {
-        let outside = self.go_inside();
-        let mut unknown = false;
-        let mut array = Array::default();
-        let mut set = std::collections::BTreeSet::new();
-        let mut object = Object::new();
-        self.run(&comprehension.steps, frame, &mut |machine, frame| {
-            unknown |= machine.tainted;
-            match &comprehension.kind {
-                ComprehensionKind::Array(term) => match machine.term(term, frame)? {
-                    Outcome::Known(value) => {
-                        machine.budget.take(24)?;
-                        array.push(value);
-                    }
-                    Outcome::Undefined => {}
-                    Outcome::Unknown => unknown = true,
-                },
-                ComprehensionKind::Set(term) => match machine.term(term, frame)? {
-                    Outcome::Known(value) => {
-                        unknown |= is_composite(&value) && machine.observe(&value)?;
-                        machine.budget.take(48)?;
-                        set.insert(value);
-                    }
-                    Outcome::Undefined => {}
-                    Outcome::Unknown => unknown = true,
-                },
-                ComprehensionKind::Object(key, value) => {
-                    let pair = (machine.term(key, frame)?, machine.term(value, frame)?);
-                    match pair {
-                        (Outcome::Undefined, _) | (_, Outcome::Undefined) => {}
-                        (Outcome::Unknown, _) | (_, Outcome::Unknown) => unknown = true,
-                        (Outcome::Known(key), Outcome::Known(value)) => {
-                            machine.budget.take(72)?;
-                            unknown |= is_composite(&key) && machine.observe(&key)?;
-                            if let Some(old) = object.get(&key) {
-                                let old = old.clone();
-                                match machine.equal(&old, &value)? {
-                                    Some(true) => {}
-                                    None => unknown = true,
-                                    Some(false) if machine.tainted || unknown => unknown = true,
-                                    Some(false) => {
-                                        return Err(Box::new(EvalError::Conflict {
-                                            position: comprehension.position.clone(),
-                                            rule: "object comprehension".to_owned(),
-                                        }));
-                                    }
-                                }
-                            }
-                            object.insert(key, value);
-                        }
-                    }
-                }
-            }
-            Ok(Flow::More)
-        })?;
-        self.come_outside(outside);
-        if unknown {
-            return Ok(Outcome::Unknown);
-        }
-        self.make(match &comprehension.kind {
-            ComprehensionKind::Array(_) => array.into_value(),
-            ComprehensionKind::Set(_) => Value::from(set),
-            ComprehensionKind::Object(..) => object.into_value(),
-        })
     }
 
     /// Whether two values are equal. `None` where a part of one is not known.

@@ -8,7 +8,8 @@ use std::sync::Arc;
 use super::file::{Client, File, Listener};
 use super::said::{ConfigError, Said, Top};
 use super::values::{
-    all, decision_log, drain, either, methods, metrics, pair, parsed, settings, signing, socket,
+    all, decision_log, drain, either, for_nothing, methods, metrics, pair, parsed, settings,
+    signing, socket,
 };
 use super::{Access, ClientPlan, DRAIN, ListenerPlan, OthersPlan, Plan, SocketPlan, VerifierPlan};
 use crate::gate::ops::settings::Signing;
@@ -61,6 +62,8 @@ pub(super) fn plan(flags: Top, file: File) -> Result<Plan, ConfigError> {
         }
         taken.push(&listener.address);
     }
+    let opened: Vec<&Address> = listeners.iter().map(|(_, listener)| &listener.address).collect();
+    for_nothing(&top, &opened, verifier.as_ref().map(|verifier| &verifier.address))?;
     Ok(Plan {
         verifier,
         listeners: listeners.into_iter().map(|(_, listener)| listener).collect(),

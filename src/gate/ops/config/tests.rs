@@ -49,6 +49,9 @@ fn what_is_no_configuration_says_where_and_what_would_be_one() {
             .to_owned(),
         "listen = [\"unix:///l\"]\nupstream = [\"tcp://build.example:1\"]\npolicy = [\"p\"]"
             .to_owned(),
+        "listen = [\"tcp://127.0.0.1:1\"]\nupstream = [\"unix:///u\"]\npolicy = [\"p\"]\n\
+         listen-group = \"docker\""
+            .to_owned(),
     ];
     insta::assert_snapshot!("refused", refused(&cases));
     // With the least before them, so that lines count from four.
@@ -78,6 +81,8 @@ fn what_is_no_configuration_says_where_and_what_would_be_one() {
         "listen-mode = \"0888\"".to_owned(),
         "listen-mode = \"7777\"".to_owned(),
         "listen-group = \"\"".to_owned(),
+        "tls-cert = \"c\"\ntls-key = \"k\"\ntls-client-ca = \"a\"".to_owned(),
+        "tls-client-name = [\"dns:a\"]".to_owned(),
         "metrics-listen = \"9464\"".to_owned(),
         "metrics-listen = \"localhost:9464\"".to_owned(),
         "decision-log = \"\"".to_owned(),

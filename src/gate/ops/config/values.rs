@@ -14,7 +14,7 @@ use super::SocketPlan;
 use super::said::{ConfigError, Said, Top};
 use crate::gate::ops::log::LogTarget;
 use crate::gate::ops::settings::{BuildOp, Mode, Settings, Signing, Submodules};
-use crate::gate::proxy::{Group, Methods};
+use crate::gate::proxy::{Address, Group, Methods};
 use crate::source::{Source, SourceOp};
 
 /// Longest drain: a day, in seconds.
@@ -137,6 +137,30 @@ pub(super) fn socket(mode: Option<&Said>, group: Option<&Said>) -> Result<Socket
         group => group.map(|said| Group::from(said.value.clone())),
     };
     Ok(SocketPlan { mode: mode.transpose()?, group })
+}
+
+/// Refuses what is said at the top of TLS where no listener speaks it, and of sockets where none is one:
+/// whoever reads it would believe what does not hold.
+pub(super) fn for_nothing(
+    top: &Top,
+    listeners: &[&Address],
+    verifier: Option<&Address>,
+) -> Result<(), ConfigError> {
+    let is_unix = |address: &&Address| matches!(address, Address::Unix(_));
+    let tls = [&top.tls_cert, &top.tls_key, &top.tls_client_ca];
+    let mut tls = tls.into_iter().flatten().chain(&top.tls_client_name);
+    if listeners.iter().all(is_unix)
+        && let Some(said) = tls.next()
+    {
+        return Err(said.wrong("every listener is a unix socket, and those have no TLS"));
+    }
+    let of_sockets = top.listen_mode.as_ref().or(top.listen_group.as_ref());
+    match of_sockets {
+        Some(said) if !listeners.iter().copied().chain(verifier).any(|it| is_unix(&it)) => {
+            Err(said.wrong("only a unix socket has a mode and a group, and no listener is one"))
+        }
+        Some(_) | None => Ok(()),
+    }
 }
 
 pub(super) fn pair(
