@@ -27,13 +27,13 @@ fn unsigned(packet: &[u8]) -> Vec<std::ops::Range<usize>> {
     let number = |at: usize| usize::from(u16::from_be_bytes([packet[at], packet[at + 1]]));
     let unhashed = head + 6 + number(head + 4);
     let end = unhashed + 2 + number(unhashed);
-    let mut parts = vec![unhashed + 2..end];
-    let mut at = end + 2;
+    let (mut parts, mut at) = (Vec::new(), end + 2);
     while at < packet.len() {
         parts.push(at..at + 2);
         at += 2 + number(at).div_ceil(8);
     }
     assert_eq!(at, packet.len());
+    parts.push(unhashed + 2..end);
     parts
 }
 

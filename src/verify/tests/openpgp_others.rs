@@ -32,9 +32,10 @@ fn public(key: &SignedSecretKey) -> Vec<u8> {
 fn sign(key: &SignedSecretKey, hash: HashAlgorithm, more: Vec<Subpacket>) -> Vec<u8> {
     let key = &key.primary_key;
     let (kind, algorithm) = (SignatureType::Binary, key.algorithm());
-    let mut config = match key.version() {
-        KeyVersion::V6 => SignatureConfig::v6(OsRng, kind, algorithm, hash).unwrap(),
-        _ => SignatureConfig::v4(kind, algorithm, hash),
+    let mut config = if key.version() == KeyVersion::V6 {
+        SignatureConfig::v6(OsRng, kind, algorithm, hash).unwrap()
+    } else {
+        SignatureConfig::v4(kind, algorithm, hash)
     };
     let made = SubpacketData::SignatureCreationTime(Timestamp::from_secs(SECONDS[1]));
     let issuer = SubpacketData::IssuerFingerprint(key.fingerprint());
