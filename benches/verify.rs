@@ -1,18 +1,29 @@
 #![allow(clippy::unwrap_used, missing_docs, reason = "a benchmark that cannot go on fails")]
-//! What one verification costs, by kind of signature; and what it costs again, when it is known.
+#![allow(clippy::print_stdout, reason = "the ratios are for people")]
+//! What one verification costs, by kind of signature; and what it costs again, when it is known. Where a
+//! build asks through a policy, how many times less that is is printed.
 
 #[path = "../integration-tests/forge/mod.rs"]
 mod forge;
 
 use std::hint::black_box;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::time::Instant;
 
+use buildgate::check::{Outcome, Question, Step, step};
 use buildgate::input::gitobject::{GitObject, Kind};
-use buildgate::meta::{AttestationBlob, AttestationChain, ChecksumResponse};
-use buildgate::verify::chain::{BUNDLE, PROVENANCE, verify_chain};
+use buildgate::input::{Env, Http, Input};
+use buildgate::meta::{
+    AttestationBlob, AttestationChain, ChecksumResponse, Content, ImageMeta, ImageSignatures,
+    Known, SourceMeta,
+};
+use buildgate::policy::{Policy, PolicyFiles, Round};
+use buildgate::source::{Platform, SourceOp};
+use buildgate::verify::chain::{BUNDLE, PROVENANCE, SIMPLE_SIGNING, verify_chain};
 use buildgate::verify::sigstore::{
-    Artifact, Log, PublicKey, Signer, SimpleSigning, TrustRoot, TrustRoots, VerificationCache,
-    verify_bundle, verify_simple_signing,
+    Artifact, HardenedKey, Log, PublicKey, Signer, SimpleSigning, TrustRoot, TrustRoots,
+    VerificationCache, verify_bundle, verify_simple_signing,
 };
 use buildgate::verify::{DetachedSignature, KeyFile, ObjectFormat, Trust, verify_git};
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
@@ -40,6 +51,11 @@ fn bundles(c: &mut Criterion) {
             "bundle by key, logged",
             forge.attest_by_key(&key(50), &statement, Some(Rekor::V1)),
             Signer::Key(&ours, Log::Required(&root)),
+        ),
+        (
+            "bundle by key, timestamp (RFC 3161)",
+            forge.attest_by_key(&key(50), &statement, Some(Rekor::None)),
+            Signer::Key(&ours, Log::WherePresent(&root)),
         ),
         (
             "bundle by key alone",
@@ -87,34 +103,82 @@ fn simple_signing(c: &mut Criterion) {
     }
 }
 
+/// How often the first asking is timed, and the second.
+const TIMES: [u32; 2] = [20, 200];
+
+/// What is asked of something fresh, and of something that was asked before.
+fn twice<T>(c: &mut Criterion, name: &str, fresh: impl Fn() -> T, ask: impl Fn(&T)) {
+    c.bench_function(&format!("{name}, cold"), |b| {
+        // What was asked is dropped when the clock stands still.
+        let ask = |it: T| {
+            ask(&it);
+            it
+        };
+        b.iter_batched(&fresh, ask, BatchSize::PerIteration);
+    });
+    let known = fresh();
+    ask(&known);
+    c.bench_function(&format!("{name}, warm"), |b| b.iter(|| ask(&known)));
+
+    let [colds, warms] = TIMES;
+    let all: Vec<T> = (0..colds).map(|_| fresh()).collect();
+    let started = Instant::now();
+    all.iter().for_each(&ask);
+    let cold = started.elapsed() / colds;
+    let started = Instant::now();
+    (0..warms).for_each(|_| ask(&known));
+    let warm = started.elapsed() / warms;
+    let ratio = cold.as_secs_f64() / warm.as_secs_f64();
+    println!("{name}: cold {cold:.1?}, warm {warm:.1?}: {ratio:.0} times less");
+}
+
+/// Trust in a forge as Sigstore's public instance, and in key 50 for hardened images; with an empty memory.
+fn trust(json: &str) -> Trust {
+    let mut roots = TrustRoots::embedded().unwrap();
+    roots.insert(TrustRoot::parse("sigstore", json.as_bytes()).unwrap()).unwrap();
+    let key = PublicKey::from_pem(public_pem(&key(50)).as_bytes()).unwrap();
+    Trust::new(roots).with_hardened(HardenedKey::new(key, AT))
+}
+
+/// A layer of a signature manifest: media type, content, annotations.
+type Layer = (&'static str, Vec<u8>, serde_json::Value);
+
 /// A chain of attestations with one signature.
-fn chain(forge: &Forge) -> AttestationChain {
+fn chain(hardened: bool, layer: &dyn Fn(&str) -> Layer) -> AttestationChain {
     let mut chain = AttestationChain::default();
-    let mut put = |json: serde_json::Value, media_type: &str| {
-        let data = json.to_string().into_bytes();
+    let mut put = |data: Vec<u8>, media_type: &str| {
         let (name, size) = (digest(&data), data.len());
         let blob = AttestationBlob { data: data.into(), ..AttestationBlob::default() };
         chain.blobs.insert(name.clone(), blob);
         json!({"mediaType": media_type, "digest": name, "size": size})
     };
+    let bytes = |json: serde_json::Value| json.to_string().into_bytes();
     let manifest = "application/vnd.oci.image.manifest.v1+json";
-    let image = put(json!({"layers": []}), manifest);
+    let mut image = put(bytes(json!({"layers": []})), manifest);
     let statement = json!({
         "mediaType": "application/vnd.in-toto+json", "digest": digest(b"{}"), "size": 2,
         "annotations": {"in-toto.io/predicate-type": PROVENANCE[0]},
     });
-    let attestation = put(json!({"layers": [statement], "subject": image}), manifest);
-    let leaf = forge.leaf(&Who::person("jane@example.com"), 100);
-    let about = about(PROVENANCE[0], attestation["digest"].as_str().unwrap());
-    let layer = put(forge.attest(&leaf, &about, Rekor::V1), BUNDLE);
-    let signature = json!({"artifactType": BUNDLE, "layers": [layer], "subject": attestation});
-    let signature = put(signature, manifest);
-    let mut listed = attestation.clone();
-    listed["annotations"] = json!({
-        "vnd.docker.reference.type": "attestation-manifest",
-        "vnd.docker.reference.digest": image["digest"],
-    });
-    let index = put(json!({"manifests": [image, listed]}), manifest);
+    let attestation = put(bytes(json!({"layers": [statement], "subject": image})), manifest);
+    let (kind, content, annotations) = layer(attestation["digest"].as_str().unwrap());
+    let mut layer = put(content, kind);
+    layer["annotations"] = annotations;
+    let signature = json!({"artifactType": kind, "layers": [layer], "subject": attestation});
+    let signature = put(bytes(signature), manifest);
+    let mut index = json!({});
+    if hardened {
+        image["annotations"] = json!({"com.docker.dhi.build.id": "7"});
+        index["annotations"] = json!({"org.opencontainers.image.title": "dhi/app"});
+        index["manifests"] = json!([image]);
+    } else {
+        let mut listed = attestation.clone();
+        listed["annotations"] = json!({
+            "vnd.docker.reference.type": "attestation-manifest",
+            "vnd.docker.reference.digest": image["digest"],
+        });
+        index["manifests"] = json!([image, listed]);
+    }
+    let index = put(bytes(index), manifest);
     let text = |it: &serde_json::Value| it["digest"].as_str().unwrap().to_owned();
     chain.root = text(&index);
     chain.image_manifest = text(&image);
@@ -123,24 +187,117 @@ fn chain(forge: &Forge) -> AttestationChain {
     chain
 }
 
+/// A signature of attestations by Jane, and one as Docker makes those of hardened images.
+fn layers(forge: &Forge) -> [(&'static str, bool, AttestationChain); 2] {
+    let leaf = forge.leaf(&Who::person("jane@example.com"), 100);
+    let by_jane = chain(false, &|digest| {
+        let bundle = forge.attest(&leaf, &about(PROVENANCE[0], digest), Rekor::V1);
+        (BUNDLE, bundle.to_string().into_bytes(), json!({}))
+    });
+    let by_docker = chain(true, &|digest| {
+        let (payload, annotations) = forge.simple_by_key(&key(50), digest, false);
+        (SIMPLE_SIGNING, payload, json!(annotations))
+    });
+    [("a chain of attestations", false, by_jane), ("a hardened image", true, by_docker)]
+}
+
 fn chains(c: &mut Criterion) {
     let forge = Forge::new(10);
-    let chain = chain(&forge);
-    let trust = || {
-        let root = forge.trusted_root().to_string();
-        let mut roots = TrustRoots::embedded().unwrap();
-        roots.insert(TrustRoot::parse("sigstore", root.as_bytes()).unwrap()).unwrap();
-        Trust::new(roots)
+    let root = forge.trusted_root().to_string();
+    for (name, is_dhi, chain) in layers(&forge) {
+        twice(
+            c,
+            &format!("verify {name}"),
+            || trust(&root),
+            |trust| {
+                let signers = verify_chain(&chain, trust, NOW).unwrap();
+                assert!(signers.verified.len() == 1 && signers.verified[0].is_dhi() == is_dhi);
+            },
+        );
+    }
+}
+
+/// A policy with a memory of its own.
+fn policy(rule: &str, root: &str) -> Policy {
+    let text = format!(
+        "package docker\ndefault allow := false\nallow if {rule}\ndecision := {{\"allow\": allow}}\n"
+    );
+    let key = public_pem(&key(50)).into_bytes();
+    let files =
+        [("p.rego".to_owned(), text.into_bytes().into()), ("key.pub".to_owned(), key.into())];
+    let files = PolicyFiles::memory(files.into());
+    let policy = Policy::load("bench", files, &["p.rego".to_owned()]).unwrap();
+    policy.with_trust(Arc::new(trust(root)))
+}
+
+/// What a build pays: a decision of a policy that asks who signed, by what is known already.
+fn decisions(c: &mut Criterion) {
+    let forge = Forge::new(10);
+    let root = forge.trusted_root().to_string();
+    let ask = |policies: &[Policy; 1], known: &Known| {
+        let op = SourceOp::new("docker-image://registry.example.com/app:1");
+        let question = Question { op, platform: Platform::default(), env: Env::default() };
+        let stepped = step(policies, &question, known).unwrap();
+        let is_allowed = matches!(&stepped.step, Step::Decided(outcome)
+            if matches!(**outcome, Outcome::Allowed(_)));
+        assert!(is_allowed, "{:?} {:?}", stepped.step, stepped.notes);
     };
-    let verify = |trust: &Trust| {
-        let signers = verify_chain(&chain, trust, NOW).unwrap();
-        assert_eq!(signers.verified.len(), 1);
+    for (name, _, chain) in layers(&forge) {
+        let image = ImageMeta {
+            digest: Some(chain.root.clone()),
+            attestations: Some(chain),
+            ..ImageMeta::default()
+        };
+        let known = Known {
+            root: SourceMeta { image: Some(image), ..SourceMeta::default() },
+            ..Known::default()
+        };
+        let fresh = || [policy("count(input.image.signatures) == 1", &root)];
+        twice(c, &format!("decide by {name}"), fresh, |policies| ask(policies, &known));
+    }
+    let manifest = digest(b"a manifest");
+    let (payload, annotations) = forge.simple_by_key(&key(50), &manifest, false);
+    let blob = AttestationBlob {
+        media_type: SIMPLE_SIGNING.to_owned(),
+        annotations,
+        data: payload.into(),
     };
-    c.bench_function("verify: chain of attestations", |b| {
-        b.iter_batched(trust, |trust| verify(&trust), BatchSize::PerIteration);
+    let image = ImageMeta { digest: Some(manifest.clone()), ..ImageMeta::default() };
+    let known = Known {
+        root: SourceMeta { image: Some(image), ..SourceMeta::default() },
+        signatures: Some(ImageSignatures { digest: manifest, found: vec![blob] }),
+        ..Known::default()
+    };
+    let rule = "verify_image_signature(input.image, {\"key\": \"key.pub\"})";
+    let fresh = || [policy(rule, &root)];
+    twice(c, "decide by an image's signature", fresh, |policies| ask(policies, &known));
+}
+
+/// GitHub's answer about a download, with one attestation in it.
+fn github(c: &mut Criterion) {
+    let forge = Forge::new(10);
+    let root = forge.trusted_root().to_string();
+    let mut who = Who::person("jane@example.com");
+    who.extensions.push((12, "https://github.com/org/app".to_owned()));
+    let leaf = forge.leaf(&who, 100);
+    let checksum = digest(ARTIFACT);
+    let bundle = forge.attest(&leaf, &about(PROVENANCE[0], &checksum), Rekor::V1);
+    let list = json!({"attestations": [{"bundle": bundle, "repository_id": 1}]}).to_string();
+    let mut api = SourceOp::new(format!(
+        "https://api.github.com/repos/org/app/attestations/{checksum}\
+         ?predicate_type=https%3A%2F%2Fslsa.dev%2Fprovenance%2Fv1"
+    ));
+    api.attrs.insert("http.header.accept".into(), "application/vnd.github+json".into());
+    api.attrs.insert("http.filename".into(), "attestations.json".into());
+    let contents = vec![Content { source: api, data: Some(list.into_bytes().into()) }];
+    let http = Http { checksum, contents, ..Http::default() };
+    let input = Input { http: Some(http), ..Input::default() };
+    let fresh = || policy("github_attestation(input.http, \"org/app\")", &root);
+    twice(c, "decide by GitHub's list", fresh, |policy| {
+        let evaluated = policy.judge(&input).unwrap();
+        let is_allowed = matches!(&evaluated.round, Round::Decided(it) if it.allow);
+        assert!(is_allowed, "{:?} {:?}", evaluated.round, evaluated.notes);
     });
-    let known = trust();
-    c.bench_function("verify again: chain of attestations", |b| b.iter(|| verify(&known)));
 }
 
 fn run(command: &mut Command) -> Vec<u8> {
@@ -209,5 +366,5 @@ fn ssh(c: &mut Criterion) {
     }
 }
 
-criterion_group!(benches, bundles, simple_signing, chains, openpgp, ssh);
+criterion_group!(benches, bundles, simple_signing, chains, decisions, github, openpgp, ssh);
 criterion_main!(benches);

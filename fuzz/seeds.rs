@@ -5,11 +5,14 @@
 #[path = "../integration-tests/forge/mod.rs"]
 mod forge;
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use forge::{Forge, Rekor, Who, about, digest, key, public_pem, spki, statement};
-use serde_json::json;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use forge::{Forge, Rekor, Who, about, digest, key, public_pem, sha256, sign, spki, statement};
+use serde_json::{Value, json};
 
 const SLSA: &str = "https://slsa.dev/provenance/v1";
 const ARTIFACT: &[u8] = b"a tarball";
@@ -58,22 +61,150 @@ fn main() {
     }
     let root = forge.trusted_root();
     seed("trust_root", "plain", root.to_string());
-    seed("trust_root", "updated", json!({
-        "mediaType": "application/vnd.buildgate.trust-root.v2+json",
-        "source": "https://tuf.example.com/",
-        "fetched": "2025-06-01T00:00:00Z", "expires": "2099-01-01T00:00:00Z",
-        "vouched": {
-            "versions": {"root": 1, "timestamp": 1, "snapshot": 1, "targets": 1},
-            "root": {"signed": {}, "signatures": []},
-        },
-        "trustedRoot": root,
-    }).to_string());
+    seed(
+        "trust_root",
+        "updated",
+        json!({
+            "mediaType": "application/vnd.buildgate.trust-root.v2+json",
+            "source": "https://tuf.example.com/",
+            "fetched": "2025-06-01T00:00:00Z", "expires": "2099-01-01T00:00:00Z",
+            "vouched": {
+                "versions": {"root": 1, "timestamp": 1, "snapshot": 1, "targets": 1},
+                "root": {"signed": {}, "signatures": []},
+            },
+            "trustedRoot": root,
+        })
+        .to_string(),
+    );
     seed("public_key", "p256", public_pem(&key(50)));
     seed("public_key", "der", spki(&key(50)));
     chains(&forge);
     github(&forge);
+    timestamps(&forge);
+    updates(&forge);
+    registry();
     openpgp();
     ssh();
+}
+
+fn timestamps(forge: &Forge) {
+    let slsa = statement(SLSA, ARTIFACT);
+    let mut bundle = forge.attest_by_key(&key(50), &slsa, Some(Rekor::None));
+    let times = &mut bundle["verificationMaterial"]["timestampVerificationData"];
+    let token = times["rfc3161Timestamps"][0]["signedTimestamp"].take();
+    let token = STANDARD.decode(token.as_str().unwrap()).unwrap();
+    times["rfc3161Timestamps"][0]["signedTimestamp"] = "@token".into();
+    let (pem, root) = (public_pem(&key(50)), forge.trusted_root().to_string());
+    let bundle = bundle.to_string();
+    let parts = [pem.as_bytes(), root.as_bytes(), bundle.as_bytes(), &token];
+    seed("timestamp", "rfc3161", parts.join(SEPARATOR.as_bytes()));
+}
+
+/// What TUF signs: sorted names, no blanks, and in strings only `"` and `\` escaped.
+fn canonical(value: &Value) -> String {
+    match value {
+        Value::Object(fields) => {
+            let sorted: BTreeMap<_, _> = fields.iter().collect();
+            let fields =
+                sorted.iter().map(|(name, field)| format!("\"{name}\":{}", canonical(field)));
+            format!("{{{}}}", fields.collect::<Vec<_>>().join(","))
+        }
+        Value::Array(items) => {
+            format!("[{}]", items.iter().map(canonical).collect::<Vec<_>>().join(","))
+        }
+        Value::String(text) => format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\"")),
+        Value::Null | Value::Bool(_) | Value::Number(_) => value.to_string(),
+    }
+}
+
+/// Metadata of TUF, signed by these keys.
+fn metadata(kind: &str, version: u64, content: Value, signers: &[u8]) -> String {
+    let mut signed = json!({
+        "_type": kind, "spec_version": "1.0.0", "version": version,
+        "expires": "2099-01-01T00:00:00Z",
+    });
+    signed.as_object_mut().unwrap().extend(content.as_object().unwrap().clone());
+    let text = canonical(&signed);
+    let signature = |seed: &u8| json!({"keyid": seed.to_string(), "sig": hex::encode(sign(&key(*seed), text.as_bytes()))});
+    let signatures: Vec<Value> = signers.iter().map(signature).collect();
+    json!({"signed": signed, "signatures": signatures}).to_string()
+}
+
+fn updates(forge: &Forge) {
+    let root = |version, seed: u8, signers: &[u8]| {
+        let role = json!({"keyids": [seed.to_string()], "threshold": 1});
+        let public = public_pem(&key(seed));
+        let content = json!({
+            "consistent_snapshot": false,
+            "keys": {seed.to_string(): {
+                "keytype": "ecdsa", "scheme": "ecdsa-sha2-nistp256", "keyval": {"public": public},
+            }},
+            "roles": {"root": role, "timestamp": role, "snapshot": role, "targets": role},
+        });
+        metadata("root", version, content, signers)
+    };
+    let pins = |name: &str, content: &str| {
+        let hashes = json!({"sha256": hex::encode(sha256(content))});
+        json!({"meta": {name: {"version": 1, "length": content.len(), "hashes": hashes}}})
+    };
+    let target = forge.trusted_root().to_string();
+    let hashes = json!({"sha256": hex::encode(sha256(&target))});
+    let listed = json!({"targets": {"trusted_root.json": {
+        "length": target.len(), "hashes": hashes,
+    }}});
+    for (name, next, signer) in [("plain", None, 60), ("rotated", Some(61), 61)] {
+        let first = root(1, 60, &[60]);
+        let next = next.map(|it| root(2, it, &[60, it])).unwrap_or_default();
+        let targets = metadata("targets", 1, listed.clone(), &[signer]);
+        let snapshot = metadata("snapshot", 1, pins("targets.json", &targets), &[signer]);
+        let timestamp = metadata("timestamp", 1, pins("snapshot.json", &snapshot), &[signer]);
+        let before = json!({
+            "mediaType": "application/vnd.buildgate.trust-root.v2+json",
+            "source": "https://tuf.example.com/",
+            "fetched": "2025-06-01T00:00:00Z", "expires": "2099-01-01T00:00:00Z",
+            "vouched": {
+                "versions": {"root": 1, "timestamp": 1, "snapshot": 1, "targets": 1},
+                "root": serde_json::from_str::<Value>(&first).unwrap(),
+            },
+            "trustedRoot": forge.trusted_root(),
+        })
+        .to_string();
+        let parts = [&first, &next, &timestamp, &snapshot, &targets, &target, &before];
+        seed("trust_update", name, parts.map(String::as_str).join(SEPARATOR));
+    }
+}
+
+fn registry() {
+    let index = "application/vnd.oci.image.index.v1+json";
+    let manifest = "application/vnd.oci.image.manifest.v1+json";
+    let list = "application/vnd.docker.distribution.manifest.list.v2+json";
+    let (config, empty) = ("application/vnd.oci.image.config.v1+json", digest(b"{}"));
+    let described = json!({
+        "mediaType": manifest, "digest": empty, "size": 2, "artifactType": config,
+        "platform": {"os": "linux", "architecture": "arm64", "variant": "v8", "os.features": []},
+        "annotations": {"vnd.docker.reference.type": "attestation-manifest"},
+    });
+    let of_index = json!({"schemaVersion": 2, "mediaType": index, "manifests": [described]});
+    let of_list = json!({"schemaVersion": 2, "mediaType": list, "manifests": [described]});
+    let blob = json!({"mediaType": config, "digest": empty, "size": 2});
+    let of_image =
+        json!({"schemaVersion": 2, "mediaType": manifest, "config": blob, "layers": [blob]});
+    let token = json!({"token": "t", "access_token": "u", "expires_in": 300});
+    for (name, head, body) in [
+        ("index", index, of_index.clone()),
+        ("list", list, of_list),
+        ("manifest", manifest, of_image.clone()),
+        ("untyped", "application/json; charset=utf-8", of_image),
+        ("page", "</v2/app/referrers/sha256:0?n=2>; rel=\"next\"", of_index),
+        (
+            "bearer",
+            "Bearer realm=\"https://a.example.com/token\",service=\"s\",scope=\"x\"",
+            token.clone(),
+        ),
+        ("basic", "Negotiate, Basic realm=\"a \\\"b\\\"\"", token),
+    ] {
+        seed("registry", name, [head, &body.to_string()].join(SEPARATOR));
+    }
 }
 
 fn chains(forge: &Forge) {
@@ -169,6 +300,12 @@ fn ssh() {
         let signature = std::fs::read_to_string(content.with_extension("sig")).unwrap_or_default();
         let _ = std::fs::remove_file(content.with_extension("sig"));
         let allowed = format!("a@b.c namespaces=\"git\",valid-after=\"20200101\" {public}");
+        seed("allowed_signers", &format!("{kind}.pub"), &public);
+        let other =
+            "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ7BBOXoZCXjUiyWgonTlLp8VG0pnj+a7kEcz88Vho1j";
+        let more =
+            format!("# keys\n*@b.c,!x@b.c valid-before=\"20300101Z\" {other} x\n\n{allowed}\n");
+        seed("allowed_signers", kind, more);
         seed("git_signature", kind, [&allowed, &signature, "\nmessage\n"].join(SEPARATOR));
     }
 }

@@ -249,12 +249,17 @@ impl Forge {
     /// A certificate for somebody, with the key of that seed.
     pub fn leaf(&self, who: &Who, seed: u8) -> Leaf {
         let key = key(seed);
-        let without = self.certificate(who, &key, None);
+        Leaf { certificate: self.certify(who, &pair(&key)), key }
+    }
+
+    /// A certificate for somebody with a key of any kind.
+    pub fn certify(&self, who: &Who, key: &KeyPair) -> Vec<u8> {
+        let without = self.certificate(who, key, None);
         if !who.logged {
-            return Leaf { certificate: without, key };
+            return without;
         }
         let scts = log::sct_list(&self.ct, &without, &spki(&self.authority_key()), AT);
-        Leaf { certificate: self.certificate(who, &key, Some(scts)), key }
+        self.certificate(who, key, Some(scts))
     }
 
     fn authority_key(&self) -> SigningKey {
@@ -262,7 +267,7 @@ impl Forge {
         SigningKey::from_pkcs8_der(&self.authority.key().serialize_der()).unwrap()
     }
 
-    fn certificate(&self, who: &Who, key: &SigningKey, scts: Option<Vec<u8>>) -> Vec<u8> {
+    fn certificate(&self, who: &Who, key: &KeyPair, scts: Option<Vec<u8>>) -> Vec<u8> {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.distinguished_name = DistinguishedName::new();
         params.serial_number = Some(SerialNumber::from(42u64));
@@ -292,15 +297,25 @@ impl Forge {
             let content = der::tlv(0x04, &list);
             params.custom_extensions.push(CustomExtension::from_oid_content(&oid, content));
         }
-        params.signed_by(&pair(key), &self.authority).unwrap().der().to_vec()
+        params.signed_by(key, &self.authority).unwrap().der().to_vec()
     }
 
     /// A bundle v0.3 of a statement.
     pub fn attest(&self, leaf: &Leaf, statement: &[u8], rekor: Rekor) -> Value {
         let signature = sign(&leaf.key, &pae(STATEMENT, statement));
-        let material = json!({"certificate": {"rawBytes": b64(&leaf.certificate)}});
-        let verifier = log::Verifier::Certificate(&leaf.certificate);
-        self.enveloped(material, verifier, (statement, &signature), rekor)
+        self.attested(&leaf.certificate, (statement, &signature), rekor)
+    }
+
+    /// The same with a signature that somebody else made, of [`pae`].
+    pub fn attested(
+        &self,
+        certificate: &[u8],
+        (statement, signature): (&[u8], &[u8]),
+        rekor: Rekor,
+    ) -> Value {
+        let material = json!({"certificate": {"rawBytes": b64(certificate)}});
+        let verifier = log::Verifier::Certificate(certificate);
+        self.enveloped(material, verifier, (statement, signature), rekor)
     }
 
     /// The same with a key of its own.
@@ -320,19 +335,29 @@ impl Forge {
     /// A bundle v0.3 of a file.
     pub fn sign_file(&self, leaf: &Leaf, artifact: &[u8], rekor: Rekor) -> Value {
         let signature = sign(&leaf.key, artifact);
-        let mut material = json!({"certificate": {"rawBytes": b64(&leaf.certificate)}});
-        let verifier = log::Verifier::Certificate(&leaf.certificate);
+        self.signed_file(&leaf.certificate, (artifact, &signature), rekor)
+    }
+
+    /// The same with a signature that somebody else made.
+    pub fn signed_file(
+        &self,
+        certificate: &[u8],
+        (artifact, signature): (&[u8], &[u8]),
+        rekor: Rekor,
+    ) -> Value {
+        let mut material = json!({"certificate": {"rawBytes": b64(certificate)}});
+        let verifier = log::Verifier::Certificate(certificate);
         let body = match rekor {
-            Rekor::V2 => log::hashedrekord2(sha256(artifact), &signature, verifier),
-            Rekor::V1 | Rekor::None => log::hashedrekord(sha256(artifact), &signature, verifier),
+            Rekor::V2 => log::hashedrekord2(sha256(artifact), signature, verifier),
+            Rekor::V1 | Rekor::None => log::hashedrekord(sha256(artifact), signature, verifier),
         };
-        self.place(&mut material, ("hashedrekord", &body), &signature, rekor);
+        self.place(&mut material, ("hashedrekord", &body), signature, rekor);
         json!({
             "mediaType": "application/vnd.dev.sigstore.bundle.v0.3+json",
             "verificationMaterial": material,
             "messageSignature": {
                 "messageDigest": {"algorithm": "SHA2_256", "digest": b64(sha256(artifact))},
-                "signature": b64(&signature),
+                "signature": b64(signature),
             },
         })
     }

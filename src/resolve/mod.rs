@@ -18,6 +18,8 @@ use std::sync::Arc;
 pub use fixtures::{FileFixture, FixtureError, Fixtures};
 pub use options::{Options, Retries, Sizes, Timeouts};
 pub use registry::CredentialError;
+#[doc(hidden)]
+pub use registry::{Reading, read_anything};
 pub use transport::SetupError as TransportSetupError;
 pub(crate) use transport::{Body, Outgoing, Transport};
 

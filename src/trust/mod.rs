@@ -110,16 +110,27 @@ pub async fn update(
     options: &Options,
     now: jiff::Timestamp,
 ) -> Result<UpdatedRoot, UpdateError> {
+    update_from(wanted, || Ok(Mirror::new(wanted.mirror, Transport::new(options)?)), now).await
+}
+
+/// The same from repositories that are not reached over HTTP, for whoever tests with anything.
+///
+/// # Errors
+/// As [`update`].
+#[doc(hidden)]
+pub async fn update_from<R: Repository + 'static>(
+    wanted: &Update<'_>,
+    repository: impl Fn() -> Result<R, TransportSetupError>,
+    now: jiff::Timestamp,
+) -> Result<UpdatedRoot, UpdateError> {
     crate::verify::sigstore::use_our_algorithms();
     let mirror = || wanted.mirror.to_string();
     let target = || wanted.target.to_owned();
     let failed = |source| UpdateError::Repository { mirror: mirror(), source };
-    let repository = Mirror::new(wanted.mirror, Transport::new(options)?);
     let known = wanted.before.and_then(UpdatedRoot::vouched);
-    let mut updater = Updater::new(repository, wanted.root).map_err(failed)?;
+    let mut updater = Updater::new(repository()?, wanted.root).map_err(failed)?;
     if let Some(known) = known.filter(|it| it.versions.root > updater.trusted().root().version) {
-        let repository = Mirror::new(wanted.mirror, Transport::new(options)?);
-        updater = Updater::new(repository, known.root.get().as_bytes()).map_err(failed)?;
+        updater = Updater::new(repository()?, known.root.get().as_bytes()).map_err(failed)?;
     }
     updater.refresh(now).await.map_err(failed)?;
     let content = updater.get_target(wanted.target, now).await.map_err(failed)?;

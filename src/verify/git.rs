@@ -7,6 +7,11 @@ use crate::input::gitobject::{GitObject, Kind};
 
 const PGP: &str = "-----BEGIN PGP SIGNATURE-----";
 const SSH: &str = "-----BEGIN SSH SIGNATURE-----";
+/// What git takes for a signature too, and is not verified here: how it begins, and what it is.
+const OTHERS: [(&str, &str); 2] = [
+    ("-----BEGIN SIGNED MESSAGE-----", "an X.509 (S/MIME) signature"),
+    ("-----BEGIN PGP MESSAGE-----", "an OpenPGP message in the place of a detached signature"),
+];
 
 /// Which hash names a repository's objects. A commit may carry a signature for each, and only the
 /// one for its own format is about these bytes.
@@ -38,7 +43,10 @@ pub fn verify_git(
     keys: &KeyFile,
     now: i64,
 ) -> Result<VerifiedSigner, NotVerified> {
-    let signature = object.signature_in(format.signature_header()).ok_or(NotVerified::Absent)?;
+    let signature = object
+        .signature_in(format.signature_header())
+        .ok_or_else(|| other_in_tag(object).unwrap_or(NotVerified::Absent))?;
+    check_format(object, format)?;
     let payload = object.signed_payload();
     match (keys, signature.trim_start()) {
         (KeyFile::OpenPgp(keys), text) if text.starts_with(PGP) => {
@@ -53,14 +61,42 @@ pub fn verify_git(
         (KeyFile::OpenPgp(_), text) if text.starts_with(SSH) => {
             Err(Invalid::OtherKind { signature: "an SSH", keys: "OpenPGP" }.into())
         }
-        (_, text) if text.starts_with("-----BEGIN SIGNED MESSAGE-----") => {
-            Err(CouldNot::Unsupported {
-                what: "an X.509 (S/MIME) signature".to_owned(),
-                instead: "sign with OpenPGP or SSH",
-            }
-            .into())
-        }
-        _ => Err(Invalid::Malformed { why: "it is neither OpenPGP's nor SSH's".to_owned() }.into()),
+        (_, text) => Err(other(text).unwrap_or_else(|| {
+            Invalid::Malformed { why: "it is neither OpenPGP's nor SSH's".to_owned() }.into()
+        })),
+    }
+}
+
+/// Refuses an object of a repository of the other format: its signature holds for the same octets, which
+/// name nothing here.
+fn check_format(object: &GitObject, format: ObjectFormat) -> Result<(), NotVerified> {
+    let header = match object.kind() {
+        Kind::Commit => "tree",
+        Kind::Tag => "object",
+    };
+    let digits = match format {
+        ObjectFormat::Sha1 => 40,
+        ObjectFormat::Sha256 => 64,
+    };
+    if object.header(header).is_some_and(|id| id.len() == digits) {
+        return Ok(());
+    }
+    let why = format!("the {} is one of a repository of the other format", object.kind());
+    Err(Invalid::Malformed { why }.into())
+}
+
+/// A signature of a kind that git knows and nobody here verifies.
+fn other(text: &str) -> Option<NotVerified> {
+    let (_, what) = OTHERS.iter().find(|(begin, _)| text.starts_with(begin))?;
+    let instead = "sign with OpenPGP or SSH, detached";
+    Some(CouldNot::Unsupported { what: (*what).to_owned(), instead }.into())
+}
+
+/// The same behind the message of a tag, which for those who read signatures of other kinds is not signed.
+fn other_in_tag(object: &GitObject) -> Option<NotVerified> {
+    match object.kind() {
+        Kind::Commit => None,
+        Kind::Tag => object.message().lines().find_map(other),
     }
 }
 

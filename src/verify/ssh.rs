@@ -3,6 +3,9 @@
 //!
 //! A signature does not say when it was made. A key with `valid-after` or `valid-before` must be
 //! valid now, and at the time that the signed object gives itself. Times without `Z` are UTC here.
+//!
+//! No key is revoked here: neither revocation lists nor an option for it are known to such files, so that a
+//! line which looks like one is refused, and a key is taken back by taking its line out.
 
 // Algorithms and packets are enums of others that grow; whatever is not accepted by name is refused.
 #![allow(clippy::wildcard_enum_match_arm)]
@@ -13,11 +16,13 @@ use ssh_key::public::KeyData;
 use ssh_key::{Algorithm, HashAlg, PublicKey, SshSig};
 
 use super::error::{CouldNot, Invalid, KeyFileError, NotVerified};
-use super::{CLOCK_SKEW, SigningKey, VerifiedSigner};
+use super::{CLOCK_SKEW, SigningKey, VerifiedSigner, armor};
 
 /// What git's signatures are made for.
 const NAMESPACE: &str = "git";
 const MIN_RSA_BITS: usize = 2048;
+/// What the arithmetic takes.
+const MAX_RSA_BITS: usize = 4096;
 /// Most bytes of a signature.
 const MAX_SIGNATURE: usize = 64 << 10;
 /// Most keys of a key file.
@@ -88,12 +93,7 @@ impl AllowedSigner {
         };
         let (mut first, mut rest) = word(line)?;
         if !is_key_type(&first) {
-            if ["cert-authority", "namespaces=", "valid-after=", "valid-before="]
-                .iter()
-                .any(|option| first.to_ascii_lowercase().starts_with(option))
-            {
-                return Err("options stand after the principals".to_owned());
-            }
+            check_principals(&first)?;
             signer.principals = first.trim_matches('"').to_owned();
             (first, rest) = word(rest)?;
             if !is_key_type(&first) {
@@ -159,7 +159,10 @@ impl AllowedSigner {
             | KeyData::SkEd25519(_)
             | KeyData::SkEcdsaSha2NistP256(_) => Ok(()),
             KeyData::Rsa(key) => match bits(key.n.as_positive_bytes().unwrap_or_default()) {
-                MIN_RSA_BITS.. => Ok(()),
+                MIN_RSA_BITS..=MAX_RSA_BITS => Ok(()),
+                bits if bits > MAX_RSA_BITS => {
+                    Err(unsupported(format!("an RSA key of {bits} bits (key {})", self.name())))
+                }
                 bits => Err(Invalid::ShortKey { key: self.name(), bits }.into()),
             },
             other => Err(unsupported(format!("{} (key {})", other.algorithm(), self.name()))),
@@ -226,12 +229,114 @@ fn parse(armored: &str) -> Result<SshSig, NotVerified> {
         ssh_key::Error::AlgorithmUnknown | ssh_key::Error::AlgorithmUnsupported { .. } => {
             unsupported(format!("an SSH signature of this kind ({error})"))
         }
-        error => Invalid::Malformed { why: error.to_string() }.into(),
+        ssh_key::Error::Version { number } => other_version(number),
+        error => unreadable(armored, &error),
     })?;
     if signature.version() != SshSig::VERSION {
-        return Err(unsupported(format!("an SSH signature of version {}", signature.version())));
+        return Err(other_version(signature.version()));
     }
-    Ok(signature)
+    if let Algorithm::Other(name) = signature.algorithm() {
+        return Err(unsupported(format!("{} as a signature", name.as_str())));
+    }
+    // The reader above passes over what stands before the block, and over lengths that are not true;
+    // others may read something else.
+    let own = PublicKey::from(signature.public_key().clone()).to_bytes().ok();
+    let read = armor::read(armored).ok().filter(|read| read.blocks.len() == 1 && !read.stray);
+    let parts = read.iter().flat_map(|read| &read.blocks).find_map(|it| Parts::of(&it.data));
+    let is_whole = parts.is_some_and(|parts| {
+        own.as_deref() == Some(parts.key) && parts.is_whole(&signature.algorithm())
+    });
+    if is_whole {
+        return Ok(signature);
+    }
+    Err(Invalid::Malformed { why: "there is other text, or its lengths are not true".to_owned() }
+        .into())
+}
+
+fn other_version(version: u32) -> NotVerified {
+    unsupported(format!("an SSH signature of version {version}"))
+}
+
+/// Why a signature cannot be read: what is too weak, what is not known, and what is broken are told apart.
+fn unreadable(armored: &str, error: &ssh_key::Error) -> NotVerified {
+    let malformed = || Invalid::Malformed { why: error.to_string() }.into();
+    let Ok(read) = armor::read(armored) else { return malformed() };
+    let Some(parts) = read.blocks.first().and_then(|block| Parts::of(&block.data)) else {
+        return malformed();
+    };
+    let name = |of: &[u8]| String::from_utf8_lossy(of).escape_debug().to_string();
+    // RSA's signature with SHA-1 has the name of the key's type.
+    match (parts.key_type(), parts.hash, parts.algorithm) {
+        (_, _, b"ssh-rsa") => Invalid::Hash { hash: "SHA1 (ssh-rsa)".to_owned() }.into(),
+        (key, _, _) if !key.is_empty() && !is_key_type(&name(key)) => {
+            unsupported(format!("an SSH signature by {}", name(key)))
+        }
+        (_, b"sha256" | b"sha512", _) => malformed(),
+        (_, hash, _) => unsupported(format!("an SSH signature with the hash {}", name(hash))),
+    }
+}
+
+/// The strings of a signature, as they stand in it.
+struct Parts<'b> {
+    key: &'b [u8],
+    hash: &'b [u8],
+    /// What the signature inside says it is.
+    algorithm: &'b [u8],
+    /// What follows the number, or numbers, of the signature inside; and what follows everything.
+    tails: [&'b [u8]; 2],
+}
+
+impl<'b> Parts<'b> {
+    fn of(blob: &'b [u8]) -> Option<Self> {
+        let rest = blob.strip_prefix(b"SSHSIG")?.get(4..)?;
+        let (key, rest) = string(rest)?;
+        let (_namespace, rest) = string(rest)?;
+        let (_reserved, rest) = string(rest)?;
+        let (hash, rest) = string(rest)?;
+        let (signature, rest) = string(rest)?;
+        let (algorithm, signature) = string(signature)?;
+        let (_, tail) = string(signature)?;
+        Some(Self { key, hash, algorithm, tails: [tail, rest] })
+    }
+
+    fn key_type(&self) -> &'b [u8] {
+        string(self.key).map(|(name, _)| name).unwrap_or_default()
+    }
+
+    /// Whether all of its lengths are true: a security key adds flags and a counter, and nobody else
+    /// anything.
+    fn is_whole(&self, algorithm: &Algorithm) -> bool {
+        let added = match algorithm {
+            Algorithm::SkEd25519 | Algorithm::SkEcdsaSha2NistP256 => 5,
+            _ => 0,
+        };
+        self.tails.map(<[u8]>::len) == [added, 0]
+    }
+}
+
+/// A string of the wire format (RFC 4251, section 5), and what follows it.
+fn string(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (length, rest) = bytes.split_first_chunk::<4>()?;
+    rest.split_at_checked(usize::try_from(u32::from_be_bytes(*length)).ok()?)
+}
+
+/// Refuses what stands where principals do and is meant otherwise: options out of place, markers of a
+/// `known_hosts` such as `@revoked`, and options of an `authorized_keys`. Whoever wrote them wanted less
+/// than the key's every signature.
+fn check_principals(word: &str) -> Result<(), String> {
+    let lower = word.to_ascii_lowercase();
+    let is_option = ["cert-authority", "namespaces=", "valid-after=", "valid-before="]
+        .iter()
+        .any(|option| lower.starts_with(option));
+    if is_option || lower.contains("=\"") {
+        return Err("options stand after the principals".to_owned());
+    }
+    if lower.starts_with('@') || lower == "revoked" {
+        return Err(format!(
+            "`{word}` is no principal; a key is taken back by taking its line out"
+        ));
+    }
+    Ok(())
 }
 
 /// The next word of a line; quotes keep spaces in it.
@@ -337,7 +442,7 @@ fn bits(number: &[u8]) -> usize {
 fn unsupported(what: String) -> NotVerified {
     CouldNot::Unsupported {
         what,
-        instead: "sign with ssh-ed25519, ecdsa-sha2-nistp*, rsa of 2048 bits or more, or an sk- key",
+        instead: "sign with ssh-ed25519, ecdsa-sha2-nistp*, rsa of 2048 to 4096 bits, or an sk- key",
     }
     .into()
 }

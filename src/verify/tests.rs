@@ -1,6 +1,10 @@
 //! Signatures that real gpg, git and ssh-keygen made, and what is wrong with some of them.
 
+mod flips;
 mod git;
+mod openpgp_others;
+mod rules;
+mod ssh_signatures;
 
 use std::io::Write as _;
 use std::path::Path;
@@ -83,6 +87,17 @@ impl Gpg {
             edit.args(["--no-batch", "--no-tty", "--command-fd", "0"]).args(args),
             answers.as_bytes(),
         )
+    }
+
+    /// A script that git takes for gpg.
+    fn program(&self) -> String {
+        let program = self.0.path().join("gpg.sh");
+        let home = self.0.path().display();
+        let script =
+            format!("#!/bin/sh\nexec gpg --homedir {home} --faked-system-time {MADE} \"$@\"\n");
+        std::fs::write(&program, script).unwrap();
+        run(Command::new("chmod").arg("+x").arg(&program), b"");
+        format!("gpg.program={}", program.display())
     }
 
     fn sign(&self, user: &str, time: &str, options: &[&str]) -> Vec<u8> {
@@ -337,10 +352,13 @@ fn openpgp_subkeys() {
         ("shortened", "never", "expired at 2029-06"),
         ("shortened by SHA-1", "never", "expired at 2029-06"),
         ("of another use", "never", "for other purposes"),
+        ("to encrypt", "never", "for other purposes"),
         ("taken in", "never", "has not signed that it belongs"),
     ] {
         let parent = gpg.key(user, "ed25519", BEGUN, "never");
-        gpg.run(BEGUN, &["--quick-add-key", &parent, "ed25519", "sign", expires], b"");
+        // Of these two algorithms, RSA encrypts too.
+        let algorithm = if user == "to encrypt" { "rsa2048" } else { "ed25519" };
+        gpg.run(BEGUN, &["--quick-add-key", &parent, algorithm, "sign", expires], b"");
         let subkey = gpg.fingerprints(user).remove(1);
         let signature = gpg.sign(&format!("{subkey}!"), MADE, &[]);
         let before = gpg.export(&[&parent]);
@@ -349,6 +367,10 @@ fn openpgp_subkeys() {
             "shortened by SHA-1" => shorten(&BY_SHA1, &parent, &subkey),
             "of another use" => {
                 let words = "key 1\nchange-usage\nS\nA\nQ\nsave\n";
+                gpg.edit(LATER, &["--edit-key", &parent], words);
+            }
+            "to encrypt" => {
+                let words = "key 1\nchange-usage\nS\nE\nQ\nsave\n";
                 gpg.edit(LATER, &["--edit-key", &parent], words);
             }
             _ => {}

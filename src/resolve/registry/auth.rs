@@ -58,7 +58,7 @@ struct TokenAnswer {
 
 /// A challenge or token that leads nowhere.
 #[derive(Debug, thiserror::Error)]
-enum AuthError {
+pub(super) enum AuthError {
     #[error("the registry names a token server that is no URL: {0:?}")]
     Realm(String),
     #[error("the registry names a token server without HTTPS: {0}")]
@@ -208,16 +208,19 @@ impl Access {
             return Err(answer.unexpected(what));
         }
         let body = answer.bytes(&format!("the token for {what}"), MAX_TOKEN_ANSWER).await?;
-        let parsed: TokenAnswer =
-            serde_json::from_slice(&body).map_err(|error| failed(what, AuthError::Json(error)))?;
-        parsed
-            .token
-            .filter(|token| !token.is_empty())
-            .or(parsed.access_token.filter(|token| !token.is_empty()))
-            .ok_or(AuthError::NoToken)
-            .and_then(|token| header(&format!("Bearer {token}")).map_err(|_| AuthError::NoToken))
-            .map_err(|error| failed(what, error))
+        granted(&body).map_err(|error| failed(what, error))
     }
+}
+
+/// The `Authorization` that a token server's answer grants.
+pub(super) fn granted(body: &[u8]) -> Result<HeaderValue, AuthError> {
+    let parsed: TokenAnswer = serde_json::from_slice(body).map_err(AuthError::Json)?;
+    parsed
+        .token
+        .filter(|token| !token.is_empty())
+        .or(parsed.access_token.filter(|token| !token.is_empty()))
+        .ok_or(AuthError::NoToken)
+        .and_then(|token| header(&format!("Bearer {token}")).map_err(|_| AuthError::NoToken))
 }
 
 /// The challenges of an answer, in order.
@@ -279,7 +282,7 @@ fn parameter(text: &str) -> (String, &str) {
 }
 
 /// The token server that a registry names: over HTTPS, or on loopback for a registry there.
-fn token_server(registry: &Url, challenge: &Challenge) -> Result<Url, AuthError> {
+pub(super) fn token_server(registry: &Url, challenge: &Challenge) -> Result<Url, AuthError> {
     let text = challenge.parameters.get("realm").cloned().unwrap_or_default();
     let Ok(url) = Url::parse(&text) else {
         return Err(AuthError::Realm(text));

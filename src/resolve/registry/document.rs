@@ -168,7 +168,11 @@ pub(crate) fn read(content_type: &str, bytes: &[u8]) -> Result<(String, Content)
 
 /// Reads a list of referrers, which is an OCI index that nothing vouches for.
 pub(crate) fn read_referrers(bytes: &[u8]) -> Result<Index, DocumentError> {
-    unambiguous(&serde_json::from_slice(bytes)?)?;
+    let value: Value = serde_json::from_slice(bytes)?;
+    if !value.is_object() {
+        return Err(DocumentError::NoObject);
+    }
+    unambiguous(&value)?;
     Ok(serde_json::from_slice(bytes)?)
 }
 

@@ -15,6 +15,7 @@ mod content;
 mod credentials;
 mod document;
 mod platform;
+mod reading;
 mod referrers;
 mod signatures;
 
@@ -29,6 +30,7 @@ pub use self::credentials::CredentialError;
 use self::credentials::Credentials;
 use self::document::{Content, DescribedPlatform, Descriptor, Document, Manifest, media_type};
 use self::platform::{Nesting, accepts, candidates};
+pub use self::reading::{Reading, read_anything};
 use super::options::Options;
 use super::transport::{Transport, failed};
 use crate::meta::{ImageMeta, ImageRequest, ResolveError};

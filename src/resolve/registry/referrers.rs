@@ -95,7 +95,11 @@ impl Contents {
 }
 
 /// Where a list goes on (RFC 8288), if it does: at the same path of the same server, by another query.
-fn following(what: &str, from: &Url, headers: &HeaderMap) -> Result<Option<Url>, ResolveError> {
+pub(super) fn following(
+    what: &str,
+    from: &Url,
+    headers: &HeaderMap,
+) -> Result<Option<Url>, ResolveError> {
     for value in headers.get_all(LINK) {
         let unreadable = || {
             let text = String::from_utf8_lossy(value.as_bytes()).into_owned();

@@ -11,8 +11,8 @@ use pgp::composed::{Deserializable as _, SignedPublicKey, SignedPublicSubKey};
 use pgp::crypto::hash::HashAlgorithm;
 use pgp::packet::{KeyFlags, PacketParser, Signature, SignatureType, SubpacketData};
 use pgp::types::{
-    EcdsaPublicParams, EddsaLegacyPublicParams, Fingerprint, KeyDetails as _, PublicParams,
-    SignatureBytes, VerifyingKey as _,
+    EcdsaPublicParams, EddsaLegacyPublicParams, Fingerprint, KeyDetails as _, KeyVersion,
+    PublicParams, SignatureBytes, VerifyingKey as _,
 };
 use rsa::traits::PublicKeyParts as _;
 
@@ -167,13 +167,17 @@ impl<'k> Component<'k> {
         }
     }
 
-    /// Whether it signed `digest` with `signature`, by arithmetic alone.
+    /// Whether it signed `digest` with `signature`, one of version 4, by arithmetic alone.
     pub fn signed_digest(
         &self,
         hash: HashAlgorithm,
         digest: &[u8],
         signature: &SignatureBytes,
     ) -> bool {
+        // Keys of version 6 make no signatures of version 4 (RFC 9580, section 5.2).
+        if self.certificate.primary_key.version() == KeyVersion::V6 {
+            return false;
+        }
         match self.subkey {
             None => self.certificate.primary_key.verify(hash, digest, signature).is_ok(),
             Some(subkey) => subkey.key.verify(hash, digest, signature).is_ok(),

@@ -10,7 +10,9 @@ mod certificate;
 mod statements;
 
 use pgp::crypto::hash::HashAlgorithm;
-use pgp::packet::{Packet, PacketParser, Signature, SignatureType, SignatureVersion};
+use pgp::packet::{
+    Packet, PacketParser, Signature, SignatureType, SignatureVersion, SubpacketData,
+};
 use pgp::ser::Serialize as _;
 
 pub use self::certificate::Keyring;
@@ -119,6 +121,16 @@ impl DetachedSignature {
         keys: &Keyring,
         now: i64,
     ) -> Result<VerifiedSigner, NotVerified> {
+        // The lines of a text are hashed as if they ended in CR LF. Without CR in it there is one content
+        // to a hash; with it there are two, and nobody knows which of them was signed.
+        if self.signature.typ() == Some(SignatureType::Text) && payload.contains(&b'\r') {
+            return Err(CouldNot::Unsupported {
+                what: "an OpenPGP signature of a text (type 0x01) that has carriage returns"
+                    .to_owned(),
+                instead: "sign it as it is, without --textmode",
+            }
+            .into());
+        }
         self.signer(keys, now, |component| component.signed(&self.signature, payload))
     }
 
@@ -230,6 +242,20 @@ impl DetachedSignature {
         let Some(config) = self.signature.config() else {
             return Err(malformed("its header is missing".to_owned()));
         };
+        // RFC 9580, section 5.2.3.7: what is critical must be understood, and no notation (5.2.3.24) is.
+        for subpacket in config.hashed_subpackets().filter(|it| it.is_critical) {
+            match &subpacket.data {
+                SubpacketData::Notation(notation) => {
+                    let name = String::from_utf8_lossy(&notation.name).escape_debug().to_string();
+                    let why = format!("nobody here knows its critical notation {name:.80}");
+                    return Err(malformed(why));
+                }
+                SubpacketData::Experimental(number, _) => {
+                    return Err(malformed(format!("nobody here knows its critical part {number}")));
+                }
+                _ => {}
+            }
+        }
         let mut hasher =
             HashAlgorithm::Sha256.new_hasher().map_err(|error| malformed(error.to_string()))?;
         config

@@ -77,8 +77,9 @@ impl PublicKey {
         &self.der
     }
 
-    /// How the key may have signed bytes: cosign hashes with SHA-256 whatever the curve, everybody
-    /// else as the curve suggests.
+    /// How the key may have signed bytes where nothing but the key is there to say it: cosign hashes with
+    /// SHA-256 whatever the curve, everybody else as the curve suggests. P-256 with SHA-384 is nobody's
+    /// habit, and RSA is PKCS #1's with SHA-256, as cosign signs.
     pub(super) fn schemes(&self) -> &'static [SigningScheme] {
         match self.algorithm {
             KeyAlgorithm::EcdsaP256 => &[SigningScheme::EcdsaP256Sha256],

@@ -1,5 +1,12 @@
 //! The algorithms that Sigstore's crates verify with: ring's, and RustCrypto's where a digest is
 //! given instead of the message. Nothing else is accepted, and nothing is ever signed.
+//!
+//! RSA-PSS is for what says itself that it was signed so: certificates of authorities, and metadata of TUF.
+//! No bundle can say it, so that a digest is never held against such a signature. P-256 with SHA-384 and
+//! P-384 with SHA-256 are accepted where a certificate or a bundle names the hash; [`PublicKey`] has what
+//! is tried where none is named.
+//!
+//! [`PublicKey`]: super::PublicKey
 
 use std::sync::OnceLock;
 
@@ -10,14 +17,17 @@ use ring::signature::{
     RSA_PSS_2048_8192_SHA256, RSA_PSS_2048_8192_SHA384, RSA_PSS_2048_8192_SHA512,
     UnparsedPublicKey, VerificationAlgorithm,
 };
-use rsa::pkcs1::DecodeRsaPublicKey as _;
-use rsa::{Pkcs1v15Sign, Pss, RsaPublicKey};
+use rsa::{BigUint, Pkcs1v15Sign, RsaPublicKey};
 use sha2::{Digest as _, Sha256, Sha384, Sha512};
 use sigstore_crypto::{
     CryptoProvider, Error, HashContext, KeyAlgorithm, Result, SigningScheme,
     install_default_provider,
 };
 use sigstore_verify::types::HashAlgorithm;
+use x509_cert::der::Decode as _;
+
+/// What ring takes, too.
+const MAX_RSA_BITS: usize = 8192;
 
 #[derive(Debug)]
 struct Provider;
@@ -106,18 +116,18 @@ impl CryptoProvider for Provider {
                 p384_holds(key, digest, signature)
             }
             SigningScheme::RsaPkcs1Sha256 => {
-                rsa_holds(key, digest, signature, Pkcs1v15Sign::new::<Sha256>)
+                rsa_holds(key, digest, signature, Pkcs1v15Sign::new::<Sha256>())
             }
             SigningScheme::RsaPkcs1Sha384 => {
-                rsa_holds(key, digest, signature, Pkcs1v15Sign::new::<Sha384>)
+                rsa_holds(key, digest, signature, Pkcs1v15Sign::new::<Sha384>())
             }
             SigningScheme::RsaPkcs1Sha512 => {
-                rsa_holds(key, digest, signature, Pkcs1v15Sign::new::<Sha512>)
+                rsa_holds(key, digest, signature, Pkcs1v15Sign::new::<Sha512>())
             }
-            SigningScheme::RsaPssSha256 => rsa_holds(key, digest, signature, Pss::new::<Sha256>),
-            SigningScheme::RsaPssSha384 => rsa_holds(key, digest, signature, Pss::new::<Sha384>),
-            SigningScheme::RsaPssSha512 => rsa_holds(key, digest, signature, Pss::new::<Sha512>),
-            SigningScheme::Ed25519
+            SigningScheme::RsaPssSha256
+            | SigningScheme::RsaPssSha384
+            | SigningScheme::RsaPssSha512
+            | SigningScheme::Ed25519
             | SigningScheme::MlDsa44
             | SigningScheme::MlDsa65
             | SigningScheme::MlDsa87
@@ -159,14 +169,12 @@ fn p384_holds(key: &[u8], digest: &[u8], signature: &[u8]) -> Option<()> {
     key.verify_prehash(digest, &signature).ok()
 }
 
-fn rsa_holds<P: rsa::traits::SignatureScheme>(
-    key: &[u8],
-    digest: &[u8],
-    signature: &[u8],
-    padding: impl FnOnce() -> P,
-) -> Option<()> {
-    let key = RsaPublicKey::from_pkcs1_der(key).ok()?;
-    key.verify(padding(), digest, signature).ok()
+fn rsa_holds(key: &[u8], digest: &[u8], signature: &[u8], padding: Pkcs1v15Sign) -> Option<()> {
+    let key = rsa::pkcs1::RsaPublicKey::from_der(key).ok()?;
+    let [modulus, exponent] =
+        [key.modulus, key.public_exponent].map(|it| BigUint::from_bytes_be(it.as_bytes()));
+    let key = RsaPublicKey::new_with_max_size(modulus, exponent, MAX_RSA_BITS).ok()?;
+    key.verify(padding, digest, signature).ok()
 }
 
 fn mismatch(scheme: SigningScheme) -> Error {
@@ -176,3 +184,7 @@ fn mismatch(scheme: SigningScheme) -> Error {
 fn unsupported(scheme: SigningScheme) -> Error {
     Error::UnsupportedAlgorithm(scheme.name().to_owned())
 }
+
+#[cfg(test)]
+#[path = "tests/provider.rs"]
+mod tests;

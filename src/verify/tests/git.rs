@@ -2,8 +2,15 @@
 
 use super::*;
 
-/// A repository with a signed commit and a signed tag.
-fn repository(dir: &Path, format: &str, config: &[String]) -> (GitObject, GitObject) {
+/// The signed commit and the signed tag of a repository.
+pub(super) fn repository(dir: &Path, format: &str, config: &[String]) -> (GitObject, GitObject) {
+    let [commit, tag] = objects(dir, format, config);
+    let commit = GitObject::parse(Kind::Commit, commit.into()).unwrap();
+    (commit, GitObject::parse(Kind::Tag, tag.into()).unwrap())
+}
+
+/// The octets of the same.
+pub(super) fn objects(dir: &Path, format: &str, config: &[String]) -> [Vec<u8>; 2] {
     let git = |args: &[&str]| {
         let mut git = Command::new("git");
         git.current_dir(dir).env("HOME", dir).env("GIT_CONFIG_NOSYSTEM", "1");
@@ -19,13 +26,10 @@ fn repository(dir: &Path, format: &str, config: &[String]) -> (GitObject, GitObj
     git(&["init", "-q", &format!("--object-format={format}")]);
     git(&["commit", "-q", "-S", "--allow-empty", "-m", "one"]);
     git(&["tag", "-s", "-m", "tag", "v1"]);
-    let commit = git(&["cat-file", "commit", "HEAD"]);
-    let tag = git(&["cat-file", "tag", "v1"]);
-    let commit = GitObject::parse(Kind::Commit, commit.into()).unwrap();
-    (commit, GitObject::parse(Kind::Tag, tag.into()).unwrap())
+    [git(&["cat-file", "commit", "HEAD"]), git(&["cat-file", "tag", "v1"])]
 }
 
-fn git_says(object: &GitObject, format: ObjectFormat, keys: &str) -> String {
+pub(super) fn git_says(object: &GitObject, format: ObjectFormat, keys: &str) -> String {
     let keys = match KeyFile::parse(keys.as_bytes()) {
         Ok(keys) => keys,
         Err(error) => return error.to_string(),
@@ -90,73 +94,132 @@ fn git_objects_signed_with_ssh() {
 }
 
 #[test]
-fn ssh_signatures_for_something_else() {
-    let dir = tempfile::tempdir().unwrap();
-    let key = dir.path().join("key");
-    let mut keygen = Command::new("ssh-keygen");
-    run(keygen.args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(&key), b"");
-    let public = std::fs::read_to_string(key.with_extension("pub")).unwrap();
-    let keys = AllowedSigners::parse(&public).unwrap();
-    let sign = |namespace: &str| {
-        let mut sign = Command::new("ssh-keygen");
-        sign.args(["-q", "-Y", "sign", "-n", namespace, "-f"]).arg(&key);
-        String::from_utf8(run(&mut sign, PAYLOAD)).unwrap()
-    };
-    let check =
-        |text: &str, payload: &[u8], dated| match ssh::verify(text, payload, &keys, dated, NOW) {
-            Ok(_) => "good".to_owned(),
-            Err(error) => error.to_string(),
-        };
-    let good = sign("git");
-    assert_eq!(check(&good, PAYLOAD, None), "good");
-    assert!(check(&sign("file"), PAYLOAD, None).contains("its namespace is \"file\""));
-    assert!(check(&good, b"other", None).contains("did not sign this content"));
-    assert!(check(&good, PAYLOAD, Some(NOW + 1_000)).contains("in the future"));
-    assert!(check(&good[..good.len() / 2], PAYLOAD, None).contains("cannot be read"));
-}
-
-#[test]
-fn ssh_security_keys() {
-    use rsa::signature::Signer as _;
-    use ssh_key::private::Ed25519Keypair;
-    use ssh_key::public::{KeyData, SkEd25519};
-    use ssh_key::{Algorithm, HashAlg, PublicKey, Signature, SshSig};
-
-    let pair = Ed25519Keypair::from_seed(&[7; 32]);
-    let key = KeyData::SkEd25519(SkEd25519::new(pair.public, "ssh:"));
-    let signed = SshSig::signed_data("git", HashAlg::Sha512, PAYLOAD).unwrap();
-    let tail = [1, 0, 0, 0, 9];
-    let mut message = sha2::Sha256::digest("ssh:").to_vec();
-    message.extend(tail);
-    message.extend(sha2::Sha256::digest(&signed));
-    let mut data = pair.try_sign(&message).unwrap().as_bytes().to_vec();
-    data.extend(tail);
-    let signature = Signature::new(Algorithm::SkEd25519, data).unwrap();
-    let signature = SshSig::new(key.clone(), "git", HashAlg::Sha512, signature).unwrap();
-    let text = signature.to_pem(Default::default()).unwrap();
-    let keys = AllowedSigners::parse(&PublicKey::from(key).to_openssh().unwrap()).unwrap();
-    assert!(ssh::verify(&text, PAYLOAD, &keys, None, NOW).is_ok());
-    assert!(ssh::verify(&text, b"other", &keys, None, NOW).is_err());
-}
-
-#[test]
 fn git_objects_signed_with_openpgp() {
     let gpg = Gpg::new();
     gpg.key("A <a@b.c>", "ed25519", "20200101T000000!", "never");
-    let program = gpg.0.path().join("gpg.sh");
-    let script = format!(
-        "#!/bin/sh\nexec gpg --homedir {} --faked-system-time {MADE} \"$@\"\n",
-        gpg.0.path().display()
-    );
-    std::fs::write(&program, script).unwrap();
-    run(Command::new("chmod").arg("+x").arg(&program), b"");
     let keys = String::from_utf8(gpg.export(&["--armor", "A"])).unwrap();
     for (name, format) in [("sha1", ObjectFormat::Sha1), ("sha256", ObjectFormat::Sha256)] {
         let dir = tempfile::tempdir().unwrap();
-        let config = [format!("gpg.program={}", program.display())];
-        let (commit, tag) = repository(dir.path(), name, &config);
+        let (commit, tag) = repository(dir.path(), name, &[gpg.program()]);
         for object in [&commit, &tag] {
             assert_eq!(git_says(object, format, &keys), "good", "{name}");
         }
+    }
+}
+
+/// The octets of an object, with `change` made of them; the other kinds of change are git's to refuse.
+fn altered(object: &GitObject, raw: &[u8], change: (&str, &str)) -> GitObject {
+    let text = String::from_utf8(raw.to_vec()).unwrap();
+    assert!(text.contains(change.0), "{text} has no {:?}", change.0);
+    let text = text.replacen(change.0, change.1, 1);
+    GitObject::parse(object.kind(), text.into_bytes().into()).unwrap()
+}
+
+/// A signature is about the object that it was made for: under another name, about another commit, by
+/// somebody else, or in a repository of the other format, it is none.
+#[test]
+fn signatures_of_other_objects() {
+    let (gpg, home) = (Gpg::new(), tempfile::tempdir().unwrap());
+    gpg.key("A <a@b.c>", "ed25519", "20200101T000000!", "never");
+    let by_gpg = String::from_utf8(gpg.export(&["--armor", "A"])).unwrap();
+    let key = home.path().join("key");
+    let mut keygen = Command::new("ssh-keygen");
+    run(keygen.args(["-q", "-t", "ed25519", "-N", "", "-C", "", "-f"]).arg(&key), b"");
+    let by_ssh = std::fs::read_to_string(key.with_extension("pub")).unwrap();
+    let ssh = ["gpg.format=ssh".to_owned(), format!("user.signingkey={}", key.display())];
+    for (kind, config, keys) in [("gpg", &[gpg.program()][..], &by_gpg), ("ssh", &ssh, &by_ssh)] {
+        for (name, format, digits) in
+            [("sha1", ObjectFormat::Sha1, 40), ("sha256", ObjectFormat::Sha256, 64)]
+        {
+            let about = format!("{kind} {name}");
+            let dir = tempfile::tempdir().unwrap();
+            let [raw_commit, raw] = objects(dir.path(), name, config);
+            let commit = GitObject::parse(Kind::Commit, raw_commit.clone().into()).unwrap();
+            let tag = GitObject::parse(Kind::Tag, raw.clone().into()).unwrap();
+            let id = tag.header("object").unwrap();
+            assert_eq!(id.len(), digits, "{about}");
+            let tree = commit.header("tree").unwrap();
+            for change in [
+                (&id[..], &"7".repeat(digits)[..]),
+                ("tag v1", "tag v2"),
+                ("type commit", "type tree"),
+                ("tagger A", "tagger B"),
+                ("1861920000", "1861920001"),
+                ("\n\ntag\n", "\n\ntag \n"),
+                ("\n\ntag\n", "\n\n\ntag\n"),
+                ("tagger", "extra y\ntagger"),
+            ] {
+                let got = git_says(&altered(&tag, &raw, change), format, keys);
+                assert!(got.contains("did not sign"), "{about} {change:?}: {got}");
+            }
+            for change in [
+                (&tree[..], &"7".repeat(digits)[..]),
+                ("author A", "author B"),
+                ("committer A", "committer B"),
+                ("\n\none\n", "\n\ntwo\n"),
+                ("\nauthor", &format!("\nparent {tree}\nauthor")[..]),
+            ] {
+                let got = git_says(&altered(&commit, &raw_commit, change), format, keys);
+                assert!(got.contains("did not sign"), "{about} {change:?}: {got}");
+            }
+            // The signature of one object behind the other.
+            let signature = tag.signature().unwrap();
+            let mut text = String::from_utf8(raw_commit.clone()).unwrap();
+            let of_commit = commit.signature().unwrap().replace('\n', "\n ");
+            text = text.replace(
+                of_commit.trim_end(),
+                signature.trim_end().replace('\n', "\n ").trim_end(),
+            );
+            let got = git_says(&GitObject::parse(Kind::Commit, text.into()).unwrap(), format, keys);
+            assert!(got.contains("did not sign"), "{about}: {got}");
+            // The same octets in a repository of the other format: there its names name nothing.
+            let (other, headers) = match format {
+                ObjectFormat::Sha1 => (ObjectFormat::Sha256, ("gpgsig ", "gpgsig-sha256 ")),
+                ObjectFormat::Sha256 => (ObjectFormat::Sha1, ("gpgsig-sha256 ", "gpgsig ")),
+            };
+            for object in [&tag, &altered(&commit, &raw_commit, headers)] {
+                let got = git_says(object, other, keys);
+                assert!(got.contains("of the other format"), "{about}: {got}");
+            }
+        }
+    }
+}
+
+/// What git takes for a signature and nobody here verifies is there, and could not be verified.
+#[test]
+fn signatures_of_other_kinds() {
+    let id = "7".repeat(40);
+    let commit = format!("tree {id}\nauthor A <a@b.c> 1 +0000\ncommitter A <a@b.c> 1 +0000\n");
+    let tag = format!("object {id}\ntype commit\ntag v1\ntagger A <a@b.c> 1 +0000\n\nmessage\n");
+    let keys = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ7BBOXoZCXjUiyWgonTlLp8VG0pnj+a7kEcz88Vho1j";
+    for (name, wanted) in [
+        ("SIGNED MESSAGE", "could not be verified: an X.509 (S/MIME) signature is not supported"),
+        ("PGP MESSAGE", "could not be verified: an OpenPGP message"),
+        ("PGP SIGNATURE", "not valid: it is an OpenPGP signature, and the key file holds SSH keys"),
+        ("SSH SIGNATURE", "not valid: it cannot be read"),
+    ] {
+        let block = format!("-----BEGIN {name}-----\n\nAAAA\n-----END {name}-----");
+        let tag = format!("{tag}{block}\n");
+        let commit = format!("{commit}gpgsig {}\n\nmessage\n", block.replace('\n', "\n "));
+        for (kind, text) in [(Kind::Tag, tag), (Kind::Commit, commit.clone())] {
+            let object = GitObject::parse(kind, text.into()).unwrap();
+            let got = git_says(&object, ObjectFormat::Sha1, keys);
+            assert!(got.contains(wanted), "{kind} {name}: {got}");
+        }
+    }
+    let object = GitObject::parse(Kind::Tag, tag.into()).unwrap();
+    assert_eq!(git_says(&object, ObjectFormat::Sha1, keys), "it is not signed");
+    // Words of a commit's message are no signature of it.
+    let commit = format!("{commit}\n-----BEGIN SIGNED MESSAGE-----\n");
+    let object = GitObject::parse(Kind::Commit, commit.into()).unwrap();
+    assert_eq!(git_says(&object, ObjectFormat::Sha1, keys), "it is not signed");
+    // A header without anything in it is a signature that cannot be read, not none.
+    for (value, wanted) in [("x", "neither OpenPGP's nor SSH's"), ("", "neither")] {
+        let text = format!(
+            "tree {id}\nauthor A <a@b.c> 1 +0000\ncommitter A <a@b.c> 1 +0000\ngpgsig {value}\n\nx\n"
+        );
+        let object = GitObject::parse(Kind::Commit, text.into()).unwrap();
+        let got = git_says(&object, ObjectFormat::Sha1, keys);
+        assert!(got.contains(wanted), "{value:?}: {got}");
     }
 }

@@ -67,6 +67,24 @@ fn each_algorithm() {
         "verified",
     );
 
+    // A hash that is nobody's habit with the key is not tried where nothing but the key says which.
+    let by_other: p256::ecdsa::Signature = {
+        use p256::ecdsa::signature::hazmat::PrehashSigner as _;
+        forge::key(50).sign_prehash(&digest).unwrap()
+    };
+    let text = bundle(by_other.to_der().as_bytes(), "SHA2_384", &digest);
+    let key = PublicKey::from_pem(public_pem(&forge::key(50)).as_bytes()).unwrap();
+    check(
+        "p256, SHA-384",
+        &verify_bundle(
+            text.as_bytes(),
+            Artifact::Bytes(ARTIFACT),
+            Signer::Key(&key, Log::Ignored),
+            NOW,
+        ),
+        "signature",
+    );
+
     let ed25519 = ed25519_dalek::SigningKey::from_bytes(&[9; 32]);
     let pem = forge::pem("PUBLIC KEY", &forge::ed25519_spki(&ed25519));
     check_key("ed25519", &pem, &ed25519.sign(ARTIFACT).to_bytes());

@@ -5,6 +5,7 @@ mod bundles;
 pub(crate) mod forge;
 mod keys;
 mod kinds;
+mod leaves;
 mod roots;
 mod simple;
 mod times;
