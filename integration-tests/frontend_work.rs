@@ -720,7 +720,9 @@ fn a_policy_in_a_repository_reads_its_keys() {
             ("keys/signers", keys),
         ]);
         let key = format!("user.signingkey={}", ours.0);
-        let signed = |args: &[&str]| git(work.path(), &[&["-c", "gpg.format=ssh", "-c", &key], args].concat());
+        let signed = |args: &[&str]| {
+            git(work.path(), &[&["-c", "gpg.format=ssh", "-c", &key], args].concat())
+        };
         git(work.path(), &["init", "-q", "-b", "main"]);
         git(work.path(), &["add", "."]);
         signed(&["commit", "-q", "-S", "-m", &format!("of {}", work.path().display())]);
@@ -728,7 +730,8 @@ fn a_policy_in_a_repository_reads_its_keys() {
         let bare = served.path().join("top.git");
         git(work.path(), &["clone", "-q", "--bare", ".", bare.to_str().unwrap()]);
         let server = need!(peers::serve_git(served.path().to_owned()));
-        let built = run(world, open(world), &[format!("--opt=context={}#main", server.url("/top.git"))]);
+        let built =
+            run(world, open(world), &[format!("--opt=context={}#main", server.url("/top.git"))]);
         match wanted {
             None => drop(built.passed()),
             Some(wanted) => drop(built.refused(&[wanted])),
@@ -847,7 +850,8 @@ fn a_registry_with_a_password_is_asked_with_the_clients() {
         let mut build = buildx.command(&["build", "--progress=plain", "--no-cache"]);
         build.env("DOCKER_CONFIG", config.path());
         build.arg(format!("--build-arg=BUILDKIT_SYNTAX={}", open(world)));
-        let ended = Ended::from(build.arg("--policy=disabled=true").arg(context.path()).output().unwrap());
+        let ended =
+            Ended::from(build.arg("--policy=disabled=true").arg(context.path()).output().unwrap());
         Built { passed: ended.passed, said: ended.said }
     };
     for (tier, config, wanted) in [

@@ -53,10 +53,7 @@ fn processes_in_containers_are_those_of_the_daemon() {
         ended.passed(&frontend.image);
         out
     });
-    assert_eq!(
-        bare,
-        "echoed 1048576\nsaid\ncomplained\nfailed with 7\nkilled with 137\nbusybox\n"
-    );
+    assert_eq!(bare, "echoed 1048576\nsaid\ncomplained\nfailed with 7\nkilled with 137\nbusybox\n");
     assert_eq!(gated, bare);
     // And there is no container of what is refused.
     let refused = children.world.image("refused:1");

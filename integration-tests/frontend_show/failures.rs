@@ -88,7 +88,8 @@ impl<'a> Standing<'a> {
             Where::Context => (gate(world), vec![format!("--opt=context={url}")]),
             Where::Solve => (reading(world), vec![]),
             Where::Read => {
-                let options = [format!("--opt=context={url}"), "--opt=dockerfilekey=dockerfile".into()];
+                let options =
+                    [format!("--opt=context={url}"), "--opt=dockerfilekey=dockerfile".into()];
                 (gate(world), options.into())
             }
         };
@@ -99,9 +100,8 @@ impl<'a> Standing<'a> {
             .spawn()
             .unwrap();
         until("the build stands still", || (!slow.server.asked().is_empty()).then_some(()));
-        let process = |name: &str| {
-            until(name, || named(&(&descendants(daemon.pid()) - &before), name))
-        };
+        let process =
+            |name: &str| until(name, || named(&(&descendants(daemon.pid()) - &before), name));
         let (ours, child) = (process("buildgate"), process("dockerfile-fron"));
         Self { daemon, gate, slow, ours, child, build, _context: context }
     }
