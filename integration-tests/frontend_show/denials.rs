@@ -233,8 +233,6 @@ fn table(peers: &Peers) -> Vec<Denial> {
         row("repository by name", from_named.clone(), named(&repository), "1 | >>> FROM "),
         row("repository by name, copied", copy.clone(), named(&repository), "2 | >>> COPY "),
         row("repository by name, mounted", mount.clone(), named(&repository), "2 | >>> RUN "),
-        row("repository by name and ssh", copy.clone(), named(&ssh), "2 | >>> COPY "),
-        remote("repository as the context by ssh", &ssh, vec![], ""),
         remote("repository as the context", &repository, vec![], ""),
         row("submodule by ADD", format!("{base}ADD {submodule} /\n"), vec![], "2 | >>> ADD "),
         row("submodule by name", from_named, named(&submodule), "1 | >>> FROM "),
