@@ -137,16 +137,16 @@ STAMPS := $(PINNED:%=$(BIN)/.%.stamp) $(BIN)/.peer.stamp
 GO_INSTALL = GOBIN="$(abspath $(BIN))" CGO_ENABLED=0 go install -trimpath -buildvcs=false -ldflags '-s -w'
 
 .PHONY: tools
-tools: $(STAMPS) ## buildkitd, buildctl, dockerfile-frontend, buildx, registry, opa, cosign, peer
+tools: $(STAMPS) ## buildkitd, buildctl, dockerfile-frontend, buildx, registry, opa, cosign, peer, child
 
 $(PINNED:%=$(BIN)/.%.stamp): $(BIN)/.%.stamp: $(TOOLS)/%/go.mod $(TOOLS)/%/go.sum
 	mkdir -p $(BIN)
 	cd $(TOOLS)/$* && $(GO_INSTALL) tool
 	touch $@
 
-$(BIN)/.peer.stamp: $(TOOLS)/peer/go.mod $(TOOLS)/peer/go.sum $(wildcard $(TOOLS)/peer/*.go)
+$(BIN)/.peer.stamp: $(TOOLS)/peer/go.mod $(TOOLS)/peer/go.sum $(wildcard $(TOOLS)/peer/*.go $(TOOLS)/peer/*/*.go)
 	mkdir -p $(BIN)
-	cd $(TOOLS)/peer && go vet . && $(GO_INSTALL) .
+	cd $(TOOLS)/peer && go vet ./... && $(GO_INSTALL) ./...
 	touch $@
 
 .PHONY: clean

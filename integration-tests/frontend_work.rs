@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
+use crate::frontend_show::clients::{Buildx, Ended};
 use crate::peers::{self, GitServer, HttpServer, Response, World, folder, git, need};
 
 /// Allows everything.
@@ -263,8 +264,20 @@ fn a_file_that_changes_after_it_was_judged_is_not_built() {
         let output = format!("--output=type=local,dest={}", out.path().display());
         let built = build(world, open(world), &context, &[&output]);
         match std::fs::read_to_string(out.path().join("x")) {
-            Ok(content) => assert_eq!(content, "good", "{}", built.said),
-            Err(_) => assert!(changes && !built.passed, "{}", built.said),
+            Ok(content) => {
+                assert!(built.passed, "{}", built.said);
+                assert_eq!(content, "good", "{}", built.said);
+            }
+            Err(_) => {
+                assert!(changes && !built.passed, "{}", built.said);
+                // It was held against what was judged.
+                says(&built.said, &["digest mismatch", good]);
+                assert!(files.asked().len() > 1);
+            }
+        }
+        if changes {
+            // Who is asked from now on gives the other content, and that is refused.
+            build(world, open(world), &context, &[]).refused(&["ours says no"]);
         }
     }
 }
@@ -306,8 +319,11 @@ fn a_policy_that_asks_for_exec_proxy_is_refused() {
     let rego = "package docker\ndecision := {\"allow\": true, \"caps\": {\"exec.proxy\": true}}\n";
     let context =
         folder(&[("Dockerfile", "FROM scratch\nCOPY Dockerfile /\n"), ("Dockerfile.rego", rego)]);
-    build(world, open(world), &context, &[])
-        .refused(&["a policy asks for exec.proxy", "it takes a gate in front of buildkitd"]);
+    build(world, open(world), &context, &[]).refused(&[
+        "a policy asks for exec.proxy",
+        "it takes a gate in front of buildkitd",
+        "1 | >>> FROM ",
+    ]);
 }
 
 /// A registry that has one image under a tag when it is judged, and another one afterwards.
@@ -366,9 +382,14 @@ fn a_tag_that_moves_after_it_was_judged_is_not_followed() {
     let out = tempfile::tempdir().unwrap();
     let output = format!("--output=type=local,dest={}", out.path().display());
     build(world, open(world), &context, &[&output]).passed();
-    assert!(asked.load(Ordering::SeqCst) >= 1);
     // `base` has it, and `app` has not.
     assert!(out.path().join("bin/busybox").exists());
+    // The tag did move, with the first answer about it: whoever asks again is given `app`, and that is
+    // refused.
+    let before = asked.load(Ordering::SeqCst);
+    assert!(before >= 1);
+    build(world, open(world), &context, &[]).refused(&["ours says no"]);
+    assert!(asked.load(Ordering::SeqCst) > before);
 }
 
 #[test]
@@ -652,6 +673,51 @@ fn a_policy_reads_what_lies_beside_it() {
     }
 }
 
+/// The policy of a repository has its keys there too, and by them it judges the repository.
+#[test]
+fn a_policy_in_a_repository_reads_its_keys() {
+    let world = need!(peers::world());
+    need!(peers::installed("ssh-keygen", "openssh-client"));
+    let dir = tempfile::tempdir().unwrap();
+    let [ours, theirs] = ["ours", "theirs"].map(|name| {
+        let path = dir.path().join(name);
+        let mut make = Command::new("ssh-keygen");
+        let make = make.args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(&path).status().unwrap();
+        assert!(make.success());
+        (path.display().to_string(), std::fs::read_to_string(path.with_extension("pub")).unwrap())
+    });
+    let rules = "package docker\n\
+        default allow := false\n\
+        allow if not input.git\n\
+        allow if verify_git_signature(input.git.commit, \"keys/signers\")\n\
+        deny_msg contains \"ours says no\" if not allow\n\
+        decision := {\"allow\": allow, \"deny_msg\": deny_msg}\n";
+    for (keys, wanted) in [(&ours.1, None), (&theirs.1, Some("which is not in the key file"))] {
+        let work = folder(&[
+            ("Dockerfile", "FROM scratch\nCOPY Dockerfile /\n"),
+            ("Dockerfile.rego", rules),
+            ("keys/signers", keys),
+        ]);
+        let key = format!("user.signingkey={}", ours.0);
+        let signed = |args: &[&str]| {
+            git(work.path(), &[&["-c", "gpg.format=ssh", "-c", &key], args].concat())
+        };
+        git(work.path(), &["init", "-q", "-b", "main"]);
+        git(work.path(), &["add", "."]);
+        signed(&["commit", "-q", "-S", "-m", &format!("of {}", work.path().display())]);
+        let served = tempfile::tempdir().unwrap();
+        let bare = served.path().join("top.git");
+        git(work.path(), &["clone", "-q", "--bare", ".", bare.to_str().unwrap()]);
+        let server = need!(peers::serve_git(served.path().to_owned()));
+        let built =
+            run(world, open(world), &[format!("--opt=context={}#main", server.url("/top.git"))]);
+        match wanted {
+            None => drop(built.passed()),
+            Some(wanted) => drop(built.refused(&[wanted])),
+        }
+    }
+}
+
 /// The policies of the image, of the named context and beside the Dockerfile: each denies by itself.
 #[test]
 fn each_of_the_policies_must_allow() {
@@ -758,6 +824,15 @@ fn a_registry_with_a_password_is_asked_with_the_clients() {
     let push = format!("--output=type=image,name={secret},push=true");
     run(&login, &labelled, &["--frontend=dockerfile.v0".into(), push]).passed();
     let gate = ["--frontend=gateway.v0".to_owned(), format!("--opt=source={}", open(world))];
+    let buildx = need!(Buildx::get(world));
+    let by_buildx = |config: &TempDir, context: &TempDir| -> Built {
+        let mut build = buildx.command(&["build", "--progress=plain", "--no-cache"]);
+        build.env("DOCKER_CONFIG", config.path());
+        build.arg(format!("--build-arg=BUILDKIT_SYNTAX={}", open(world)));
+        let ended =
+            Ended::from(build.arg("--policy=disabled=true").arg(context.path()).output().unwrap());
+        Built { passed: ended.passed, said: ended.said }
+    };
     for (tier, config, wanted) in [
         ("ours", &login, None),
         ("theirs", &login, Some("ours says no")),
@@ -767,10 +842,11 @@ fn a_registry_with_a_password_is_asked_with_the_clients() {
             ("Dockerfile", &format!("FROM {secret}\n")),
             ("Dockerfile.rego", &only(&format!("input.image.labels.tier == \"{tier}\""))),
         ]);
-        let built = run(config, &context, &gate);
-        match wanted {
-            None => drop(built.passed()),
-            Some(wanted) => drop(built.refused(&[wanted])),
+        for built in [run(config, &context, &gate), by_buildx(config, &context)] {
+            match wanted {
+                None => drop(built.passed()),
+                Some(wanted) => drop(built.refused(&[wanted])),
+            }
         }
     }
 }

@@ -62,10 +62,15 @@ impl Peers {
         build.arg(format!("--export-cache=type=local,dest={}", this.path("cache")));
         Ended::from(build.output().unwrap()).passed("the layout");
         this.empty_layout();
-        let onbuild =
-            format!("FROM scratch\nONBUILD COPY --from={} / /x\n", world.image("refused:onbuild"));
-        let context = peers::folder(&[("Dockerfile", &onbuild)]);
-        world.buildkit.push(context.path(), &world.image("trigger:1"), &[], "");
+        for (tag, instruction) in [
+            ("copy", format!("COPY --from={} / /x", world.image("refused:onbuild"))),
+            ("add", format!("ADD {} /x", this.files.url("/refused.tgz"))),
+            ("clone", format!("ADD {}/refused.git /x", this.files.url(""))),
+        ] {
+            let onbuild = format!("FROM scratch\nONBUILD {instruction}\n");
+            let context = peers::folder(&[("Dockerfile", &onbuild)]);
+            world.buildkit.push(context.path(), &world.image(&format!("trigger:{tag}")), &[], "");
+        }
         Ok(this)
     }
 
@@ -160,6 +165,7 @@ fn table(peers: &Peers) -> Vec<Denial> {
     let mounted = format!("{base}RUN --mount=from=refused true\n");
     let from_named = "FROM named\n".to_owned();
     let cached = |value: String| vec![Ask::Cache(value)];
+    let triggered = |tag: &str| format!("FROM {}\n", world.image(&format!("trigger:{tag}")));
     let ssh =
         git.url().replace("http://127.0.0.1", "ssh://git@127.0.0.1").replace("app", "refused");
     let mut rows = vec![
@@ -183,12 +189,9 @@ fn table(peers: &Peers) -> Vec<Denial> {
             "2 | >>> RUN ",
         ),
         row("image by a variable", format!("ARG I={image}\nFROM $I\n"), vec![], "2 | >>> FROM "),
-        row(
-            "image by ONBUILD",
-            format!("FROM {}\n", world.image("trigger:1")),
-            vec![],
-            "1 | >>> FROM ",
-        ),
+        row("image by ONBUILD", triggered("copy"), vec![], "1 | >>> FROM "),
+        row("URL by ONBUILD", triggered("add"), vec![], "1 | >>> FROM "),
+        row("repository by ONBUILD", triggered("clone"), vec![], "1 | >>> FROM "),
         row(
             "image by name",
             from_named.clone(),
@@ -221,12 +224,20 @@ fn table(peers: &Peers) -> Vec<Denial> {
         row("URL by name, mounted", mount.clone(), named(&url), "2 | >>> RUN "),
         remote("URL as the context", &url, vec![], ""),
         row("repository by ADD", format!("{base}ADD {repository} /\n"), vec![], "2 | >>> ADD "),
+        row(
+            "repository by ADD with a checksum",
+            format!("{base}ADD --checksum={} {repository} /\n", "a".repeat(40)),
+            vec![],
+            "2 | >>> ADD ",
+        ),
         row("repository by name", from_named.clone(), named(&repository), "1 | >>> FROM "),
         row("repository by name, copied", copy.clone(), named(&repository), "2 | >>> COPY "),
-        row("repository by name, mounted", mount, named(&repository), "2 | >>> RUN "),
+        row("repository by name, mounted", mount.clone(), named(&repository), "2 | >>> RUN "),
         remote("repository as the context", &repository, vec![], ""),
         row("submodule by ADD", format!("{base}ADD {submodule} /\n"), vec![], "2 | >>> ADD "),
-        row("submodule by name", copy, named(&submodule), "2 | >>> COPY "),
+        row("submodule by name", from_named, named(&submodule), "1 | >>> FROM "),
+        row("submodule by name, copied", copy, named(&submodule), "2 | >>> COPY "),
+        row("submodule by name, mounted", mount, named(&submodule), "2 | >>> RUN "),
         remote("submodule of the context", &submodule, vec![], ""),
         row("layout by name", "FROM refused\n".into(), oci(), "1 | >>> FROM "),
         row(
@@ -241,8 +252,9 @@ fn table(peers: &Peers) -> Vec<Denial> {
             cached(format!("type=local,src={}", peers.path("cache"))),
             "",
         ),
+        row("directory by name", "FROM refused\n".into(), directory(), "1 | >>> FROM "),
         row(
-            "directory by name",
+            "directory by name, copied",
             format!("{base}COPY --from=refused / /\n"),
             directory(),
             "2 | >>> COPY ",

@@ -3,12 +3,12 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::sync::{Arc, Condvar, Mutex};
+use std::process::{Command, ExitStatus, Stdio};
+use std::sync::{Arc, Condvar, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use super::clients::{self, Ended, Frontend};
-use super::gate;
+use super::{binary, gate};
 use crate::peers::{self, Buildkit, HttpServer, Response, World, need};
 
 /// In which everything must be over.
@@ -48,40 +48,73 @@ impl Drop for Slow {
     }
 }
 
-/// A daemon with a build that stands still in the middle, and the processes of its frontend.
-struct Standing {
-    daemon: Buildkit,
+/// Lets everything in, files by URL by what they hold.
+const READS: &str = "package docker\n\
+    default allow := false\n\
+    allow if not input.http\n\
+    allow if startswith(input.http.checksum, \"sha256:\")\n\
+    decision := {\"allow\": allow}\n";
+
+/// Where a build stands still.
+#[derive(Clone, Copy, Debug)]
+enum Where {
+    /// We load the context, to look for a policy in it; the child waits for its first answers.
+    Context,
+    /// The child has asked for what it builds, and we look at what that loads.
+    Solve,
+    /// The child reads the context, and the daemon loads it for that.
+    Read,
+}
+
+const EVERYWHERE: [Where; 3] = [Where::Context, Where::Solve, Where::Read];
+
+/// A build that stands still in the middle, and the processes of its frontend.
+struct Standing<'a> {
+    daemon: &'a Buildkit,
     gate: Frontend,
     slow: Slow,
     ours: u32,
     child: u32,
     build: std::process::Child,
-    _nothing: tempfile::TempDir,
+    _context: tempfile::TempDir,
 }
 
-impl Standing {
-    fn start(world: &World) -> Result<Self, peers::NoPeer> {
-        let daemon = Buildkit::start(world.registry.host())?;
-        let gate = gate(world);
+impl<'a> Standing<'a> {
+    fn start(world: &World, daemon: &'a Buildkit, at: Where) -> Self {
         let slow = Slow::start();
-        // The frontend itself waits for the context; what a Dockerfile adds is loaded behind it.
-        let remote = format!("--opt=context={}", slow.server.url("/late"));
-        let nothing = tempfile::tempdir().unwrap();
-        let build = clients::buildctl_command(&daemon, &gate, nothing.path(), &[remote])
+        let url = slow.server.url("/late");
+        let context = peers::folder(&[("Dockerfile", &format!("FROM scratch\nADD {url} /x\n"))]);
+        let (gate, options) = match at {
+            Where::Context => (gate(world), vec![format!("--opt=context={url}")]),
+            Where::Solve => (reading(world), vec![]),
+            Where::Read => {
+                let options =
+                    [format!("--opt=context={url}"), "--opt=dockerfilekey=dockerfile".into()];
+                (gate(world), options.into())
+            }
+        };
+        let before = descendants(daemon.pid());
+        let build = clients::buildctl_command(daemon, &gate, context.path(), &options)
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
         until("the build stands still", || (!slow.server.asked().is_empty()).then_some(()));
-        let below = descendants(daemon.pid());
-        let ours = named(&below, "buildgate");
-        let child = named(&below, "dockerfile-fron");
-        Ok(Self { daemon, gate, slow, ours, child, build, _nothing: nothing })
+        let process =
+            |name: &str| until(name, || named(&(&descendants(daemon.pid()) - &before), name));
+        let (ours, child) = (process("buildgate"), process("dockerfile-fron"));
+        Self { daemon, gate, slow, ours, child, build, _context: context }
     }
 
-    /// Waits for the client's end, and gives what it said.
-    fn end(&mut self) -> String {
-        let started = Instant::now();
+    /// Waits for the client's end, which something at `since` has brought about, and gives what it said.
+    fn end(&mut self, since: Instant) -> String {
+        let (status, said) = self.ended();
+        assert!(since.elapsed() < PATIENCE, "{:?}: {said}", since.elapsed());
+        assert!(!status.success(), "it passed: {said}");
+        said
+    }
+
+    fn ended(&mut self) -> (ExitStatus, String) {
         let mut stderr = self.build.stderr.take().unwrap();
         let reader = std::thread::spawn(move || {
             let mut said = String::new();
@@ -89,10 +122,7 @@ impl Standing {
             said
         });
         let status = until("the client ends", || self.build.try_wait().unwrap());
-        let said = reader.join().unwrap();
-        assert!(started.elapsed() < PATIENCE, "{:?}: {said}", started.elapsed());
-        assert!(!status.success(), "it passed: {said}");
-        said
+        (status, reader.join().unwrap())
     }
 
     /// Nothing of the frontend is left.
@@ -105,8 +135,20 @@ impl Standing {
     /// The daemon builds as before.
     fn goes_on(&self) {
         let context = peers::folder(&[("Dockerfile", "FROM scratch\nCOPY Dockerfile /\n")]);
-        clients::buildctl(&self.daemon, &self.gate, context.path(), &[]).passed("the next build");
+        clients::buildctl(self.daemon, &self.gate, context.path(), &[]).passed("the next build");
     }
+}
+
+/// The frontend with rules that read what files hold.
+fn reading(world: &World) -> Frontend {
+    static READING: OnceLock<Frontend> = OnceLock::new();
+    let made = READING.get_or_init(|| {
+        // Made by whoever comes first.
+        gate(world);
+        let from = world.image("gate:made");
+        Frontend::of(world, peers::push_org(world, &from, "gate:reads", binary(), READS))
+    });
+    made.clone()
 }
 
 /// Waits for something, no longer than anything may take.
@@ -151,48 +193,86 @@ fn alive(pid: u32) -> bool {
     stat(pid).is_some_and(|(state, _)| state != "Z" && state != "X")
 }
 
-fn named(pids: &BTreeSet<u32>, name: &str) -> u32 {
+fn named(pids: &BTreeSet<u32>, name: &str) -> Option<u32> {
     let comm = |pid: &u32| std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-    *pids.iter().find(|pid| comm(pid).trim() == name).unwrap_or_else(|| {
-        panic!("no {name} among {:?}", pids.iter().map(|p| (p, comm(p))).collect::<Vec<_>>())
-    })
+    pids.iter().find(|pid| comm(pid).trim() == name).copied()
 }
 
-fn kill(pid: u32) {
-    let killed = Command::new("kill").args(["-KILL", &pid.to_string()]).status().unwrap();
-    assert!(killed.success());
+fn signal(name: &str, pid: u32) {
+    let sent = Command::new("kill").args([&format!("-{name}"), &pid.to_string()]).status().unwrap();
+    assert!(sent.success());
 }
 
 #[test]
 fn a_killed_child_fails_the_build() {
     let world = need!(peers::world());
-    let mut standing = need!(Standing::start(world));
-    kill(standing.child);
-    let said = standing.end();
-    let wanted = "the Dockerfile frontend ended without a result (signal: 9 (SIGKILL))";
-    assert!(said.contains(wanted), "{said}");
-    standing.gone();
-    standing.goes_on();
+    let daemon = need!(Buildkit::start(world.registry.host()));
+    for at in EVERYWHERE {
+        let mut standing = Standing::start(world, &daemon, at);
+        let killed = Instant::now();
+        signal("KILL", standing.child);
+        let said = standing.end(killed);
+        let wanted = "the Dockerfile frontend ended without a result (signal: 9 (SIGKILL))";
+        assert!(said.contains(wanted), "{at:?}: {said}");
+        standing.gone();
+        standing.goes_on();
+    }
 }
 
 #[test]
 fn a_killed_frontend_fails_the_build() {
     let world = need!(peers::world());
-    let mut standing = need!(Standing::start(world));
-    kill(standing.ours);
-    let said = standing.end();
-    assert!(said.contains("failed to solve"), "{said}");
-    assert!(said.contains("137") || said.contains("killed"), "{said}");
-    standing.gone();
-    standing.goes_on();
+    let daemon = need!(Buildkit::start(world.registry.host()));
+    for at in EVERYWHERE {
+        let mut standing = Standing::start(world, &daemon, at);
+        let killed = Instant::now();
+        signal("KILL", standing.ours);
+        let said = standing.end(killed);
+        assert!(said.contains("failed to solve"), "{at:?}: {said}");
+        assert!(said.contains("137") || said.contains("killed"), "{at:?}: {said}");
+        standing.gone();
+        standing.goes_on();
+    }
+}
+
+/// A child that is stopped in the middle of a call; and one that waits for as long, and is left alone.
+#[test]
+fn a_stopped_child_fails_the_build_and_a_waiting_one_does_not() {
+    let world = need!(peers::world());
+    let daemon = need!(Buildkit::start(world.registry.host()));
+    let mut waiting = Standing::start(world, &daemon, Where::Solve);
+    let mut all = EVERYWHERE.map(|at| Standing::start(world, &daemon, at));
+    let stopped = Instant::now();
+    for standing in &all {
+        signal("STOP", standing.child);
+    }
+    for (standing, at) in all.iter_mut().zip(EVERYWHERE) {
+        let said = standing.end(stopped);
+        // Where nothing was asked yet, either may be seen first.
+        let how = match at {
+            Where::Context => "",
+            Where::Solve | Where::Read => ", and answered no ping, and was ended",
+        };
+        let wanted = format!("the Dockerfile frontend did nothing for 10 s{how}");
+        assert!(said.contains(&wanted), "{at:?}: {said}");
+        standing.gone();
+    }
+    assert!(stopped.elapsed() > Duration::from_secs(10), "{:?}", stopped.elapsed());
+    assert!(waiting.build.try_wait().unwrap().is_none());
+    waiting.slow.open();
+    let (status, said) = waiting.ended();
+    assert!(status.success(), "{said}");
+    waiting.goes_on();
 }
 
 #[test]
 fn a_client_that_goes_away_leaves_nothing_behind() {
     let world = need!(peers::world());
-    let mut standing = need!(Standing::start(world));
-    kill(standing.build.id());
-    standing.end();
+    let daemon = need!(Buildkit::start(world.registry.host()));
+    let mut standing = Standing::start(world, &daemon, Where::Context);
+    let killed = Instant::now();
+    signal("KILL", standing.build.id());
+    standing.end(killed);
     standing.gone();
     standing.goes_on();
 }
@@ -200,12 +280,13 @@ fn a_client_that_goes_away_leaves_nothing_behind() {
 #[test]
 fn a_daemon_that_goes_away_ends_everything() {
     let world = need!(peers::world());
-    let mut standing = need!(Standing::start(world));
-    kill(standing.daemon.pid());
-    let said = standing.end();
+    let daemon = need!(Buildkit::start(world.registry.host()));
+    let mut standing = Standing::start(world, &daemon, Where::Context);
+    let killed = Instant::now();
+    signal("KILL", daemon.pid());
+    let said = standing.end(killed);
     assert!(said.contains("error: "), "{said}");
     standing.gone();
-    drop(standing.slow);
 }
 
 /// A file system of its own, small, and unmounted by whoever made it.

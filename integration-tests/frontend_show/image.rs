@@ -33,11 +33,13 @@ fn labels_are_those_of_the_child() {
     assert_eq!(ours["config"]["Labels"], theirs["config"]["Labels"]);
     assert_eq!(ours["config"]["Entrypoint"], serde_json::json!(["/bin/buildgate", "frontend"]));
     // BuildKit's own file, of the module that the pinned tools are built from.
-    let listed = Command::new("go")
+    let go = need!(peers::installed("go", "golang"));
+    let listed = Command::new(go)
         .args(["list", "-m", "-f", "{{.Dir}}", "github.com/moby/buildkit"])
         .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/integration-tests/tools/buildkit"))
-        .output();
-    let Ok(listed) = listed else { return };
+        .output()
+        .unwrap();
+    assert!(listed.status.success(), "{}", String::from_utf8_lossy(&listed.stderr));
     let module = String::from_utf8(listed.stdout).unwrap();
     let file = "frontend/dockerfile/cmd/dockerfile-frontend/Dockerfile";
     let text = std::fs::read_to_string(format!("{}/{file}", module.trim())).unwrap();

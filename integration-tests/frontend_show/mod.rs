@@ -5,6 +5,7 @@ pub mod builds;
 mod buildx;
 mod calls;
 pub mod clients;
+mod containers;
 mod denials;
 pub mod failures;
 mod image;

@@ -3,9 +3,8 @@
 //!
 //! A method that is not known here may name a source, so it is none: frontends do without.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::{Request, Response, header};
@@ -68,47 +67,45 @@ pub enum Given {
 }
 
 /// What the child has under way.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Activity {
-    calls: AtomicUsize,
-    quiet_since: Mutex<Instant>,
+    open: AtomicUsize,
+    begun: AtomicU64,
 }
 
-/// One call under way.
-struct Call(Arc<Activity>);
+/// One call under way, until it is dropped.
+#[derive(Debug)]
+pub struct Call(Arc<Activity>);
 
 impl Activity {
-    fn new() -> Self {
-        Self { calls: AtomicUsize::new(0), quiet_since: Mutex::new(Instant::now()) }
-    }
-
-    fn begin(self: &Arc<Self>) -> Call {
-        self.calls.fetch_add(1, Ordering::SeqCst);
+    /// Notes a call.
+    pub fn begin(self: &Arc<Self>) -> Call {
+        self.open.fetch_add(1, Ordering::SeqCst);
+        self.begun.fetch_add(1, Ordering::SeqCst);
         Call(Arc::clone(self))
     }
 
-    /// For how long the child has asked nothing and waited for nothing.
-    pub fn quiet(&self) -> Duration {
-        if self.calls.load(Ordering::SeqCst) > 0 {
-            return Duration::ZERO;
-        }
-        self.quiet_since.lock().unwrap_or_else(PoisonError::into_inner).elapsed()
+    /// How many calls the child waits for.
+    pub fn open(&self) -> usize {
+        self.open.load(Ordering::SeqCst)
+    }
+
+    /// How many calls it has made so far.
+    pub fn begun(&self) -> u64 {
+        self.begun.load(Ordering::SeqCst)
     }
 }
 
 impl Drop for Call {
     fn drop(&mut self) {
-        let mut since = self.0.quiet_since.lock().unwrap_or_else(PoisonError::into_inner);
-        *since = Instant::now();
-        self.0.calls.fetch_sub(1, Ordering::SeqCst);
+        self.0.open.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
 impl Bridge {
     /// A bridge that nothing has crossed yet.
     pub fn new(daemon: Channel, keeper: Gatekeeper) -> Self {
-        let activity = Arc::new(Activity::new());
-        Self { daemon, keeper, activity, given: Mutex::default() }
+        Self { daemon, keeper, activity: Arc::default(), given: Mutex::default() }
     }
 
     /// Reads the policies, so that they are there when the first source is asked for.

@@ -13,6 +13,8 @@ use tokio::process::{Child as Process, ChildStdin, ChildStdout, Command};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
+use super::watch::{Counted, Heard};
+
 /// How long its last words may take.
 const PATIENCE: Duration = Duration::from_millis(250);
 /// Lines of stderr that an error repeats.
@@ -34,6 +36,7 @@ pub struct Child {
     process: Process,
     said: Arc<Mutex<VecDeque<String>>>,
     listening: JoinHandle<()>,
+    heard: Heard,
 }
 
 impl Child {
@@ -44,7 +47,7 @@ impl Child {
     pub fn start(
         program: &Path,
         variables: &[(OsString, OsString)],
-    ) -> Result<(Self, ChildStdout, ChildStdin), StartError> {
+    ) -> Result<(Self, Counted<ChildStdout>, ChildStdin), StartError> {
         let wrong = |source| StartError { program: program.to_owned(), source };
         let mut process = Command::new(program)
             .envs(variables.iter().cloned())
@@ -60,7 +63,14 @@ impl Child {
         let stderr = process.stderr.take().ok_or_else(missing)?;
         let said = Arc::new(Mutex::new(VecDeque::new()));
         let listening = tokio::spawn(listen(stderr, Arc::clone(&said)));
-        Ok((Self { process, said, listening }, output, input))
+        let heard = Heard::default();
+        let output = heard.count(output);
+        Ok((Self { process, said, listening, heard }, output, input))
+    }
+
+    /// What has come from it.
+    pub fn heard(&self) -> Heard {
+        self.heard.clone()
     }
 
     /// Waits for its end.

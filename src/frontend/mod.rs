@@ -7,9 +7,11 @@
 //!                    └ verdict → check
 //! ```
 //!
-//! It parses and builds nothing on its own, and every call that names no source goes through as
-//! bytes. It refuses what the daemon would run out of its sight, and ends the build with an error
-//! where the child ends without a result.
+//! It makes no LLB and changes no file of a build: that is the child's. Of its own it asks the daemon
+//! for what policies are made of and read, and the Dockerfile it reads to tell lines alone. Calls that
+//! name a source are judged, and what the daemon would run out of its sight is refused, as is every
+//! method that nobody here knows; the others go through as bytes. A result of the child is kept until
+//! the child has ended well; where it ends otherwise, or stands still, the build ends with an error.
 
 mod bridge;
 mod child;
@@ -21,6 +23,7 @@ mod stdio;
 #[cfg(test)]
 mod tests;
 mod verdict;
+mod watch;
 
 use std::io;
 use std::path::PathBuf;
@@ -29,24 +32,21 @@ use std::time::Duration;
 
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use self::bridge::{Activity, Bridge, Given};
+use self::bridge::{Bridge, Given};
 use self::child::{Child, StartError};
 use self::options::{BuildOptions, EnvironmentError};
 use self::stdio::NoPipe;
 use self::verdict::Gatekeeper;
+use self::watch::Hang;
 use crate::gateway::Gateway;
 use crate::rpc::{self, Channel, ConnectError};
 use crate::wire::proto;
 
-/// How long a child may neither ask nor wait for anything.
-const HANG: Duration = Duration::from_secs(10);
-/// How often that is looked at.
-const LOOK: Duration = Duration::from_millis(250);
 /// How long the daemon may take to hear of an error.
 const GOODBYE: Duration = Duration::from_secs(3);
 
@@ -100,8 +100,10 @@ pub enum FrontendError {
         status: Box<tonic::Status>,
     },
     /// The child stands still.
-    #[error("the Dockerfile frontend did nothing for {} s and was ended{}", HANG.as_secs(), Words(words))]
+    #[error("the Dockerfile frontend {how} and was ended{}", Words(words))]
     Hung {
+        /// How it does.
+        how: Hang,
         /// The end of its stderr.
         words: String,
     },
@@ -152,30 +154,30 @@ async fn build(daemon: &Channel, options: Options) -> Result<(), FrontendError> 
     });
     let (mut child, output, input) = Child::start(&options.child, &variables)?;
     let served = tokio::spawn(serve(Arc::clone(&bridge), output, input));
-    let activity = bridge.activity();
+    let (activity, heard) = (bridge.activity(), child.heard());
     let status = tokio::select! {
-        status = child.wait() => Some(status.map_err(FrontendError::Wait)?),
-        () = hang(&activity) => None,
+        status = child.wait() => Ok(status.map_err(FrontendError::Wait)?),
+        how = watch::hang(&activity, &heard) => Err(how),
     };
     served.abort();
     drop(aside);
     match (bridge.given(), status) {
         // What the daemon was told stands, however the child ends.
         (Given::Error, _) => Ok(()),
-        (Given::Result(result), Some(status)) if status.success() => {
+        (Given::Result(result), Ok(status)) if status.success() => {
             let given = bridge.give(*result).await;
             given.map_err(|status| FrontendError::Refused { status: Box::new(status) })
         }
-        (Given::Result(_), Some(status)) => {
+        (Given::Result(_), Ok(status)) => {
             let words = child.last_words().await;
             Err(FrontendError::Failed { how: status.to_string(), words })
         }
-        (Given::Nothing, Some(status)) => {
+        (Given::Nothing, Ok(status)) => {
             let words = child.last_words().await;
             Err(FrontendError::Ended { how: status.to_string(), words })
         }
-        (Given::Nothing | Given::Result(_), None) => {
-            Err(FrontendError::Hung { words: child.last_words().await })
+        (Given::Nothing | Given::Result(_), Err(how)) => {
+            Err(FrontendError::Hung { how, words: child.last_words().await })
         }
     }
 }
@@ -197,17 +199,14 @@ async fn serve(
         .max_concurrent_streams(None)
         .max_pending_accept_reset_streams(rpc::RESETS)
         .max_local_error_reset_streams(None)
+        // Of what does not come back we make an error ourselves ([`watch::hang`]).
+        .timer(TokioTimer::new())
+        .keep_alive_interval(watch::PING)
+        .keep_alive_timeout(watch::HANG * 2)
         .serve_connection(TokioIo::new(tokio::io::join(output, input)), service)
         .await;
     if let Err(error) = served {
         tracing::warn!("the connection to the Dockerfile frontend broke: {error}");
-    }
-}
-
-/// Comes back when the child stands still.
-async fn hang(activity: &Activity) {
-    while activity.quiet() < HANG {
-        tokio::time::sleep(LOOK).await;
     }
 }
 

@@ -1,6 +1,6 @@
 //! The build's options, as the daemon gives them to a frontend in its environment.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 
 use serde::Deserialize;
@@ -26,6 +26,12 @@ pub enum EnvironmentError {
     #[error("{name} in the environment is no option of a build")]
     Name {
         /// The variable.
+        name: String,
+    },
+    /// Two variables or two options of one name: which of them counts, the child may see otherwise.
+    #[error("{name} is given twice in the environment")]
+    Twice {
+        /// The variable, or the option.
         name: String,
     },
     /// The list of workers.
@@ -91,11 +97,15 @@ impl BuildOptions {
         variables: impl IntoIterator<Item = (OsString, OsString)>,
     ) -> Result<Self, EnvironmentError> {
         let mut this = Self::default();
+        let mut seen = BTreeSet::new();
         for (name, value) in variables {
             let name = name.to_string_lossy().into_owned();
             let number = name.strip_prefix(OPTION);
             if number.is_none() && name != SESSION && name != WORKERS {
                 continue;
+            }
+            if !seen.insert(name.clone()) {
+                return Err(EnvironmentError::Twice { name });
             }
             let Ok(value) = value.into_string() else {
                 return Err(EnvironmentError::Text { name });
@@ -106,7 +116,9 @@ impl BuildOptions {
                 };
                 this.count = this.count.max(number.saturating_add(1));
                 let (key, value) = value.split_once('=').unwrap_or((&value, ""));
-                this.options.insert(key.to_owned(), value.to_owned());
+                if this.options.insert(key.to_owned(), value.to_owned()).is_some() {
+                    return Err(EnvironmentError::Twice { name: format!("the option {key}") });
+                }
             } else if name == SESSION {
                 this.session = value;
             } else {
@@ -253,6 +265,17 @@ mod tests {
         ] {
             let said = read(&[(name, value)]).unwrap_err().to_string();
             assert!(said.contains(wanted), "{said}");
+        }
+        let [first, second] = ["BUILDKIT_FRONTEND_OPT_0", "BUILDKIT_FRONTEND_OPT_1"];
+        for (one, other, wanted) in [
+            ((first, "target=a"), (second, "target=b"), "the option target"),
+            ((first, "target=a"), (second, "target=a"), "the option target"),
+            ((first, "target=a"), (second, "target"), "the option target"),
+            ((first, "target=a"), (first, "filename=b"), first),
+            ((SESSION, "a"), (SESSION, "b"), SESSION),
+        ] {
+            let said = read(&[one, other]).unwrap_err().to_string();
+            assert_eq!(said, format!("{wanted} is given twice in the environment"));
         }
         use std::os::unix::ffi::OsStringExt as _;
         let value = OsString::from_vec(b"target=\xff".to_vec());

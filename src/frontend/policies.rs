@@ -46,6 +46,15 @@ pub struct Policies {
     read: Vec<SourceOp>,
 }
 
+/// A build that nothing judges.
+#[derive(Debug)]
+pub struct Unready {
+    /// Why.
+    pub error: SetupError,
+    /// The Dockerfile, where it is known all the same.
+    pub dockerfile: Option<String>,
+}
+
 impl Policies {
     /// The source, pinned to the content that the policy in it was read from, where it is the
     /// remote context.
@@ -97,7 +106,19 @@ impl Loader<'_> {
     ///
     /// # Errors
     /// When there is none, or one cannot be had.
-    pub async fn load(&self) -> Result<Policies, SetupError> {
+    pub async fn load(&self) -> Result<Policies, Unready> {
+        let mut dockerfile = None;
+        match self.all(&mut dockerfile).await {
+            Ok((policies, read)) => Ok(Policies { policies, dockerfile, read }),
+            Err(error) => Err(Unready { error, dockerfile }),
+        }
+    }
+
+    /// The same, and what the context was read as; the Dockerfile is noted as soon as it is known.
+    async fn all(
+        &self,
+        dockerfile: &mut Option<String>,
+    ) -> Result<(Vec<Policy>, Vec<SourceOp>), SetupError> {
         if let Some(other) = self.options.other_frontend() {
             return Err(SetupError::Syntax { other: mask(other) });
         }
@@ -107,8 +128,9 @@ impl Loader<'_> {
         if let Some(named) = Box::pin(self.named(&policies)).await? {
             policies.push(trusting(named));
         }
-        let (own, Beside { files: _, dockerfile, read }) = Box::pin(self.own(&policies)).await?;
-        policies.extend(own.map(trusting));
+        let beside = Box::pin(self.found(&policies)).await?;
+        dockerfile.clone_from(&beside.dockerfile);
+        policies.extend(self.own(&beside.files)?.map(trusting));
         if policies.is_empty() {
             return Err(SetupError::None { file: self.options.filename().to_owned() });
         }
@@ -116,7 +138,7 @@ impl Loader<'_> {
         if caps.exec_proxy == Some(true) {
             return Err(SetupError::ExecProxy);
         }
-        Ok(Policies { policies, dockerfile, read })
+        Ok((policies, beside.read))
     }
 
     /// The policy in the named context `policy`.
@@ -139,22 +161,25 @@ impl Loader<'_> {
         Ok(Some(Policy::load("policy (build context)", PolicyFiles::memory(files), &modules)?))
     }
 
-    /// The policy beside the Dockerfile, and what else lies there.
-    async fn own(&self, before: &[Policy]) -> Result<(Option<Policy>, Beside), SetupError> {
-        let beside = match self.options.dockerfile() {
+    /// What lies beside the Dockerfile.
+    async fn found(&self, before: &[Policy]) -> Result<Beside, SetupError> {
+        match self.options.dockerfile() {
             Place::Local(name) => match self.input(&name).await? {
-                Some(definition) => Box::pin(self.beside_input(before, &name, &definition)).await?,
-                None => Box::pin(self.beside_local(before, &name)).await?,
+                Some(definition) => Box::pin(self.beside_input(before, &name, &definition)).await,
+                None => Box::pin(self.beside_local(before, &name)).await,
             },
-            Place::Remote(context) => Box::pin(self.beside_remote(before, &context)).await?,
-        };
-        let module = format!("{}.rego", self.place().1);
-        if !beside.files.contains_key(&module) {
-            return Ok((None, beside));
+            Place::Remote(context) => Box::pin(self.beside_remote(before, &context)).await,
         }
-        let files = PolicyFiles::memory(beside.files.clone());
-        let policy = Policy::load(&module, files, std::slice::from_ref(&module))?;
-        Ok((Some(policy), beside))
+    }
+
+    /// The policy among these files, that of the Dockerfile.
+    fn own(&self, files: &BTreeMap<String, Bytes>) -> Result<Option<Policy>, SetupError> {
+        let module = format!("{}.rego", self.place().1);
+        if !files.contains_key(&module) {
+            return Ok(None);
+        }
+        let files = PolicyFiles::memory(files.clone());
+        Ok(Some(Policy::load(&module, files, std::slice::from_ref(&module))?))
     }
 
     /// Folder and name of the Dockerfile.

@@ -202,7 +202,7 @@ fn nested(frontend: &str, options: &BTreeMap<String, String>) -> Refusal {
     Refusal::new(&format!("frontend {image}"), why)
 }
 
-/// Judges what a cache is imported from, and gives the reference to import, where it is another one.
+/// Judges what a cache is imported from, and gives the reference to import; a layout has none.
 async fn cache(
     keeper: &Gatekeeper,
     import: &gateway::CacheOptionsEntry,
@@ -224,9 +224,8 @@ async fn cache(
     let asked = Asked { op: &op, platform: None, purpose: Purpose::Cache, lines: &[] };
     let admitted = keeper.judge(asked).await?;
     match (Source::parse(&op), Source::parse(&admitted)) {
-        (Ok(Source::Image(asked)), Ok(Source::Image(given))) => {
-            Ok((asked != given).then(|| given.reference()))
-        }
+        // In our words, always: the daemon may read theirs as another image.
+        (Ok(Source::Image(_)), Ok(Source::Image(given))) => Ok(Some(given.reference())),
         (Ok(Source::OciLayout(asked)), Ok(Source::OciLayout(given))) if asked == given => Ok(None),
         (Ok(_) | Err(_), Ok(_) | Err(_)) => {
             let why = "a policy converts it into what no cache can be imported from";

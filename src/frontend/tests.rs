@@ -136,6 +136,7 @@ async fn answer(request: Request<Incoming>, asked: Asked, inputs: Arc<Inputs>) -
     let method = request.uri().path().strip_prefix(SERVICE).unwrap_or("?").to_owned();
     if request.headers().contains_key("x-stands") {
         // Neither read nor answered, until the other side gives up.
+        asked.lock().unwrap().push(("stands".to_owned(), Bytes::new()));
         let _ended = Ended(Arc::clone(&asked));
         std::future::pending::<()>().await;
     }

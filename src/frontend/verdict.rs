@@ -1,6 +1,7 @@
 //! The decisions of one build: each source judged once for each platform, and the answer to a
 //! refusal as the daemon itself would give it.
 
+mod lines;
 mod submodules;
 mod words;
 
@@ -13,15 +14,14 @@ use tokio::sync::OnceCell;
 use self::submodules::Submodules;
 use self::words::{could_not, fetched, shown};
 use super::options::BuildOptions;
-use super::policies::{Loader, Policies, SetupError};
+use super::policies::{Loader, Policies, Unready};
 use super::progress::Progress;
 use crate::check::{self, CheckError, Checked, Outcome, Question, reasons};
-use crate::dockerfile::{self, Lines};
 use crate::gateway::{self, Gateway};
 use crate::input::Env;
 use crate::policy::Policy;
 use crate::source::{Platform, Source, SourceOp};
-use crate::wire::proto::{errdefs, pb};
+use crate::wire::proto::errdefs;
 use crate::wire::status;
 
 /// What a source is loaded as.
@@ -76,7 +76,7 @@ pub struct Gatekeeper {
     options: BuildOptions,
     baked: PathBuf,
     progress: Progress,
-    policies: OnceCell<Result<Policies, SetupError>>,
+    policies: OnceCell<Result<Policies, Unready>>,
     decided: Mutex<HashMap<Key, Arc<OnceCell<Verdict>>>>,
 }
 
@@ -91,7 +91,7 @@ impl Gatekeeper {
     /// Reads the policies before anything is asked for. Why they cannot be had is told by whatever is
     /// judged.
     pub async fn prepare(&self) {
-        if let Err(error) = self.policies().await {
+        if let Err(Unready { error, .. }) = self.policies().await {
             tracing::info!("no policies: {error}");
         }
     }
@@ -149,7 +149,7 @@ impl Gatekeeper {
     async fn decide(&self, op: &SourceOp, platform: &Platform, asked: &Asked<'_>) -> Verdict {
         let policies = match self.policies().await {
             Ok(policies) => policies,
-            Err(error) => return Err(Refusal::new(&op.masked(), error.to_string())),
+            Err(unready) => return Err(Refusal::new(&op.masked(), unready.error.to_string())),
         };
         let env = Env { cache_import: asked.purpose == Purpose::Cache, ..self.options.env() };
         let op = policies.as_read(op);
@@ -221,7 +221,7 @@ impl Gatekeeper {
         (why, reasons::warnings(checked))
     }
 
-    async fn policies(&self) -> Result<&Policies, &SetupError> {
+    async fn policies(&self) -> Result<&Policies, &Unready> {
         let load = async {
             let loader =
                 Loader { gateway: &self.gateway, options: &self.options, baked: &self.baked };
@@ -235,50 +235,6 @@ impl Gatekeeper {
             loaded
         };
         self.policies.get_or_init(|| load).await.as_ref()
-    }
-
-    /// Lines of the Dockerfile that name a source where the child adds none: `RUN --mount=from=`.
-    pub async fn mount_lines(&self, identifier: &str) -> Vec<errdefs::Source> {
-        // Where a mount names a build context, the plan tells the context and no mount.
-        let is_run = |text: &str, at: &Lines| {
-            let line = text.lines().nth(at.start.saturating_sub(1)).unwrap_or_default();
-            line.split_whitespace().next().is_some_and(|word| word.eq_ignore_ascii_case("run"))
-        };
-        self.lines_where(identifier, |text, lines| lines.iter().all(|at| is_run(text, at))).await
-    }
-
-    /// Lines of the Dockerfile that name a source, whoever else tells them.
-    pub async fn lines(&self, identifier: &str) -> Vec<errdefs::Source> {
-        self.lines_where(identifier, |_, _| true).await
-    }
-
-    async fn lines_where(
-        &self,
-        identifier: &str,
-        wanted: impl Fn(&str, &[Lines]) -> bool,
-    ) -> Vec<errdefs::Source> {
-        let Ok(Policies { dockerfile: Some(text), .. }) = self.policies().await else {
-            return Vec::new();
-        };
-        let Ok(plan) = dockerfile::plan(text, &self.options.plan()) else { return Vec::new() };
-        let lines = plan.lines_of(identifier);
-        if lines.is_empty() || !wanted(text, &lines) {
-            return Vec::new();
-        }
-        let position = |line: usize| {
-            Some(pb::Position { line: i32::try_from(line).unwrap_or_default(), character: 0 })
-        };
-        let ranges = lines
-            .iter()
-            .map(|at| pb::Range { start: position(at.start), end: position(at.end) })
-            .collect();
-        let info = pb::SourceInfo {
-            filename: self.options.filename().to_owned(),
-            data: text.clone().into_bytes().into(),
-            definition: None,
-            language: "Dockerfile".into(),
-        };
-        vec![errdefs::Source { info: Some(info), ranges }]
     }
 }
 

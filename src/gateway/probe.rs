@@ -10,11 +10,11 @@
 use bytes::Bytes;
 use tonic::Code;
 
-use super::resolver::{failed, unread};
+use super::resolver::{attested_image, failed, unread};
 use super::root::{Attested, MAX_ROOT, attested};
 use super::{Gateway, Place, ReadError};
 use crate::meta::{ImageRequest, MetaRequest, ResolveError};
-use crate::source::{ImageSource, Platform, Source, SourceOp};
+use crate::source::{ImageSource, Platform, SourceOp};
 
 /// containerd's content service, which a daemon serves beside its own.
 const READ: &str = "/containerd.services.content.v1.Content/Read";
@@ -51,14 +51,10 @@ impl Gateway {
         request: &MetaRequest,
     ) -> Result<bool, ResolveError> {
         let what = || request.source.masked();
-        let unsupported = |why: String| ResolveError::Unsupported { what: what(), why };
-        let image = match Source::parse(&request.source) {
-            Ok(Source::Image(image)) => image,
-            Ok(_) => return Err(unsupported("only images have attestations".to_owned())),
-            Err(error) => return Err(unsupported(error.to_string())),
-        };
+        let image = attested_image(request)?;
         let Some(digest) = image.digest.clone() else {
-            return Err(unsupported("its digest is not known".to_owned()));
+            let why = "its digest is not known".to_owned();
+            return Err(ResolveError::Unsupported { what: what(), why });
         };
         let root = match self.place {
             Place::ControlSocket => self.stored(request, digest).await?,

@@ -9,7 +9,7 @@ use crate::meta::{
     AttestationChain, Content, ImageRequest, MAX_CONTENT, MetaRequest, ResolveError,
     ResolveSourceMeta, Resolving, SourceMeta,
 };
-use crate::source::{Digest, Source, SourceOp};
+use crate::source::{Digest, ImageSource, Source, SourceOp};
 use crate::wire::proto::gateway;
 use crate::wire::{PROVENANCE_PREDICATES, Resolved};
 
@@ -95,12 +95,7 @@ impl Gateway {
     /// The same request about the image's digest, where it only has a tag.
     async fn fixed(&self, request: &MetaRequest) -> Result<MetaRequest, ResolveError> {
         let what = || request.source.masked();
-        let unsupported = |why: String| ResolveError::Unsupported { what: what(), why };
-        let image = match Source::parse(&request.source) {
-            Ok(Source::Image(image)) => image,
-            Ok(_) => return Err(unsupported("only images have attestations".to_owned())),
-            Err(error) => return Err(unsupported(error.to_string())),
-        };
+        let image = attested_image(request)?;
         if image.digest.is_some() {
             return Ok(request.clone());
         }
@@ -215,15 +210,31 @@ fn lacks_provenance(chain: &AttestationChain) -> bool {
     })
 }
 
-/// What people see while the daemon resolves it.
-fn log_name(request: &MetaRequest) -> String {
-    let what = match request {
+/// The image whose attestations are asked for.
+pub(super) fn attested_image(request: &MetaRequest) -> Result<ImageSource, ResolveError> {
+    let unsupported =
+        |why: String| ResolveError::Unsupported { what: request.source.masked(), why };
+    match Source::parse(&request.source) {
+        Ok(Source::Image(image)) => Ok(image),
+        Ok(_) => Err(unsupported("only images have attestations".to_owned())),
+        Err(error) => Err(unsupported(error.to_string())),
+    }
+}
+
+/// What a request is for, in a word.
+pub fn wanted(request: &MetaRequest) -> &'static str {
+    match request {
         MetaRequest { image: Some(ImageRequest { attestations: true, .. }), .. } => "attestations",
         MetaRequest { image: Some(_), .. } => "config",
         MetaRequest { git: Some(_), .. } => "commit",
         MetaRequest { http: Some(_), .. } => "checksum",
         _ => "metadata",
-    };
+    }
+}
+
+/// What people see while the daemon resolves it.
+fn log_name(request: &MetaRequest) -> String {
+    let what = wanted(request);
     let platform = request.platform.as_ref().map(|it| format!(" ({it})")).unwrap_or_default();
     format!("[policy] fetch {what} of {}{platform}", request.source)
 }

@@ -5,9 +5,11 @@ use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use super::SetupError;
 use super::names::named_by;
-use crate::policy::{Policy, PolicyError};
+use crate::policy::{MAX_REGO, Policy, PolicyError, PolicyFiles};
 use crate::trust;
 use crate::verify::Trust;
 use crate::verify::sigstore::TrustRoots;
@@ -30,9 +32,9 @@ pub fn baked(root: &Path) -> Result<Vec<Policy>, SetupError> {
         let path = entry.map_err(wrong(root))?.path();
         if std::fs::metadata(&path).map_err(wrong(&path))?.is_dir() {
             folders.push(path);
-        } else if path.extension().is_some_and(|it| it == "rego") {
+        } else if is_rules(&path) {
             let text = std::fs::read(&path).map_err(wrong(&path))?;
-            rules.insert(path.display().to_string(), text.into());
+            rules.insert(name_of(&path), text.into());
         } else {
             others.push(path);
         }
@@ -40,13 +42,15 @@ pub fn baked(root: &Path) -> Result<Vec<Policy>, SetupError> {
     folders.sort();
     others.sort();
     let idle = |path: &Path| SetupError::Idle { path: path.display().to_string() };
-    let mut policies = Vec::new();
-    match others.first() {
-        Some(other) if rules.is_empty() => return Err(idle(other)),
-        _ if rules.is_empty() => {}
-        _ => policies.push(Policy::from_path(root)?),
+    let loose = !rules.is_empty();
+    let read = read_by(rules, root)?;
+    if let Some(other) = others.iter().find(|other| !reads_file(&read, other)) {
+        return Err(idle(other));
     }
-    let read = named_by(&rules)?;
+    let mut policies = Vec::new();
+    if loose {
+        policies.push(Policy::from_path(root)?);
+    }
     for folder in folders {
         match Policy::from_path(&folder) {
             // Keys and data of the rules beside it.
@@ -58,9 +62,60 @@ pub fn baked(root: &Path) -> Result<Vec<Policy>, SetupError> {
     Ok(policies)
 }
 
+/// Whether a policy that lies in the same folder consists of it: hidden files belong to none.
+fn is_rules(path: &Path) -> bool {
+    let name = name_of(path);
+    name.ends_with(".rego") && !name.starts_with('.')
+}
+
+fn name_of(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+/// Files below `root` that these rules read, and the rules that they import.
+fn read_by(
+    mut rules: BTreeMap<String, Bytes>,
+    root: &Path,
+) -> Result<BTreeSet<String>, regex::Error> {
+    let files = PolicyFiles::directory(root);
+    loop {
+        let named = named_by(&rules)?;
+        let known = rules.len();
+        for name in named.iter().filter(|name| name.ends_with(".rego")) {
+            // What cannot be read, the policy that imports it cannot be made of: it says so.
+            if !rules.contains_key(name)
+                && let Ok(text) = files.read(name, MAX_REGO)
+            {
+                rules.insert(name.clone(), text);
+            }
+        }
+        if rules.len() == known {
+            return Ok(named);
+        }
+    }
+}
+
+/// Whether this is one of these files; `*` stands for anything.
+fn reads_file(files: &BTreeSet<String>, path: &Path) -> bool {
+    let name = name_of(path);
+    files.iter().any(|pattern| matches(pattern, &name))
+}
+
+fn matches(pattern: &str, name: &str) -> bool {
+    let Some((start, rest)) = pattern.split_once('*') else { return pattern == name };
+    let Some(mut name) = name.strip_prefix(start) else { return false };
+    let mut parts: Vec<&str> = rest.split('*').collect();
+    let end = parts.pop().unwrap_or_default();
+    for part in parts {
+        let Some(at) = name.find(part) else { return false };
+        name = &name[at + part.len()..];
+    }
+    name.ends_with(end)
+}
+
 /// Whether one of these files lies in the folder; `*` stands for anything.
 fn reads(files: &BTreeSet<String>, folder: &Path) -> bool {
-    let name = folder.file_name().unwrap_or_default().to_string_lossy();
+    let name = name_of(folder);
     let first = |file: &String| file.split_once('/').map(|(first, _)| first.to_owned());
     files.iter().filter_map(first).any(|first| first == name || first.contains('*'))
 }
@@ -114,7 +169,17 @@ mod tests {
         check(&[], Ok(0));
         check(&[("org/policy.rego", RULE)], Ok(1));
         check(&[("org/policy.rego", RULE), ("loose.rego", RULE)], Ok(2));
-        check(&[("loose.rego", reading), ("keys/a.asc", ""), ("README", "")], Ok(1));
+        check(&[("loose.rego", reading), ("keys/a.asc", "")], Ok(1));
+        let deep = "package docker\nimport data.lib.deep.x\ndecision := {\"allow\": true}\n";
+        check(
+            &[
+                ("loose.rego", deep),
+                ("loose_test.rego", "package docker\n"),
+                ("lib/deep/x.rego", "package lib.deep.x\nours := load_json(\"ours.json\")\n"),
+                ("ours.json", "[]"),
+            ],
+            Ok(1),
+        );
     }
 
     /// Whoever put it there meant it to be a policy.
@@ -122,6 +187,15 @@ mod tests {
     fn what_is_no_policy_is_not_passed_over() {
         check(&[("policy.reg", RULE)], Err("policy.reg"));
         check(&[("org/policy.rego", RULE), ("policy.rego.txt", RULE)], Err("policy.rego.txt"));
+        let reading = "package docker\n\
+            ours := [load_json(\"ours.json\"), load_json(sprintf(\"of-%s.json\", [\"x\"]))]\n\
+            decision := {\"allow\": true}\n";
+        let beside = [("loose.rego", reading), ("ours.json", "[]"), ("of-x.json", "[]")];
+        check(&beside, Ok(1));
+        for other in ["README", "policy.reg", "other.json", ".hidden.rego", "of-x.yaml"] {
+            check(&[&beside[..], &[(other, RULE)]].concat(), Err(other));
+        }
+        check(&[("org/policy.rego", RULE), (".hidden.rego", RULE)], Err(".hidden.rego"));
         check(&[("org", "/")], Err("org"));
         check(&[("org/policy.reg", RULE)], Err("org"));
         check(&[("loose.rego", RULE), ("org", "/")], Err("org"));

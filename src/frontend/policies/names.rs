@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::LazyLock;
 
 use bytes::Bytes;
-use regex::Regex;
+use regex::{Captures, Regex};
 
 /// What is looked for in the text of a policy.
 struct Patterns {
@@ -14,6 +14,8 @@ struct Patterns {
     import: Regex,
     /// What a builtin that reads files is given.
     call: Regex,
+    /// An option of such a builtin that names who has signed, and no file.
+    signer: Regex,
     /// The name of an object's member.
     member: Regex,
     /// A path.
@@ -29,6 +31,9 @@ static PATTERNS: LazyLock<Result<Patterns, regex::Error>> = LazyLock::new(|| {
         import: Regex::new(r"(?m)^\s*import\s+data\.([A-Za-z0-9_.]+)")?,
         call: Regex::new(
             r"\b(?:load_json|artifact_attestation|verify_(?:git|http_pgp|image)_signature)\(([^()]*)\)",
+        )?,
+        signer: Regex::new(
+            r#""(?:identity|issuer|trust_root)"\s*:\s*(?:"(?:[^"\\\n]|\\.)*"|`[^`]*`)"#,
         )?,
         member: Regex::new(r#""[^"]*"\s*:"#)?,
         path: Regex::new(r"^[A-Za-z0-9_%][A-Za-z0-9_.%+@ /-]{0,250}$")?,
@@ -50,6 +55,8 @@ pub fn named_by(files: &BTreeMap<String, Bytes>) -> Result<BTreeSet<String>, reg
 impl Patterns {
     /// Files that the text of a policy may read.
     fn names_in(&self, text: &str) -> BTreeSet<String> {
+        let without = |call: &Captures<'_>| self.signer.replace_all(&call[0], "").into_owned();
+        let text = &self.call.replace_all(text, without);
         let imported = self.import.captures_iter(text);
         let mut names: BTreeSet<String> =
             imported.map(|found| format!("{}.rego", found[1].replace('.', "/"))).collect();
@@ -78,6 +85,30 @@ impl Patterns {
 mod tests {
     use super::*;
 
+    #[track_caller]
+    fn check(text: &str, wanted: &[&str]) {
+        let files = [("Dockerfile.rego".to_owned(), Bytes::copy_from_slice(text.as_bytes()))];
+        let named = named_by(&files.into()).unwrap();
+        assert_eq!(named.into_iter().collect::<Vec<_>>(), wanted, "{text}");
+    }
+
+    /// Whoever asked for a folder by such a name would be sent all that is in it.
+    #[test]
+    fn who_has_signed_is_no_file() {
+        let signed = |options: &str| format!("verify_image_signature(input.image, {{{options}}})");
+        for (options, wanted) in [
+            (r#""trust_root": "internal""#, &[][..]),
+            (r#""identity":"build/release", "issuer" : "accounts.google.com""#, &[]),
+            (r#""issuer": `accounts.google.com`, "identity": "a \"b\" c""#, &[]),
+            (r#""trust_root": "internal", "key": "keys/cosign""#, &["keys/cosign"]),
+            (r#""key": "internal", "trust_root": "internal""#, &["internal"]),
+            (r#""key": `keys/a`, "identity": "keys/b""#, &["keys/a"]),
+        ] {
+            check(&signed(options), wanted);
+        }
+        check(r#"who := {"identity": "keys/a.pem"}"#, &["keys/a.pem"]);
+    }
+
     #[test]
     fn a_policy_tells_what_it_reads() {
         let text = r#"package docker
@@ -98,7 +129,6 @@ mod tests {
             "keys/maintainers.asc",
             "lib/images.rego",
         ];
-        let files = [("Dockerfile.rego".to_owned(), text.into())].into();
-        assert_eq!(named_by(&files).unwrap().into_iter().collect::<Vec<_>>(), wanted);
+        check(text, &wanted);
     }
 }

@@ -21,20 +21,31 @@ async fn other_calls_go_through_whole() {
     assert!(peers.reached("Solve").pop().unwrap().len() > 9 << 20);
 }
 
+type Sender = tokio::sync::mpsc::Sender<Result<Bytes, rpc::BoxError>>;
+
+/// A call whose messages are still to be sent, one after the other.
+fn upload(header: (&str, &str)) -> (Sender, Request<Body>) {
+    let (sender, receiver) = tokio::sync::mpsc::channel(1);
+    let frames = futures_util::stream::unfold(receiver, |mut receiver| async move {
+        let data: Result<Bytes, rpc::BoxError> = receiver.recv().await?;
+        Some((data.map(Frame::data), receiver))
+    });
+    (sender, called("ExecProcess", header, StreamBody::new(frames).boxed_unsync()))
+}
+
+fn called(method: &str, (name, value): (&str, &str), body: Body) -> Request<Body> {
+    Request::post(format!("{SERVICE}{method}"))
+        .header("content-type", "application/grpc")
+        .header(name, value)
+        .body(body)
+        .unwrap()
+}
+
 /// A stream in both directions, each message before the next; and a child that goes away.
 #[tokio::test]
 async fn streams_pass_in_both_directions() {
     let peers = Peers::new(RULES).await;
-    let (sender, receiver) = tokio::sync::mpsc::channel::<Result<Bytes, rpc::BoxError>>(1);
-    let frames = futures_util::stream::unfold(receiver, |mut receiver| async move {
-        let data = receiver.recv().await?;
-        Some((data.map(Frame::data), receiver))
-    });
-    let request = Request::post(format!("{SERVICE}ExecProcess"))
-        .header("content-type", "application/grpc")
-        .header("x-is", "kept")
-        .body(StreamBody::new(frames).boxed_unsync())
-        .unwrap();
+    let (sender, request) = upload(("x-is", "kept"));
     let response = peers.child.forward(request).await.unwrap();
     assert_eq!(response.headers().get("x-was").unwrap(), "kept");
     let mut body = response.into_body();
@@ -60,16 +71,7 @@ async fn a_stream_that_is_not_read_holds_its_sender_and_no_other_call() {
     const BLOCK: usize = 1 << 16;
     let peers = Peers::new(RULES).await;
     for round in 0..3 {
-        let (sender, receiver) = tokio::sync::mpsc::channel::<Result<Bytes, rpc::BoxError>>(1);
-        let frames = futures_util::stream::unfold(receiver, |mut receiver| async move {
-            let data = receiver.recv().await?;
-            Some((data.map(Frame::data), receiver))
-        });
-        let request = Request::post(format!("{SERVICE}ExecProcess"))
-            .header("content-type", "application/grpc")
-            .header("x-stands", "yes")
-            .body(StreamBody::new(frames).boxed_unsync())
-            .unwrap();
+        let (sender, request) = upload(("x-stands", "yes"));
         let child = peers.child.clone();
         let call = tokio::spawn(async move { child.forward(request).await.map(drop) });
         let mut sent = 0;
@@ -102,16 +104,12 @@ async fn calls_that_are_given_up_end_at_the_daemon() {
     let peers = Peers::new(RULES).await;
     let calls: Vec<_> = (0..CALLS)
         .map(|_| {
-            let request = Request::post(format!("{SERVICE}Evaluate"))
-                .header("content-type", "application/grpc")
-                .header("x-stands", "yes")
-                .body(rpc::one(&[]))
-                .unwrap();
+            let request = called("Evaluate", ("x-stands", "yes"), rpc::one(&[]));
             let child = peers.child.clone();
             tokio::spawn(async move { child.forward(request).await.map(drop) })
         })
         .collect();
-    tokio::time::sleep(Duration::from_millis(200)).await;
+    until(|| peers.reached("stands").len() == CALLS).await;
     assert_eq!(peers.reached("ended").len(), 0);
     calls.iter().for_each(tokio::task::JoinHandle::abort);
     until(|| peers.reached("ended").len() == CALLS).await;

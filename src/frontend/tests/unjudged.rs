@@ -77,6 +77,27 @@ async fn what_is_passed_on_may_load_only_what_was_judged() {
     assert_eq!(guard.rules[0].action(), crate::wire::proto::sourcepolicy::PolicyAction::Deny);
 }
 
+/// A daemon may read the client's words as another image than we do.
+#[tokio::test]
+async fn a_cache_goes_on_by_the_name_that_was_judged() {
+    let peers = Peers::new(RULES).await;
+    for (written, wanted) in [
+        ("r.example/c", "r.example/c:latest"),
+        ("r.example/c:1", "r.example/c:1"),
+        ("r.example/c:1@DIGEST", "r.example/c:1@DIGEST"),
+    ] {
+        let named = |text: &str| text.replace("DIGEST", &digest());
+        let import = gateway::CacheOptionsEntry {
+            r#type: "registry".into(),
+            attrs: [("ref".to_owned(), named(written))].into(),
+        };
+        let request = gateway::SolveRequest { cache_imports: vec![import], ..Default::default() };
+        peers.call::<_, gateway::SolveResponse>("Solve", &request).await.unwrap();
+        let solved = gateway::SolveRequest::decode(peers.reached("Solve").pop().unwrap()).unwrap();
+        assert_eq!(solved.cache_imports[0].attrs["ref"], named(wanted));
+    }
+}
+
 #[tokio::test]
 async fn configs_are_judged_however_they_are_asked_for() {
     let rules = format!("{RULES}\nallow if pin_image(input.image, \"{}\")\n", digest());

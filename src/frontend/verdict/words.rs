@@ -1,7 +1,8 @@
 //! Decisions in words: what was admitted, what was fetched for it, why it could not be judged.
 
 use crate::check::CheckError;
-use crate::meta::{ImageRequest, MetaRequest};
+use crate::gateway::wanted;
+use crate::meta::MetaRequest;
 use crate::source::{SourceOp, mask_text};
 
 /// What was admitted, in few words: where it is, or only what it is pinned to.
@@ -16,13 +17,7 @@ pub fn shown(op: &SourceOp, admitted: &SourceOp) -> String {
 
 /// What was asked for, in few words.
 pub fn fetched(request: &MetaRequest, of: &SourceOp) -> String {
-    let what = match request {
-        MetaRequest { image: Some(ImageRequest { attestations: true, .. }), .. } => "attestations",
-        MetaRequest { image: Some(_), .. } => "config",
-        MetaRequest { git: Some(_), .. } => "commit",
-        MetaRequest { http: Some(_), .. } => "checksum",
-        _ => "metadata",
-    };
+    let what = wanted(request);
     if request.source == *of { what.to_owned() } else { format!("{what} of {}", request.source) }
 }
 

@@ -41,7 +41,7 @@ pub(super) struct Endpoint {
     pub base: Url,
     pub realm: Realm,
     /// Whose content a mirror is asked for.
-    namespace: Option<String>,
+    pub namespace: Option<String>,
 }
 
 /// Content that contradicts what pointed to it.

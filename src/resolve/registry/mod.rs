@@ -14,6 +14,7 @@ mod chain;
 mod content;
 mod credentials;
 mod document;
+mod links;
 mod platform;
 mod reading;
 mod referrers;

@@ -47,7 +47,7 @@ pub fn read_anything(from: &Url, head: &str, body: &[u8]) -> Reading {
     headers.insert(LINK, value);
     reading.token_server =
         challenges(&headers).iter().find_map(|challenge| token_server(from, challenge).ok());
-    reading.next = following("the list", from, &headers).ok().flatten();
+    reading.next = following("the list", from, None, &headers).ok().flatten();
     reading
 }
 

@@ -13,6 +13,7 @@ use url::Url;
 
 use super::content::{Contents, Endpoint, Repository, place};
 use super::document::{self, Index, media_type};
+use super::links;
 use crate::meta::ResolveError;
 use crate::resolve::transport::{Body, Outgoing, failed, shown};
 
@@ -81,7 +82,7 @@ impl Contents {
                 }
                 other => other?,
             };
-            next = following(what, &url, answer.response.headers())?;
+            next = following(what, &url, endpoint.namespace.as_deref(), answer.response.headers())?;
             let bytes = answer.bytes(what, left).await?;
             left = left.saturating_sub(bytes.len() as u64);
             let page = document::read_referrers(&bytes).map_err(|error| failed(what, error))?;
@@ -94,36 +95,41 @@ impl Contents {
     }
 }
 
-/// Where a list goes on (RFC 8288), if it does: at the same path of the same server, by another query.
+/// Where a list goes on (RFC 8288), if it does: at the same path of the same server, by another query. A
+/// mirror is told again whose list it is.
 pub(super) fn following(
     what: &str,
     from: &Url,
+    namespace: Option<&str>,
     headers: &HeaderMap,
 ) -> Result<Option<Url>, ResolveError> {
+    let mut next = None;
     for value in headers.get_all(LINK) {
         let unreadable = || {
             let text = String::from_utf8_lossy(value.as_bytes()).into_owned();
             failed(what, ReferrersError::Link(text))
         };
         let text = value.to_str().map_err(|_| unreadable())?;
-        if !is_next(text) {
-            continue;
+        for target in links::next(text).map_err(|_| unreadable())? {
+            let mut url = from.join(target).map_err(|_| unreadable())?;
+            let elsewhere = |url: &Url| failed(what, ReferrersError::Elsewhere(shown(url)));
+            if url.origin() != from.origin() || url.path() != from.path() {
+                return Err(elsewhere(&url));
+            }
+            if let Some(namespace) = namespace {
+                let told: Vec<_> =
+                    url.query_pairs().filter(|(name, _)| name == "ns").map(|it| it.1).collect();
+                match told.as_slice() {
+                    [] => drop(url.query_pairs_mut().append_pair("ns", namespace)),
+                    [told] if told == namespace => {}
+                    _ => return Err(elsewhere(&url)),
+                }
+            }
+            match &next {
+                Some(known) if *known != url => return Err(unreadable()),
+                _ => next = Some(url),
+            }
         }
-        let target = text.trim_start().strip_prefix('<').and_then(|rest| rest.split_once('>'));
-        let (target, _) = target.ok_or_else(unreadable)?;
-        let url = from.join(target).map_err(|_| unreadable())?;
-        if url.origin() != from.origin() || url.path() != from.path() {
-            return Err(failed(what, ReferrersError::Elsewhere(shown(&url))));
-        }
-        return Ok(Some(url));
     }
-    Ok(None)
-}
-
-/// Whether a link says anywhere that it leads on. Too much is an error, too little a signature lost.
-fn is_next(link: &str) -> bool {
-    let lower = link.to_ascii_lowercase();
-    lower.split("rel=").skip(1).any(|rest| {
-        rest.trim_start_matches('"').split(['"', ';', ',']).any(|it| it.trim() == "next")
-    })
+    Ok(next)
 }

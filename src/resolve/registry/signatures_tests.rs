@@ -148,6 +148,12 @@ async fn a_list_is_read_to_its_end_or_not_at_all() {
         ("nowhere", 2, "; rel=\"next\"", Err("cannot be read")),
         ("at a page that is gone", 2, "<PATH?last=99>; rel=\"next\"", Err("cannot be read")),
         ("another link", 1, "<PATH?last=99>; rel=\"prev\"", Ok(())),
+        ("of several relations", 2, "<PATH?last=NEXT>; rel=\"next last\"", Ok(())),
+        ("with white space", 2, "<PATH?last=NEXT> ; rel = \"next\"", Ok(())),
+        ("among links", 2, "<PATH?last=99>; rel=prev, <PATH?last=NEXT>; rel=next", Ok(())),
+        ("twice", 2, "<PATH?last=NEXT>; rel=next, <PATH?last=NEXT>; rel=\"next\"", Ok(())),
+        ("at two", 2, "<PATH?last=NEXT>; rel=next, <PATH>; rel=next", Err("cannot be read")),
+        ("after garbage", 2, "x, <PATH?last=NEXT>; rel=next", Err("cannot be read")),
     ] {
         let (store, right, path) = (store.clone(), right.clone(), path.clone());
         let (found, log) = found(move |asked, _| {
@@ -174,5 +180,54 @@ async fn a_list_is_read_to_its_end_or_not_at_all() {
             (Err(error), Err(words)) => assert!(error.contains(words), "{what}: {error}"),
             (found, wanted) => panic!("{what} {}: {found:?} instead of {wanted:?}", last(pages)),
         }
+    }
+}
+
+/// A mirror of several registries that is not told whose content it is asked for has another's.
+#[tokio::test]
+async fn a_mirror_is_told_on_each_page_whose_list_it_is() {
+    let mut store = Store::default();
+    let bundle = store.blob(SIGSTORE_BUNDLE, b"{\"bundle\":1}");
+    let right = signing(&mut store, SIGSTORE_BUNDLE, &[bundle]);
+    for (what, link, believed) in [
+        ("without it", "<?last=2>; rel=next", true),
+        ("with it", "<?ns=NS&last=2>; rel=next", true),
+        ("with another", "<?ns=evil.example&last=2>; rel=next", false),
+        ("with two", "<?ns=NS&ns=evil.example&last=2>; rel=next", false),
+    ] {
+        let (store, right) = (store.clone(), right.clone());
+        let registry = Server::start(|_, _| Reply::status(404)).await;
+        let ns = registry.host.replace(':', "%3A");
+        let link = link.replace("NS", &ns);
+        let mirror = Server::start(move |asked, _| {
+            let (path, query) = asked.target.split_once('?').unwrap_or((&asked.target, ""));
+            if !query.split('&').any(|it| it == format!("ns={ns}")) {
+                return Reply::status(404);
+            }
+            let page = |referrers: &[&Value]| {
+                let list = json!({"schemaVersion": 2, "manifests": referrers});
+                Reply::ok(OCI_INDEX, list.to_string())
+            };
+            match (path.contains("/referrers/"), query.contains("last=2")) {
+                (true, false) => page(&[]).with("Link", &link),
+                (true, true) => page(&[&right]),
+                (false, _) => store.get(asked),
+            }
+        })
+        .await;
+        let url = format!("http://{}", mirror.host).parse().unwrap();
+        let (network, _folder) = network("{}", |options| {
+            options.mirrors.insert(registry.host.clone(), vec![url]);
+        });
+        let request = MetaRequest {
+            source: SourceOp::new(format!("docker-image://{}/acme/app:1", registry.host)),
+            signatures: Some(SignaturesRequest { digest: image() }),
+            ..MetaRequest::default()
+        };
+        let found = network.resolve(&request).await.unwrap().signatures.unwrap();
+        // Where a mirror is not believed, the registry is asked, and this one has nothing.
+        assert_eq!(found.found.len(), usize::from(believed), "{what}: {:?}", mirror.log());
+        let asked = registry.log().iter().any(|line| line.contains("/referrers/"));
+        assert_eq!(asked, !believed, "{what}: {:?}", registry.log());
     }
 }
