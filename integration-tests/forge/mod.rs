@@ -17,7 +17,8 @@ use p256::ecdsa::{Signature, SigningKey};
 use p256::pkcs8::{EncodePrivateKey as _, EncodePublicKey as _, LineEnding};
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, CustomExtension, DistinguishedName,
-    DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose, SanType, SerialNumber,
+    DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose, PublicKeyData, SanType,
+    SerialNumber,
 };
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
@@ -66,6 +67,34 @@ impl Leaf {
     pub fn pem(&self) -> String {
         pem("CERTIFICATE", &self.certificate)
     }
+
+    fn certified<'a>(&'a self, sign: &'a dyn Fn(&[u8]) -> Vec<u8>) -> Certified<'a> {
+        Certified { certificate: &self.certificate, sign }
+    }
+}
+
+/// A public key of any kind, as certificates have it.
+pub struct PublicKey<'a> {
+    pub algorithm: &'static rcgen::SignatureAlgorithm,
+    /// The bits of the key itself: a point, a number.
+    pub bits: &'a [u8],
+}
+
+impl PublicKeyData for PublicKey<'_> {
+    fn der_bytes(&self) -> &[u8] {
+        self.bits
+    }
+
+    fn algorithm(&self) -> &'static rcgen::SignatureAlgorithm {
+        self.algorithm
+    }
+}
+
+/// Somebody with a certificate, whatever the kind of their key.
+pub struct Certified<'a> {
+    pub certificate: &'a [u8],
+    /// Signs bytes.
+    pub sign: &'a dyn Fn(&[u8]) -> Vec<u8>,
 }
 
 /// How a signature gets its time and its place in a log.
@@ -249,12 +278,22 @@ impl Forge {
     /// A certificate for somebody, with the key of that seed.
     pub fn leaf(&self, who: &Who, seed: u8) -> Leaf {
         let key = key(seed);
-        let without = self.certificate(who, &key, None);
+        Leaf { certificate: self.certified(who, &pair(&key)), key }
+    }
+
+    /// A certificate for somebody's key.
+    pub fn certified(&self, who: &Who, key: &impl PublicKeyData) -> Vec<u8> {
+        let without = self.certificate(who, key, None);
         if !who.logged {
-            return Leaf { certificate: without, key };
+            return without;
         }
         let scts = log::sct_list(&self.ct, &without, &spki(&self.authority_key()), AT);
-        Leaf { certificate: self.certificate(who, &key, Some(scts)), key }
+        self.certificate(who, key, Some(scts))
+    }
+
+    /// The authority's own certificate.
+    pub fn authority_pem(&self) -> String {
+        pem("CERTIFICATE", self.authority.der())
     }
 
     fn authority_key(&self) -> SigningKey {
@@ -262,7 +301,7 @@ impl Forge {
         SigningKey::from_pkcs8_der(&self.authority.key().serialize_der()).unwrap()
     }
 
-    fn certificate(&self, who: &Who, key: &SigningKey, scts: Option<Vec<u8>>) -> Vec<u8> {
+    fn certificate(&self, who: &Who, key: &impl PublicKeyData, scts: Option<Vec<u8>>) -> Vec<u8> {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.distinguished_name = DistinguishedName::new();
         params.serial_number = Some(SerialNumber::from(42u64));
@@ -292,14 +331,19 @@ impl Forge {
             let content = der::tlv(0x04, &list);
             params.custom_extensions.push(CustomExtension::from_oid_content(&oid, content));
         }
-        params.signed_by(&pair(key), &self.authority).unwrap().der().to_vec()
+        params.signed_by(key, &self.authority).unwrap().der().to_vec()
     }
 
     /// A bundle v0.3 of a statement.
     pub fn attest(&self, leaf: &Leaf, statement: &[u8], rekor: Rekor) -> Value {
-        let signature = sign(&leaf.key, &pae(STATEMENT, statement));
-        let material = json!({"certificate": {"rawBytes": b64(&leaf.certificate)}});
-        let verifier = log::Verifier::Certificate(&leaf.certificate);
+        self.attest_as(&leaf.certified(&|data| sign(&leaf.key, data)), statement, rekor)
+    }
+
+    /// The same by a key of any kind.
+    pub fn attest_as(&self, by: &Certified<'_>, statement: &[u8], rekor: Rekor) -> Value {
+        let signature = (by.sign)(&pae(STATEMENT, statement));
+        let material = json!({"certificate": {"rawBytes": b64(by.certificate)}});
+        let verifier = log::Verifier::Certificate(by.certificate);
         self.enveloped(material, verifier, (statement, &signature), rekor)
     }
 
@@ -319,9 +363,14 @@ impl Forge {
 
     /// A bundle v0.3 of a file.
     pub fn sign_file(&self, leaf: &Leaf, artifact: &[u8], rekor: Rekor) -> Value {
-        let signature = sign(&leaf.key, artifact);
-        let mut material = json!({"certificate": {"rawBytes": b64(&leaf.certificate)}});
-        let verifier = log::Verifier::Certificate(&leaf.certificate);
+        self.sign_file_as(&leaf.certified(&|data| sign(&leaf.key, data)), artifact, rekor)
+    }
+
+    /// The same by a key of any kind.
+    pub fn sign_file_as(&self, by: &Certified<'_>, artifact: &[u8], rekor: Rekor) -> Value {
+        let signature = (by.sign)(artifact);
+        let mut material = json!({"certificate": {"rawBytes": b64(by.certificate)}});
+        let verifier = log::Verifier::Certificate(by.certificate);
         let body = match rekor {
             Rekor::V2 => log::hashedrekord2(sha256(artifact), &signature, verifier),
             Rekor::V1 | Rekor::None => log::hashedrekord(sha256(artifact), &signature, verifier),
@@ -391,7 +440,7 @@ impl Forge {
         };
         material["tlogEntries"] = json!(entry.into_iter().collect::<Vec<_>>());
         if rekor != Rekor::V1 {
-            let token = der::timestamp(&self.stamper, signature, AT + 60);
+            let token = self.token(&sha256(signature), AT + 60);
             material["timestampVerificationData"] =
                 json!({"rfc3161Timestamps": [{"signedTimestamp": b64(token)}]});
         }
@@ -399,12 +448,22 @@ impl Forge {
 
     /// cosign's simple signing of a manifest, keyless: the payload and the annotations.
     pub fn simple(&self, leaf: &Leaf, manifest: &str) -> (Vec<u8>, BTreeMap<String, String>) {
+        self.simple_as(&leaf.certified(&|data| sign(&leaf.key, data)), manifest)
+    }
+
+    /// The same by a key of any kind.
+    pub fn simple_as(
+        &self,
+        by: &Certified<'_>,
+        manifest: &str,
+    ) -> (Vec<u8>, BTreeMap<String, String>) {
         let payload = simple_payload(manifest);
-        let signature = sign(&leaf.key, &payload);
-        let verifier = log::Verifier::Certificate(&leaf.certificate);
+        let signature = (by.sign)(&payload);
+        let verifier = log::Verifier::Certificate(by.certificate);
         let body = log::hashedrekord(sha256(&payload), &signature, verifier);
         let mut annotations = self.logged(&body, &signature);
-        annotations.insert("dev.sigstore.cosign/certificate".into(), leaf.pem());
+        let certificate = pem("CERTIFICATE", by.certificate);
+        annotations.insert("dev.sigstore.cosign/certificate".into(), certificate);
         annotations
             .insert("dev.sigstore.cosign/chain".into(), pem("CERTIFICATE", self.authority.der()));
         (payload, annotations)
@@ -443,9 +502,14 @@ impl Forge {
         ])
     }
 
+    /// What the timestamp authority says about something by its SHA-256.
+    pub fn token(&self, imprint: &[u8; 32], at: i64) -> Vec<u8> {
+        der::timestamp(&self.stamper, imprint, at)
+    }
+
     /// The annotation of a timestamp.
     pub fn stamped(&self, signature: &[u8]) -> (String, String) {
-        let token = der::timestamp(&self.stamper, signature, AT + 60);
+        let token = self.token(&sha256(signature), AT + 60);
         let value = json!({"SignedRFC3161Timestamp": b64(token)}).to_string();
         ("dev.sigstore.cosign/rfc3161timestamp".to_owned(), value)
     }

@@ -9,10 +9,10 @@ use sigstore_verify::{PublicKeyVerificationPolicy, VerificationPolicy, Verificat
 
 use super::error::{SigstoreInvalid, malformed, refused, unsupported};
 use super::proof::{Statement, Subject};
+use super::signed::{SignatureKind, SignatureType, TrustedTimestamp};
 use super::{
     Artifact, Log, PublicKey, Signer, TrustRoot, VerifiedSignature, alone, kind, signer, time,
 };
-use crate::input::{SignatureKind, SignatureType, TrustedTimestamp};
 use crate::verify::{Invalid, NotVerified};
 
 /// Most bytes of a bundle.

@@ -11,6 +11,7 @@ use ring::signature::{
     UnparsedPublicKey, VerificationAlgorithm,
 };
 use rsa::pkcs1::DecodeRsaPublicKey as _;
+use rsa::traits::PublicKeyParts as _;
 use rsa::{Pkcs1v15Sign, Pss, RsaPublicKey};
 use sha2::{Digest as _, Sha256, Sha384, Sha512};
 use sigstore_crypto::{
@@ -18,6 +19,9 @@ use sigstore_crypto::{
     install_default_provider,
 };
 use sigstore_verify::types::HashAlgorithm;
+
+/// Shorter RSA keys sign nothing.
+const MIN_RSA_BITS: usize = 2048;
 
 #[derive(Debug)]
 struct Provider;
@@ -166,6 +170,10 @@ fn rsa_holds<P: rsa::traits::SignatureScheme>(
     padding: impl FnOnce() -> P,
 ) -> Option<()> {
     let key = RsaPublicKey::from_pkcs1_der(key).ok()?;
+    // As ring has it where the message is given.
+    if key.n().bits() < MIN_RSA_BITS {
+        return None;
+    }
     key.verify(padding(), digest, signature).ok()
 }
 
