@@ -6,7 +6,7 @@ use p384::ecdsa::signature::Signer as _;
 use p384::ecdsa::signature::hazmat::PrehashSigner as _;
 use rsa::pkcs1::EncodeRsaPublicKey as _;
 use rsa::pkcs8::EncodePublicKey as _;
-use rsa::traits::PaddingScheme;
+use rsa::traits::SignatureScheme;
 use rsa::{Pkcs1v15Sign, Pss, RsaPrivateKey};
 use sha2::{Digest as _, Sha256, Sha384, Sha512};
 use sigstore_crypto::{SigningScheme, verify_signature, verify_signature_prehashed};
@@ -24,11 +24,7 @@ pub(super) fn rsa_key(bits: usize) -> &'static RsaPrivateKey {
     key
 }
 
-fn rsa_sign(
-    key: &RsaPrivateKey,
-    padding: impl PaddingScheme + rsa::traits::SignatureScheme,
-    digest: &[u8],
-) -> Vec<u8> {
+fn rsa_sign(key: &RsaPrivateKey, padding: impl SignatureScheme, digest: &[u8]) -> Vec<u8> {
     key.sign_with_rng(&mut rsa::rand_core::OsRng, padding, digest).unwrap()
 }
 
