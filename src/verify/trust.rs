@@ -62,6 +62,10 @@ impl Github {
     /// When it is no plain URL, or one without TLS beyond this machine.
     pub fn at(api: &str) -> Result<Self, GithubError> {
         let wrong = |why: &str| GithubError { url: mask_text(api), why: why.to_owned() };
+        // A parser of URLs passes over some of them.
+        if api.chars().any(|c| c.is_whitespace() || c.is_control()) {
+            return Err(wrong("a URL holds no blanks"));
+        }
         let url: Url = api.parse().map_err(|error: url::ParseError| wrong(&error.to_string()))?;
         let host = url.host_str().ok_or_else(|| wrong("it names no host"))?.to_owned();
         let here = match url.host() {
@@ -222,6 +226,8 @@ mod tests {
             ("https://me@git.corp.example", Err("without credentials")),
             ("https://git.corp.example/?a=b", Err("without credentials")),
             ("https://git.corp.example/#a", Err("without credentials")),
+            ("https://git.corp.example/ https://x.example", Err("holds no blanks")),
+            ("https://git.corp\n.example", Err("holds no blanks")),
             ("git.corp.example", Err("is no API of GitHub")),
             ("file:///etc/passwd", Err("names no host")),
             ("", Err("is no API of GitHub")),

@@ -163,7 +163,7 @@ mod tests {
         for (text, words) in [
             ("", "is no API of GitHub"),
             ("http://git.corp.example/api/v3", "https is wanted"),
-            ("https://a.example/ https://b.example/", "is no API of GitHub"),
+            ("https://a.example/ https://b.example/", "holds no blanks"),
         ] {
             github(text);
             let said = trust().unwrap_err();

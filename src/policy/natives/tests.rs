@@ -11,7 +11,7 @@ use crate::verify::Trust;
 use crate::verify::chain::{BUNDLE, SIMPLE_SIGNING};
 use crate::verify::sigstore::tests::forge::{Forge, Rekor, Who, about, digest, key, public_pem};
 use crate::verify::sigstore::tests::matrix::{By, Kind, Made, Signed, resigned, tampered};
-use crate::verify::sigstore::{MAX_BUNDLE, TrustRoot, TrustRoots};
+use crate::verify::sigstore::{MAX_BUNDLE, MAX_PAYLOAD, TrustRoot, TrustRoots};
 
 const RULE: &str = "package docker\ndefault allow := false\n\
                     allow if verify_image_signature(input.image, {\"key\": \"cosign.pub\"})\n\
@@ -240,6 +240,7 @@ fn each_way_that_the_signature_of_an_image_can_be_wrong() {
         let other_kind = resigned(&made(), &|it| *it = vec![7; 64]);
         let by_john = Signed { who: &john, seed: 8, ..about };
         let slsa = "https://slsa.dev/provenance/v1";
+        let most = if kind.simple { MAX_PAYLOAD } else { MAX_BUNDLE };
         for (what, made, root) in [
             ("good", made(), &right),
             ("by another", kind.make(by_john), &right),
@@ -253,7 +254,7 @@ fn each_way_that_the_signature_of_an_image_can_be_wrong() {
             ("withdrawn log", made(), &withdrawn),
             ("truncated", cut(made().data.len() / 2), &right),
             ("empty", cut(0), &right),
-            ("huge", Made { data: vec![b' '; MAX_BUNDLE + 1], ..made() }, &right),
+            ("huge", Made { data: vec![b' '; most + 1], ..made() }, &right),
             ("another algorithm", other_kind, &right),
         ] {
             // What a kind has no notion of.
@@ -264,6 +265,8 @@ fn each_way_that_the_signature_of_an_image_can_be_wrong() {
                 "expired certificate" => !certified,
                 "by another authority" => !logs,
                 "expired root" | "withdrawn log" => !logs,
+                // As large for one as for the other, and slow to hash.
+                "huge" => !kind.simple && !certified,
                 _ => false,
             };
             if means_nothing {
@@ -292,6 +295,9 @@ fn each_way_that_the_signature_of_an_image_can_be_wrong() {
             table.push_str(&format!("  {what}: {said}\n"));
         }
     }
+    // Certificates are of one length or another, as their signatures are.
     let keys = regex::Regex::new("[0-9a-f]{64}").unwrap();
-    insta::assert_snapshot!(keys.replace_all(&table, "HEX"));
+    let columns = regex::Regex::new("column [0-9]+").unwrap();
+    let table = keys.replace_all(&table, "HEX");
+    insta::assert_snapshot!(columns.replace_all(&table, "column N"));
 }

@@ -17,6 +17,7 @@ mod cache;
 mod error;
 mod key;
 mod kind;
+mod log;
 mod proof;
 mod provider;
 mod root;

@@ -267,7 +267,7 @@ fn timestamps_are_of_the_root_s_authority_and_in_its_time() {
             ("a root without authorities", &[good.clone()], &none, "time"),
             ("another authority", &[stranger.token(&imprint, AT + 60)], &in_force, "time"),
             ("of another signature", &other, &in_force, "time"),
-            ("of tomorrow", &[token(NOW + 86_400)], &in_force, "time"),
+            ("of tomorrow", &[token(NOW + 86_400)], &in_force, "certificate"),
             ("before the certificate", &[token(AT - 60)], &in_force, "certificate"),
             ("after the certificate", &[token(AT + 700)], &in_force, "certificate"),
             ("before its own certificate", &[token(AT - 100_000_000)], &in_force, "time"),
