@@ -289,65 +289,101 @@ fn what_was_replaced_does_not_come_back() {
 fn what_is_not_signed_as_it_must_be_changes_nothing() {
     let right = Repository::new;
     for (what, served, words) in [
-        ("expired timestamp", Repository { timestamp_expires: OVER, ..right() }, "timestamp"),
-        ("expired targets", Repository { targets_expires: OVER, ..right() }, "targets"),
-        ("expired root", Repository { root_expires: OVER, ..right() }, "root"),
-        ("other keys", Repository { key: 62, ..right() }, "timestamp"),
+        (
+            "expired timestamp",
+            Repository { timestamp_expires: OVER, ..right() },
+            "timestamp metadata expired at 2020-01-01",
+        ),
+        (
+            "expired targets",
+            Repository { targets_expires: OVER, ..right() },
+            "targets metadata expired at 2020-01-01",
+        ),
+        (
+            "expired root",
+            Repository { root_expires: OVER, ..right() },
+            "root metadata expired at 2020-01-01",
+        ),
+        ("other keys", Repository { key: 62, ..right() }, "role timestamp: 0/1 valid signatures"),
         (
             "another target",
             Repository { served: Some(b"{}".to_vec()), ..right() },
-            "trusted_root.json",
+            "trusted_root.json: length 2 != pinned",
         ),
         (
             "a target that is no root",
             Repository { target: b"{}".to_vec(), ..right() },
-            "cannot be read",
+            "trusted_root.json cannot be read: missing field",
         ),
-        ("expired snapshot", Repository { snapshot_expires: OVER, ..right() }, "snapshot"),
-        ("one signature of two", Repository { shared: Some((2, &[70])), ..right() }, "targets"),
-        ("one signature twice", Repository { shared: Some((2, &[70, 70])), ..right() }, "targets"),
-        ("a stranger among two", Repository { shared: Some((2, &[70, 62])), ..right() }, "targets"),
+        (
+            "expired snapshot",
+            Repository { snapshot_expires: OVER, ..right() },
+            "snapshot metadata expired at 2020-01-01",
+        ),
+        (
+            "one signature of two",
+            Repository { shared: Some((2, &[70])), ..right() },
+            "role targets: 1/2 valid signatures",
+        ),
+        (
+            "one signature twice",
+            Repository { shared: Some((2, &[70, 70])), ..right() },
+            "duplicate signature key id 70 for role targets",
+        ),
+        (
+            "a stranger among two",
+            Repository { shared: Some((2, &[70, 62])), ..right() },
+            "role targets: 1/2 valid signatures",
+        ),
         (
             "an endless timestamp",
             spoiled("/timestamp.json", |it| it.resize(20 << 20, b' ')),
-            "timestamp",
+            "timestamp.json: larger than the limit of 16384 bytes",
         ),
-        ("endless targets", spoiled("/targets.json", |it| it.resize(20 << 20, b' ')), "targets"),
+        (
+            "endless targets",
+            spoiled("/targets.json", |it| it.resize(20 << 20, b' ')),
+            "targets.json: larger than the limit of 5000000 bytes",
+        ),
         (
             "a target of more bytes",
             spoiled("/targets/trusted_root.json", |it| it.push(b' ')),
-            "trusted_root.json",
+            "targets/trusted_root.json: larger than the limit of",
         ),
         (
             "a truncated timestamp",
             spoiled("/timestamp.json", |it| it.truncate(it.len() / 2)),
-            "EOF",
+            "failed to parse JSON: EOF",
         ),
-        ("an empty snapshot", spoiled("/snapshot.json", Vec::clear), "snapshot"),
+        (
+            "an empty snapshot",
+            spoiled("/snapshot.json", Vec::clear),
+            "snapshot.json: length 0 != pinned",
+        ),
         (
             "a tampered timestamp",
             spoiled("/timestamp.json", |it| altered(it, "2099", "2098")),
-            "timestamp",
+            "role timestamp: 0/1 valid signatures",
         ),
         (
             "a tampered signature",
             spoiled("/targets.json", |it| altered(it, "\"sig\":\"30", "\"sig\":\"31")),
-            "targets",
+            "targets.json: sha256 mismatch",
         ),
         (
             "keys without their predecessors' word",
             Repository { key: 60, ..unsigned_rotation() },
-            "root",
+            "role root: 0/1 valid signatures",
         ),
         (
             "a signature of another algorithm",
             Repository { scheme: "ed25519", ..right() },
-            "timestamp",
+            "role root: 0/1 valid signatures",
         ),
         (
             "of an algorithm that nobody knows",
             Repository { scheme: "rot13", ..right() },
-            "timestamp",
+            "gave no trust root: ",
         ),
     ] {
         let folder = Folder::with(&[("sigstore.json", "what was there")]);
@@ -355,7 +391,6 @@ fn what_is_not_signed_as_it_must_be_changes_nothing() {
         let trusted = Repository { root_expires, shared, scheme, ..right() };
         let ran = update(&folder, &served, &trusted);
         assert_eq!(ran.code, Some(2), "{what}");
-        eprintln!("XXX {what}: {}", ran.stderr);
         assert!(ran.stderr.contains(words), "{what}: {words:?} is not in: {}", ran.stderr);
         assert!(ran.stdout.is_empty(), "{what}: {}", ran.stdout);
         let left = std::fs::read_to_string(folder.path().join("sigstore.json")).unwrap();

@@ -212,7 +212,7 @@ async fn what_cosign_signs_with_a_certificate() {
     let john = by("1", "john@example.com", &ours);
     check("another identity", &john, 1, "it was signed by \"jane@example.com\"");
     let other = by("1", "jane@example.com", &theirs);
-    check("another authority", &other, 1, "certificate is not accepted by trust root ours");
+    check("another authority", &other, 1, "no trusted time of trust root ours says when");
     let logged = by("1", "jane@example.com", &whole);
     check("by a root with a log", &logged, 1, "the signature has no log entry");
     check("unsigned", &by("unsigned", "jane@example.com", &ours), 1, "it has no signature");
