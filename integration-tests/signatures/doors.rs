@@ -232,9 +232,9 @@ fn downloads_are_judged_by_who_signed_them() {
             check(&format!("{what}, {door:?}"), &came, wanted);
         }
         // The server changes its mind: after so many answers it hands out something else. Whoever was
-        // given that, built nothing with it.
+        // given that, built nothing with it; and what was judged is not asked for again.
         let mut rounds = Vec::new();
-        for good in 1..=3 {
+        for good in 0..=2 {
             let given = AtomicUsize::new(0);
             let swapping = HttpServer::start(move |request| {
                 let number =
