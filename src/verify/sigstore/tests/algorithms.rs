@@ -105,10 +105,7 @@ fn certificates_of_every_kind_of_key() {
         };
         let flipped = Certified { certificate: &certificate, sign: &flipped };
         let flipped = keyless(&forge.attest_as(&flipped, &about, Rekor::V1), &root);
-        let right = match what {
-            "p384" | "ed25519" | "rsa" => true,
-            _ => false,
-        };
+        let right = matches!(what, "p384" | "ed25519" | "rsa");
         let all = [
             ("statement", keyless(&bundle, &root), right),
             ("file", file_by_bytes, right),
@@ -195,7 +192,7 @@ fn schemes_are_not_mixed_up() {
         assert_eq!(both(&p256_spki, digest, small.as_bytes(), of_p256), (true, true));
         assert_eq!(both(&p384_spki, digest, large.as_bytes(), of_p384), (true, true));
         let other = [SigningScheme::EcdsaP256Sha384, SigningScheme::EcdsaP256Sha256][hash];
-        assert_eq!(both(&p256_spki, digest, small.as_bytes(), other).0, false);
+        assert!(!both(&p256_spki, digest, small.as_bytes(), other).0);
         assert_eq!(both(&p256_spki, digest, large.as_bytes(), of_p256), (false, false));
         assert_eq!(both(&p384_spki, digest, small.as_bytes(), of_p384), (false, false));
     }
