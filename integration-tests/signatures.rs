@@ -7,6 +7,9 @@ mod downloads;
 mod frontend;
 mod gate;
 mod locked;
+mod hardened;
+mod offline;
+mod trusting;
 
 use serde_json::{Value, json};
 
@@ -117,6 +120,11 @@ impl<'w> Repository<'w> {
         let name = digest(manifest.to_string());
         let mut descriptor = self.put(&name, MANIFEST, &manifest).await;
         descriptor["artifactType"] = kind.into();
+        self.refer_by(subject, descriptor).await;
+    }
+
+    /// Makes a manifest that is there, as described, the only referrer of `subject`.
+    async fn refer_by(&self, subject: &Value, descriptor: Value) {
         let index = json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": [descriptor]});
         let tag = subject["digest"].as_str().unwrap().replace(':', "-");
         self.put(&tag, INDEX, &index).await;
@@ -199,22 +207,37 @@ async fn what_is_signed_without_a_key() {
     let mut other_payload = right.clone();
     other_payload.1 =
         String::from_utf8(right.1.clone()).unwrap().replace("app", "evil").into_bytes();
+    let mut other_signature = right.clone();
+    let elsewhere = simple(&forge, &leaf, &else_where);
+    let name = "dev.cosignproject.cosign/signature";
+    other_signature.2[name] = elsewhere.2[name].clone();
     let mut no_log = right.clone();
     no_log.2.as_object_mut().unwrap().remove("dev.sigstore.cosign/bundle");
     for (what, layers, code, words) in [
         ("right", vec![right.clone()], 0, ""),
         ("among others", vec![simple(&stranger, &foreign, &image), right.clone()], 0, ""),
-        ("another authority", vec![simple(&stranger, &foreign, &image)], 1, "is not signed by"),
-        ("another image", vec![simple(&forge, &leaf, &else_where)], 1, "is not signed by"),
-        ("another payload", vec![other_payload], 1, "is not signed by"),
-        ("expired certificate", vec![simple(&forge, &late, &image)], 1, "is not signed by"),
-        ("no log entry", vec![no_log], 1, "is not signed by"),
-        ("nothing", vec![(SIMPLE, Vec::new(), json!({}))], 1, "is not signed by"),
+        (
+            "another authority",
+            vec![simple(&stranger, &foreign, &image)],
+            1,
+            "ours does not vouch for it",
+        ),
+        ("another image", vec![simple(&forge, &leaf, &else_where)], 1, "about something else"),
+        ("another payload", vec![other_payload], 1, "the signature does not match"),
+        ("another signature", vec![other_signature], 1, "the signature does not match"),
+        (
+            "expired certificate",
+            vec![simple(&forge, &late, &image)],
+            1,
+            "certificate is not accepted",
+        ),
+        ("no log entry", vec![no_log], 1, "the signature has no log entry"),
+        ("nothing", vec![(SIMPLE, Vec::new(), json!({}))], 1, "it is not signed"),
         (
             "truncated",
             vec![(SIMPLE, right.1[..9].to_vec(), right.2.clone())],
             1,
-            "is not signed by",
+            "the signature does not match",
         ),
         ("huge", vec![(SIMPLE, vec![b' '; HUGE], json!({}))], 2, "larger than the limit"),
     ] {
@@ -229,20 +252,26 @@ async fn what_is_signed_without_a_key() {
     let files = [("ours.json", withdrawn.to_string())];
     let files = files.each_ref().map(|(name, text)| (*name, text.as_str()));
     let revoked = repository.judged("1", &rule, &files, "--trust-root ours=ours.json");
-    check("revoked", &revoked, 1, "is not signed by");
+    check("revoked", &revoked, 1, "the transparency log of trust root ours does not vouch for it");
     let mut ended = forge.trusted_root();
     ended["certificateAuthorities"][0]["validFor"]["end"] = "2025-01-01T00:00:00Z".into();
     let files = [("ours.json", ended.to_string())];
     let files = files.each_ref().map(|(name, text)| (*name, text.as_str()));
     let ended = repository.judged("1", &rule, &files, "--trust-root ours=ours.json");
-    check("expired root", &ended, 2, "expired");
+    check("expired root", &ended, 2, "trust root ours expired at 2025-01-01T00:00:00Z");
     let other = judged("john@example.com", &issuer, "ours");
     check("another identity", &other, 1, "it was signed by \"jane@example.com\"");
     let other = judged("jane@example.com", "https://issuer.example.net", "ours");
-    check("another issuer", &other, 1, "is not signed by");
-    check("no such root", &judged("jane@example.com", &issuer, "theirs"), 2, "theirs");
+    check(
+        "another issuer",
+        &other,
+        1,
+        "it was signed by \"jane@example.com\" of \"https://accounts",
+    );
+    let none = "there is no trust root \"theirs\"; known are github, ours, sigstore";
+    check("no such root", &judged("jane@example.com", &issuer, "theirs"), 2, none);
     let public = judged("jane@example.com", &issuer, "sigstore");
-    check("the public root", &public, 1, "is not signed by");
+    check("the public root", &public, 1, "trust root sigstore does not vouch for it");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -266,11 +295,13 @@ async fn bundles_that_refer_to_an_image() {
     let rule = by_identity("jane@example.com", jane.issuer(), "ours");
     for (what, bundle, code, words) in [
         ("right", right.clone(), 0, ""),
-        ("another image", sign(COSIGN_SIGN, &digest(b"x")), 1, "is not signed by"),
+        ("another image", sign(COSIGN_SIGN, &digest(b"x")), 1, "about something else"),
         ("another statement", sign(SLSA, &image), 1, "its predicate type is"),
-        ("altered", altered("\"sig\":\"ME", "\"sig\":\"MA"), 1, "is not signed by"),
-        ("truncated", right[..right.len() / 2].to_vec(), 1, "is not signed by"),
-        ("empty", b"{}".to_vec(), 1, "is not signed by"),
+        ("altered", altered("\"sig\":\"ME", "\"sig\":\"MA"), 1, "the signature does not match"),
+        ("truncated", right[..right.len() / 2].to_vec(), 1, "it cannot be read"),
+        ("another JSON", b"{}".to_vec(), 1, "it cannot be read"),
+        ("empty", Vec::new(), 1, "it is empty"),
+        ("huge", vec![b' '; HUGE], 2, "larger than the limit"),
     ] {
         repository.refer(&subject, BUNDLE, &[(BUNDLE, bundle, json!({}))]).await;
         let files = [("ours.json", root.as_str())];
@@ -283,21 +314,28 @@ async fn bundles_that_refer_to_an_image() {
     repository.refer(&subject, BUNDLE, &[(BUNDLE, by_key.into_bytes(), json!({}))]).await;
     let ed25519 = ed25519_dalek::SigningKey::from_bytes(&[9; 32]);
     let ed25519 = pem("PUBLIC KEY", &ed25519_spki(&ed25519));
-    for (what, pem, code) in [
-        ("own key", public_pem(&own), 0),
-        ("wrong", public_pem(&key(8)), 1),
-        ("another algorithm", ed25519, 1),
+    let mismatch = "is not signed by the key in `cosign.pub`: its signature is not valid: the signature \
+                    does not match";
+    for (what, pem, code, words) in [
+        ("own key", public_pem(&own), 0, ""),
+        ("wrong", public_pem(&key(8)), 1, mismatch),
+        ("another algorithm", ed25519, 1, mismatch),
     ] {
-        check(what, &repository.judged("1", BY_KEY, &[("cosign.pub", &pem)], ""), code, "");
+        check(what, &repository.judged("1", BY_KEY, &[("cosign.pub", &pem)], ""), code, words);
     }
     let no_key = repository.judged("1", BY_KEY, &[("cosign.pub", "no key")], "");
-    check("no key", &no_key, 2, "cosign.pub");
+    check(
+        "no key",
+        &no_key,
+        2,
+        "could not verify input.image by `cosign.pub`: the key file holds no",
+    );
     let logged = BY_KEY
         .replace("\"key\": \"cosign.pub\"", "\"key\": \"cosign.pub\", \"trust_root\": \"ours\"");
     let files = [("cosign.pub", public_pem(&own)), ("ours.json", root)];
     let files = files.each_ref().map(|(name, text)| (*name, text.as_str()));
     let ran = repository.judged("1", &logged, &files, "--trust-root ours=ours.json");
-    check("a key whose use must be logged", &ran, 1, "is not signed by");
+    check("a key whose use must be logged", &ran, 1, "it cannot be read");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -343,5 +381,6 @@ async fn attestations_are_signed_by() {
         check(what, &judged(ours), code, words);
     }
     repository.refer(&subject, BUNDLE, &[(BUNDLE, bundle(&attestation), json!({}))]).await;
-    check("by a root that does not know them", &judged(""), 1, "input.image.signatures");
+    let unknown = "trust root sigstore does not vouch for it";
+    check("by a root that does not know them", &judged(""), 1, unknown);
 }

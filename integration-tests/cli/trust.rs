@@ -28,6 +28,8 @@ struct Repository {
     snapshot_expires: &'static str,
     /// How many of keys 60, 70 and 71 must sign the targets, and which do; else the one key does.
     shared: Option<(u64, &'static [u8])>,
+    /// What the keys are said to sign by.
+    scheme: &'static str,
     /// What becomes of a file on its way.
     spoiled: Option<(&'static str, Spoil)>,
 }
@@ -45,6 +47,7 @@ impl Repository {
             versions: [1; 3],
             snapshot_expires: LATE,
             shared: None,
+            scheme: "ecdsa-sha2-nistp256",
             spoiled: None,
         }
     }
@@ -98,7 +101,11 @@ impl Repository {
         let role = json!({"keyids": [id], "threshold": 1});
         let key_of = |seed: u8| {
             let public = public_pem(&key(seed));
-            json!({"keytype": "ecdsa", "scheme": "ecdsa-sha2-nistp256", "keyval": {"public": public}})
+            let (kind, scheme) = match self.scheme {
+                scheme @ "ecdsa-sha2-nistp256" => ("ecdsa", scheme),
+                scheme => (scheme, scheme),
+            };
+            json!({"keytype": kind, "scheme": scheme, "keyval": {"public": public}})
         };
         let mut keys = json!({id.as_str(): key_of(seed)});
         let mut of_targets = role.clone();
@@ -281,34 +288,110 @@ fn what_was_replaced_does_not_come_back() {
 #[test]
 fn what_is_not_signed_as_it_must_be_changes_nothing() {
     let right = Repository::new;
-    for (what, served) in [
-        ("expired timestamp", Repository { timestamp_expires: OVER, ..right() }),
-        ("expired targets", Repository { targets_expires: OVER, ..right() }),
-        ("expired root", Repository { root_expires: OVER, ..right() }),
-        ("other keys", Repository { key: 62, ..right() }),
-        ("another target", Repository { served: Some(b"{}".to_vec()), ..right() }),
-        ("a target that is no root", Repository { target: b"{}".to_vec(), ..right() }),
-        ("expired snapshot", Repository { snapshot_expires: OVER, ..right() }),
-        ("one signature of two", Repository { shared: Some((2, &[70])), ..right() }),
-        ("one signature twice", Repository { shared: Some((2, &[70, 70])), ..right() }),
-        ("a stranger among two", Repository { shared: Some((2, &[70, 62])), ..right() }),
-        ("an endless timestamp", spoiled("/timestamp.json", |it| it.resize(20 << 20, b' '))),
-        ("endless targets", spoiled("/targets.json", |it| it.resize(20 << 20, b' '))),
-        ("a target of more bytes", spoiled("/targets/trusted_root.json", |it| it.push(b' '))),
-        ("a truncated timestamp", spoiled("/timestamp.json", |it| it.truncate(it.len() / 2))),
-        ("an empty snapshot", spoiled("/snapshot.json", Vec::clear)),
-        ("a tampered timestamp", spoiled("/timestamp.json", |it| altered(it, "2099", "2098"))),
+    for (what, served, words) in [
+        (
+            "expired timestamp",
+            Repository { timestamp_expires: OVER, ..right() },
+            "timestamp metadata expired at 2020-01-01",
+        ),
+        (
+            "expired targets",
+            Repository { targets_expires: OVER, ..right() },
+            "targets metadata expired at 2020-01-01",
+        ),
+        (
+            "expired root",
+            Repository { root_expires: OVER, ..right() },
+            "root metadata expired at 2020-01-01",
+        ),
+        ("other keys", Repository { key: 62, ..right() }, "role timestamp: 0/1 valid signatures"),
+        (
+            "another target",
+            Repository { served: Some(b"{}".to_vec()), ..right() },
+            "trusted_root.json: length 2 != pinned",
+        ),
+        (
+            "a target that is no root",
+            Repository { target: b"{}".to_vec(), ..right() },
+            "trusted_root.json cannot be read: missing field",
+        ),
+        (
+            "expired snapshot",
+            Repository { snapshot_expires: OVER, ..right() },
+            "snapshot metadata expired at 2020-01-01",
+        ),
+        (
+            "one signature of two",
+            Repository { shared: Some((2, &[70])), ..right() },
+            "role targets: 1/2 valid signatures",
+        ),
+        (
+            "one signature twice",
+            Repository { shared: Some((2, &[70, 70])), ..right() },
+            "duplicate signature key id 70 for role targets",
+        ),
+        (
+            "a stranger among two",
+            Repository { shared: Some((2, &[70, 62])), ..right() },
+            "role targets: 1/2 valid signatures",
+        ),
+        (
+            "an endless timestamp",
+            spoiled("/timestamp.json", |it| it.resize(20 << 20, b' ')),
+            "timestamp.json: larger than the limit of 16384 bytes",
+        ),
+        (
+            "endless targets",
+            spoiled("/targets.json", |it| it.resize(20 << 20, b' ')),
+            "targets.json: larger than the limit of 5000000 bytes",
+        ),
+        (
+            "a target of more bytes",
+            spoiled("/targets/trusted_root.json", |it| it.push(b' ')),
+            "targets/trusted_root.json: larger than the limit of",
+        ),
+        (
+            "a truncated timestamp",
+            spoiled("/timestamp.json", |it| it.truncate(it.len() / 2)),
+            "failed to parse JSON: EOF",
+        ),
+        (
+            "an empty snapshot",
+            spoiled("/snapshot.json", Vec::clear),
+            "snapshot.json: length 0 != pinned",
+        ),
+        (
+            "a tampered timestamp",
+            spoiled("/timestamp.json", |it| altered(it, "2099", "2098")),
+            "role timestamp: 0/1 valid signatures",
+        ),
         (
             "a tampered signature",
             spoiled("/targets.json", |it| altered(it, "\"sig\":\"30", "\"sig\":\"31")),
+            "targets.json: sha256 mismatch",
         ),
-        ("keys without their predecessors' word", Repository { key: 60, ..unsigned_rotation() }),
+        (
+            "keys without their predecessors' word",
+            Repository { key: 60, ..unsigned_rotation() },
+            "role root: 0/1 valid signatures",
+        ),
+        (
+            "a signature of another algorithm",
+            Repository { scheme: "ed25519", ..right() },
+            "role root: 0/1 valid signatures",
+        ),
+        (
+            "of an algorithm that nobody knows",
+            Repository { scheme: "rot13", ..right() },
+            "gave no trust root: ",
+        ),
     ] {
         let folder = Folder::with(&[("sigstore.json", "what was there")]);
-        let (root_expires, shared) = (served.root_expires, served.shared);
-        let trusted = Repository { root_expires, shared, ..right() };
+        let Repository { root_expires, shared, scheme, .. } = served;
+        let trusted = Repository { root_expires, shared, scheme, ..right() };
         let ran = update(&folder, &served, &trusted);
         assert_eq!(ran.code, Some(2), "{what}");
+        assert!(ran.stderr.contains(words), "{what}: {words:?} is not in: {}", ran.stderr);
         assert!(ran.stdout.is_empty(), "{what}: {}", ran.stdout);
         let left = std::fs::read_to_string(folder.path().join("sigstore.json")).unwrap();
         assert_eq!(left, "what was there", "{what}");

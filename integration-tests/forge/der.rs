@@ -47,10 +47,10 @@ fn attribute(name: &[u8], value: &[u8]) -> Vec<u8> {
     sequence(&[&oid(name), &tlv(0x31, value)])
 }
 
-/// The answer of a timestamp authority about some bytes.
-pub fn timestamp(authority: &Leaf, bytes: &[u8], at: i64) -> Vec<u8> {
+/// The answer of a timestamp authority about something by its SHA-256.
+pub fn timestamp(authority: &Leaf, imprint: &[u8; 32], at: i64) -> Vec<u8> {
     let time = jiff::Timestamp::from_second(at).unwrap().strftime("%Y%m%d%H%M%SZ").to_string();
-    let imprint = sequence(&[&algorithm(SHA256), &tlv(0x04, &sha256(bytes))]);
+    let imprint = sequence(&[&algorithm(SHA256), &tlv(0x04, imprint)]);
     let info = sequence(&[
         &tlv(0x02, &[1]),
         // A policy, a serial number, the time.

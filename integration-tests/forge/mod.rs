@@ -17,7 +17,8 @@ use p256::ecdsa::{Signature, SigningKey};
 use p256::pkcs8::{EncodePrivateKey as _, EncodePublicKey as _, LineEnding};
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, CustomExtension, DistinguishedName,
-    DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose, SanType, SerialNumber,
+    DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose, PublicKeyData, SanType,
+    SerialNumber,
 };
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
@@ -66,6 +67,34 @@ impl Leaf {
     pub fn pem(&self) -> String {
         pem("CERTIFICATE", &self.certificate)
     }
+
+    fn certified<'a>(&'a self, sign: &'a dyn Fn(&[u8]) -> Vec<u8>) -> Certified<'a> {
+        Certified { certificate: &self.certificate, sign }
+    }
+}
+
+/// A public key of any kind, as certificates have it.
+pub struct PublicKey<'a> {
+    pub algorithm: &'static rcgen::SignatureAlgorithm,
+    /// The bits of the key itself: a point, a number.
+    pub bits: &'a [u8],
+}
+
+impl PublicKeyData for PublicKey<'_> {
+    fn der_bytes(&self) -> &[u8] {
+        self.bits
+    }
+
+    fn algorithm(&self) -> &'static rcgen::SignatureAlgorithm {
+        self.algorithm
+    }
+}
+
+/// Somebody with a certificate, whatever the kind of their key.
+pub struct Certified<'a> {
+    pub certificate: &'a [u8],
+    /// Signs bytes.
+    pub sign: &'a dyn Fn(&[u8]) -> Vec<u8>,
 }
 
 /// How a signature gets its time and its place in a log.
@@ -249,11 +278,11 @@ impl Forge {
     /// A certificate for somebody, with the key of that seed.
     pub fn leaf(&self, who: &Who, seed: u8) -> Leaf {
         let key = key(seed);
-        Leaf { certificate: self.certify(who, &pair(&key)), key }
+        Leaf { certificate: self.certified(who, &pair(&key)), key }
     }
 
     /// A certificate for somebody with a key of any kind.
-    pub fn certify(&self, who: &Who, key: &KeyPair) -> Vec<u8> {
+    pub fn certified(&self, who: &Who, key: &impl PublicKeyData) -> Vec<u8> {
         let without = self.certificate(who, key, None);
         if !who.logged {
             return without;
@@ -262,12 +291,17 @@ impl Forge {
         self.certificate(who, key, Some(scts))
     }
 
+    /// The authority's own certificate.
+    pub fn authority_pem(&self) -> String {
+        pem("CERTIFICATE", self.authority.der())
+    }
+
     fn authority_key(&self) -> SigningKey {
         use p256::pkcs8::DecodePrivateKey as _;
         SigningKey::from_pkcs8_der(&self.authority.key().serialize_der()).unwrap()
     }
 
-    fn certificate(&self, who: &Who, key: &KeyPair, scts: Option<Vec<u8>>) -> Vec<u8> {
+    fn certificate(&self, who: &Who, key: &impl PublicKeyData, scts: Option<Vec<u8>>) -> Vec<u8> {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.distinguished_name = DistinguishedName::new();
         params.serial_number = Some(SerialNumber::from(42u64));
@@ -302,8 +336,13 @@ impl Forge {
 
     /// A bundle v0.3 of a statement.
     pub fn attest(&self, leaf: &Leaf, statement: &[u8], rekor: Rekor) -> Value {
-        let signature = sign(&leaf.key, &pae(STATEMENT, statement));
-        self.attested(&leaf.certificate, (statement, &signature), rekor)
+        self.attest_as(&leaf.certified(&|data| sign(&leaf.key, data)), statement, rekor)
+    }
+
+    /// The same by a key of any kind.
+    pub fn attest_as(&self, by: &Certified<'_>, statement: &[u8], rekor: Rekor) -> Value {
+        let signature = (by.sign)(&pae(STATEMENT, statement));
+        self.attested(by.certificate, (statement, &signature), rekor)
     }
 
     /// The same with a signature that somebody else made, of [`pae`].
@@ -334,8 +373,13 @@ impl Forge {
 
     /// A bundle v0.3 of a file.
     pub fn sign_file(&self, leaf: &Leaf, artifact: &[u8], rekor: Rekor) -> Value {
-        let signature = sign(&leaf.key, artifact);
-        self.signed_file(&leaf.certificate, (artifact, &signature), rekor)
+        self.sign_file_as(&leaf.certified(&|data| sign(&leaf.key, data)), artifact, rekor)
+    }
+
+    /// The same by a key of any kind.
+    pub fn sign_file_as(&self, by: &Certified<'_>, artifact: &[u8], rekor: Rekor) -> Value {
+        let signature = (by.sign)(artifact);
+        self.signed_file(by.certificate, (artifact, &signature), rekor)
     }
 
     /// The same with a signature that somebody else made.
@@ -416,7 +460,7 @@ impl Forge {
         };
         material["tlogEntries"] = json!(entry.into_iter().collect::<Vec<_>>());
         if rekor != Rekor::V1 {
-            let token = der::timestamp(&self.stamper, signature, AT + 60);
+            let token = self.token(&sha256(signature), AT + 60);
             material["timestampVerificationData"] =
                 json!({"rfc3161Timestamps": [{"signedTimestamp": b64(token)}]});
         }
@@ -424,12 +468,22 @@ impl Forge {
 
     /// cosign's simple signing of a manifest, keyless: the payload and the annotations.
     pub fn simple(&self, leaf: &Leaf, manifest: &str) -> (Vec<u8>, BTreeMap<String, String>) {
+        self.simple_as(&leaf.certified(&|data| sign(&leaf.key, data)), manifest)
+    }
+
+    /// The same by a key of any kind.
+    pub fn simple_as(
+        &self,
+        by: &Certified<'_>,
+        manifest: &str,
+    ) -> (Vec<u8>, BTreeMap<String, String>) {
         let payload = simple_payload(manifest);
-        let signature = sign(&leaf.key, &payload);
-        let verifier = log::Verifier::Certificate(&leaf.certificate);
+        let signature = (by.sign)(&payload);
+        let verifier = log::Verifier::Certificate(by.certificate);
         let body = log::hashedrekord(sha256(&payload), &signature, verifier);
         let mut annotations = self.logged(&body, &signature);
-        annotations.insert("dev.sigstore.cosign/certificate".into(), leaf.pem());
+        let certificate = pem("CERTIFICATE", by.certificate);
+        annotations.insert("dev.sigstore.cosign/certificate".into(), certificate);
         annotations
             .insert("dev.sigstore.cosign/chain".into(), pem("CERTIFICATE", self.authority.der()));
         (payload, annotations)
@@ -468,9 +522,14 @@ impl Forge {
         ])
     }
 
+    /// What the timestamp authority says about something by its SHA-256.
+    pub fn token(&self, imprint: &[u8; 32], at: i64) -> Vec<u8> {
+        der::timestamp(&self.stamper, imprint, at)
+    }
+
     /// The annotation of a timestamp.
     pub fn stamped(&self, signature: &[u8]) -> (String, String) {
-        let token = der::timestamp(&self.stamper, signature, AT + 60);
+        let token = self.token(&sha256(signature), AT + 60);
         let value = json!({"SignedRFC3161Timestamp": b64(token)}).to_string();
         ("dev.sigstore.cosign/rfc3161timestamp".to_owned(), value)
     }

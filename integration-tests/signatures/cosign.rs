@@ -1,14 +1,15 @@
-//! What the real cosign signs with a key.
+//! What the real cosign signs, with a key and with a certificate of our own authority.
 
 use std::process::Command;
 
-use serde_json::Value;
+use p256::pkcs8::{EncodePrivateKey as _, LineEnding};
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::{BY_KEY, Repository, check, policy};
-use crate::forge::Forge;
+use super::{BY_KEY, Repository, by_identity, check, policy};
+use crate::forge::{AT, Forge, Who, public_pem};
 use crate::gate_ops::Gate;
-use crate::peers::{self, World, need};
+use crate::peers::{self, HttpServer, Response, World, need};
 
 /// cosign with a key pair of its own, and services of nobody.
 struct Cosign {
@@ -36,10 +37,16 @@ impl Cosign {
             .env("HOME", self.folder.path())
             .env("COSIGN_PASSWORD", "throwaway")
             .env("COSIGN_YES", "true")
+            // Whose word it takes for a certificate's place in a log.
+            .env("SIGSTORE_CT_LOG_PUBLIC_KEY_FILE", self.folder.path().join("ct.pub"))
             .stdin(std::process::Stdio::null())
             .output()
             .unwrap();
         assert!(out.status.success(), "cosign {args:?}: {}", String::from_utf8_lossy(&out.stderr));
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        std::fs::write(self.folder.path().join(name), text).unwrap();
     }
 
     fn public(&self, name: &str) -> String {
@@ -137,4 +144,99 @@ async fn what_cosign_signs_is_judged_at_the_gate() {
             Ok("allow docker-image://"),
         );
     }
+}
+
+/// A timestamp authority of the forge, over HTTP (RFC 3161, section 3.4).
+fn timestamps(seed: u8) -> HttpServer {
+    let forge = Forge::new(seed);
+    HttpServer::start(move |request| {
+        // The one string of so many octets in a request is the digest.
+        let at = request.body.windows(2).position(|it| it == [0x04, 0x20]).unwrap() + 2;
+        let imprint: [u8; 32] = request.body[at..at + 32].try_into().unwrap();
+        let reply = Response::ok(forge.token(&imprint, AT + 60));
+        reply.with("Content-Type", "application/timestamp-reply")
+    })
+}
+
+/// Without a Fulcio there is no certificate to be had by logging in; cosign takes one that is there. Of
+/// a log it knows none here, so that a timestamp authority says when it was.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cosign_signs_with_a_certificate() {
+    let world = need!(peers::world());
+    let cosign = need!(Cosign::start());
+    let forge = Forge::new(130);
+    let stamps = timestamps(130);
+    let jane = Who::person("jane@example.com");
+    let leaf = forge.leaf(&jane, 100);
+    let private = leaf.key.to_pkcs8_pem(LineEnding::LF).unwrap();
+    cosign.write("jane.pem", &private);
+    cosign.write("jane.crt", &leaf.pem());
+    cosign.write("ca.pem", &forge.authority_pem());
+    cosign.write("ct.pub", &public_pem(&forge.ct));
+    cosign.run(&["import-key-pair", "--key=jane.pem", "--output-key-prefix=jane"]);
+    let (repository, signed) = Repository::with_image(world, "signed/certified").await;
+    repository.build("unsigned", &[], "");
+    let named = repository.reference("1");
+    let sign = |image: &str| {
+        cosign.run(&[
+            "sign",
+            "--key=jane.key",
+            "--certificate=jane.crt",
+            "--certificate-chain=ca.pem",
+            "--allow-http-registry",
+            "--use-signing-config=false",
+            "--new-bundle-format=false",
+            "--tlog-upload=false",
+            &format!("--timestamp-server-url={}", stamps.url("/api/v1/timestamp")),
+            image,
+        ]);
+    };
+    sign(&format!("{named}@{signed}"));
+    assert_eq!(stamps.asked().len(), 1);
+    let without_log = |forge: &Forge| {
+        let mut root = forge.trusted_root();
+        root["tlogs"] = json!([]);
+        root.to_string()
+    };
+    let (ours, theirs) = (without_log(&forge), without_log(&Forge::new(140)));
+    let whole = forge.trusted_root().to_string();
+    let rule = |who: &str| {
+        let rule = by_identity(who, jane.issuer(), "ours");
+        format!("{rule}\nsigned.type == \"simplesigning-v1\"\nnot signed.key")
+    };
+    let by = |tag: &str, who: &str, root: &str| {
+        let flags = "--trust-root ours=ours.json";
+        repository.judged(tag, &rule(who), &[("ours.json", root)], flags)
+    };
+    check("signed", &by("1", "jane@example.com", &ours), 0, &signed);
+    let john = by("1", "john@example.com", &ours);
+    check("another identity", &john, 1, "it was signed by \"jane@example.com\"");
+    let other = by("1", "jane@example.com", &theirs);
+    check("another authority", &other, 1, "no trusted time of trust root ours says when");
+    let logged = by("1", "jane@example.com", &whole);
+    check("by a root with a log", &logged, 1, "the signature has no log entry");
+    check("unsigned", &by("unsigned", "jane@example.com", &ours), 1, "it has no signature");
+
+    let rules = policy(&rule("jane@example.com"));
+    let registry = format!("--signature-registries={}", world.registry.host());
+    let gate = Gate::with_files(
+        world,
+        &[("policy/p.rego", &rules), ("ours.json", &ours)],
+        &["--trust-root=ours=ours.json", registry.as_str()],
+    );
+    let built = |what: &str, image: &str, wanted: Result<&str, &str>| {
+        let built = gate.build(&format!("FROM {image}\nCOPY Dockerfile /x\n"));
+        let (Ok(words) | Err(words)) = wanted;
+        assert_eq!(built.passed, wanted.is_ok(), "{what}: {}", built.said);
+        assert!(built.said.contains(words), "{what}: {}", built.said);
+    };
+    built("signed", &named, Ok(&format!("-> docker-image://{named}@{signed}")));
+    built("unsigned", &repository.reference("unsigned"), Err("it has no signature"));
+    repository.build("1", &["label:moved=yes"], "");
+    check("re-tagged", &by("1", "jane@example.com", &ours), 1, "it has no signature");
+    built("re-tagged", &named, Err("it has no signature"));
+    steal(&repository, "old", &signed).await;
+    let stolen = by("1", "jane@example.com", &ours);
+    check("the signature of another", &stolen, 1, "about something else");
+    built("the signature of another", &named, Err("about something else"));
 }

@@ -4,19 +4,17 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use buildgate::check::{self, Outcome, Question};
-use buildgate::gate::ops::{PolicySets, Settings};
 use buildgate::input::Env;
 use buildgate::policy::{Policy, PolicyFiles};
 use buildgate::resolve::{FileFixture, Fixtures};
 use buildgate::source::{Platform, SourceOp};
 use buildgate::verify::sigstore::{TrustRoot, TrustRoots};
 use buildgate::verify::{Github, Trust};
+use p384::ecdsa::signature::Signer as _;
 use serde_json::{Value, json};
 
 use super::{COSIGN_SIGN, SLSA, policy};
-use crate::forge::{Forge, Rekor, Who, about, digest, key};
-use crate::gate_enforce::Gate;
-use crate::peers::{self, HttpServer, Request, Response, need};
+use crate::forge::{Certified, Forge, PublicKey, Rekor, Who, about, b64, digest, key, sign};
 
 /// A download, its attestation in the policy's files, and what GitHub answers.
 struct Download {
@@ -26,6 +24,15 @@ struct Download {
 }
 
 const ARTIFACT: &[u8] = b"a tarball";
+/// Who vouches for the workflows of github.com.
+const HUB: &str = "https://token.actions.githubusercontent.com";
+
+/// A workflow of a repository, as an issuer has it.
+pub(super) fn workflow(web: &str, issuer: &str, repository: &str) -> Who {
+    let uri = format!("{web}/{repository}");
+    let extensions = vec![(8, issuer.to_owned()), (12, uri)];
+    Who { extensions, ..Who::person("jane@example.com") }
+}
 
 impl Download {
     fn new(forge: &Forge, bundle: &str, github: &[(String, Option<Vec<u8>>)]) -> Self {
@@ -79,11 +86,7 @@ impl Download {
 async fn downloads_are_attested_by_a_file_or_by_github() {
     let forge = Forge::new(45);
     let jane = Who::person("jane@example.com");
-    let built_from = |repository: &str| {
-        let uri = format!("https://github.com/{repository}");
-        let extensions = [jane.extensions.clone(), vec![(12, uri)]].concat();
-        Who { extensions, ..jane.clone() }
-    };
+    let built_from = |repository: &str| workflow("https://github.com", HUB, repository);
     let leaf = forge.leaf(&built_from("Org/app"), 100);
     let bundle = |predicate: &str, artifact: &[u8]| {
         forge.attest(&leaf, &about(predicate, &digest(artifact)), Rekor::V1)
@@ -99,8 +102,31 @@ async fn downloads_are_attested_by_a_file_or_by_github() {
         assert!(text.contains(from), "{from}");
         text.replacen(from, to, 1)
     };
+    // What is signed is changed, and the signature is not.
+    let other_payload = {
+        let mut bundle = right.clone();
+        let text = String::from_utf8(statement.clone()).unwrap().replace("ours", "evil");
+        bundle["dsseEnvelope"]["payload"] = b64(text).into();
+        bundle.to_string()
+    };
+    let curve = p384::ecdsa::SigningKey::from_slice(&[7; 48]).unwrap();
+    let bits = curve.verifying_key().to_encoded_point(false);
+    let bits = PublicKey { algorithm: &rcgen::PKCS_ECDSA_P384_SHA384, bits: bits.as_bytes() };
+    let certificate = forge.certified(&built_from("org/app"), &bits);
+    let by_curve = |data: &[u8]| {
+        let signature: p384::ecdsa::Signature = curve.sign(data);
+        signature.to_der().as_bytes().to_vec()
+    };
+    let by_other_curve = |data: &[u8]| sign(&key(9), data);
+    let certified = |sign| {
+        let by = Certified { certificate: &certificate, sign };
+        forge.attest_as(&by, &statement, Rekor::V1).to_string()
+    };
     for (what, bundle, allowed, words) in [
         ("right", right.to_string(), true, ""),
+        ("a tampered payload", other_payload.clone(), false, "is not valid"),
+        ("by P-384", certified(&by_curve), true, ""),
+        ("by another curve than the certificate's", certified(&by_other_curve), false, "not valid"),
         ("by Rekor v2", forge.attest(&leaf, &statement, Rekor::V2).to_string(), true, ""),
         (
             "a stranger's",
@@ -156,6 +182,19 @@ async fn downloads_are_attested_by_a_file_or_by_github() {
     let error = expired.judged(&of_file).await.unwrap_err();
     assert!(error.contains("expired at 2025-06-01"), "{error}");
     let download = Download::new(&forge, &right.to_string(), &[]);
+    // Who is no longer trusted is taken out of the root: that is revocation here.
+    let mut withdrawn = forge.trusted_root();
+    withdrawn["tlogs"][0]["publicKey"]["validFor"]["end"] = "2025-01-01T00:00:00Z".into();
+    let withdrawn_trust = || {
+        let mut roots = TrustRoots::embedded().unwrap();
+        let root = TrustRoot::parse("sigstore", withdrawn.to_string().as_bytes()).unwrap();
+        roots.insert(root).unwrap();
+        Arc::new(Trust::new(roots))
+    };
+    let revoked =
+        Download { trust: withdrawn_trust(), ..Download::new(&forge, &right.to_string(), &[]) };
+    let (came, notes) = revoked.judged(&of_file).await.unwrap();
+    assert!(!came && notes.contains("does not vouch for it"), "revoked: {notes}");
     let missing = of_file.replace("app.sig", "none.sig");
     assert!(download.judged(&missing).await.unwrap_err().contains("none.sigstore.json"));
 
@@ -183,7 +222,20 @@ async fn downloads_are_attested_by_a_file_or_by_github() {
         bundles.push(json!({"bundle": right}));
         list(json!(bundles))
     };
-    let by_jane = forge.attest(&forge.leaf(&jane, 102), &about(SLSA, &digest(ARTIFACT)), Rekor::V1);
+    let by_issuer = |issuer: &str| {
+        let leaf = forge.leaf(&workflow("https://github.com", issuer, "org/app"), 104);
+        forge.attest(&leaf, &about(SLSA, &digest(ARTIFACT)), Rekor::V1)
+    };
+    let by_stranger =
+        stranger.attest(&stranger.leaf(&built_from("org/app"), 100), &statement, Rekor::V1);
+    let inline = |bundle: &str| {
+        let bundle: Value = serde_json::from_str(bundle).unwrap();
+        list(json!([{"bundle": bundle}]))
+    };
+    let nobody = workflow("https://github.com", HUB, "");
+    let nobody = Who { extensions: nobody.extensions[..1].to_vec(), ..nobody };
+    let by_jane =
+        forge.attest(&forge.leaf(&nobody, 102), &about(SLSA, &digest(ARTIFACT)), Rekor::V1);
     for (what, answers, allowed, words) in [
         ("inline", vec![(api.clone(), list(json!([{"bundle": right}])))], true, ""),
         (
@@ -249,6 +301,86 @@ async fn downloads_are_attested_by_a_file_or_by_github() {
             true,
             "",
         ),
+        (
+            "whose repository another issuer names",
+            vec![(
+                api.clone(),
+                list(json!([{"bundle": by_issuer("https://accounts.example.com")}])),
+            )],
+            false,
+            "\"https://accounts.example.com\" vouched for who signed it, not \"https://token.actions.",
+        ),
+        (
+            "whose repository an issuer of a longer name names",
+            vec![(api.clone(), list(json!([{"bundle": by_issuer(&format!("{HUB}.example"))}])))],
+            false,
+            "vouched for who signed it",
+        ),
+        (
+            "whose repository an enterprise's issuer names",
+            vec![(api.clone(), list(json!([{"bundle": by_issuer(&format!("{HUB}/corp"))}])))],
+            false,
+            "vouched for who signed it",
+        ),
+        (
+            "a stranger's",
+            vec![(api.clone(), list(json!([{"bundle": by_stranger}])))],
+            false,
+            "does not vouch for it",
+        ),
+        (
+            "tampered",
+            vec![(api.clone(), inline(&other_payload))],
+            false,
+            "its signature is not valid",
+        ),
+        (
+            "a tampered signature",
+            vec![(api.clone(), inline(&tampered("\"sig\":\"ME", "\"sig\":\"MA")))],
+            false,
+            "its signature is not valid",
+        ),
+        (
+            "no provenance",
+            vec![(api.clone(), list(json!([{"bundle": bundle(COSIGN_SIGN, ARTIFACT)}])))],
+            false,
+            "its predicate type is",
+        ),
+        (
+            "an expired certificate",
+            vec![(
+                api.clone(),
+                list(json!([{"bundle": forge.attest(&late, &statement, Rekor::V1)}])),
+            )],
+            false,
+            "certificate is not accepted",
+        ),
+        (
+            "a key's",
+            vec![(
+                api.clone(),
+                list(
+                    json!([{"bundle": forge.attest_by_key(&key(9), &statement, Some(Rekor::V1))}]),
+                ),
+            )],
+            false,
+            "it was made with a key",
+        ),
+        (
+            "truncated",
+            vec![
+                (api.clone(), kept(&stored)),
+                (stored.clone(), Some(right.to_string()[..500].into())),
+            ],
+            false,
+            "it cannot be read",
+        ),
+        (
+            "empty",
+            vec![(api.clone(), kept(&stored)), (stored.clone(), Some(Vec::new()))],
+            false,
+            "it is empty",
+        ),
         ("32, the good one last", vec![(api.clone(), many(31))], true, ""),
         ("none", vec![(api.clone(), list(json!([])))], false, "there are none"),
         ("not found", vec![(api.clone(), None)], false, "has no attestation of"),
@@ -284,6 +416,42 @@ async fn downloads_are_attested_by_a_file_or_by_github() {
         let error = download.judged(&by_github).await.unwrap_err();
         assert!(error.contains(words), "{what}: {error}");
     }
+    let huge = format!("{right}{}", " ".repeat(33 << 20));
+    let answers = [(api.clone(), kept(&stored)), (stored.clone(), Some(huge.into_bytes()))];
+    let error = Download::new(&forge, "", &answers).judged(&by_github).await.unwrap_err();
+    assert!(error.contains("too many to be read"), "huge: {error}");
+    // What is negated says nothing of what cannot be told, and something of what is revoked.
+    let one = [(api.clone(), list(json!([{"bundle": right}])))];
+    let negated = format!("not {by_github}");
+    let expired = Download { trust: expired.trust, ..Download::new(&forge, "", &one) };
+    for rule in [&by_github, &negated] {
+        let error = expired.judged(rule).await.unwrap_err();
+        assert!(error.contains("expired at 2025-06-01"), "{rule}: {error}");
+    }
+    let revoked = Download { trust: withdrawn_trust(), ..Download::new(&forge, "", &one) };
+    let (came, notes) = revoked.judged(&by_github).await.unwrap();
+    assert!(!came && notes.contains("does not vouch for it"), "revoked: {notes}");
+    // An enterprise's GitHub: its own names count, and those of github.com do not.
+    let corp = Github::at("https://git.corp.example/api/v3").unwrap();
+    let asked = api.replace("https://api.github.com", &corp.api);
+    for (what, web, issuer, allowed, words) in [
+        ("its own", corp.web.as_str(), corp.issuer.as_str(), true, ""),
+        ("github.com's", "https://github.com", HUB, false, "vouched for who signed it"),
+        ("github.com's word", &corp.web, HUB, false, "vouched for who signed it"),
+        ("another server's", "https://git.other.example", &corp.issuer, false, "it was built from"),
+    ] {
+        let leaf = forge.leaf(&workflow(web, issuer, "org/app"), 105);
+        let bundle = forge.attest(&leaf, &statement, Rekor::V1);
+        let mut roots = TrustRoots::embedded().unwrap();
+        let root = forge.trusted_root().to_string();
+        roots.insert(TrustRoot::parse("sigstore", root.as_bytes()).unwrap()).unwrap();
+        let trust = Arc::new(Trust::new(roots).with_github(corp.clone()));
+        let answers = [(asked.clone(), list(json!([{"bundle": bundle}])))];
+        let download = Download { trust, ..Download::new(&forge, "", &answers) };
+        let (came, notes) = download.judged(&by_github).await.unwrap();
+        assert_eq!(came, allowed, "{what}: {notes}");
+        assert!(notes.contains(words), "{what}: {notes}");
+    }
     // A private repository's attestations are vouched for by GitHub's own instance.
     let private = Forge::new(51);
     let answers = |repository: &str| {
@@ -315,92 +483,4 @@ async fn downloads_are_attested_by_a_file_or_by_github() {
     let elsewhere = by_github.replace("org/app", "org/app/../../x");
     let (allowed, notes) = silent.judged(&elsewhere).await.unwrap();
     assert!(!allowed && notes.contains("no repository of GitHub"), "{notes}");
-}
-
-/// What GitHub would answer about a file, and what becomes of the build.
-struct Asked {
-    what: &'static str,
-    answer: Response,
-    wanted: Result<&'static str, &'static str>,
-}
-
-#[test]
-fn the_gate_s_daemon_asks_github() {
-    let world = need!(peers::world());
-    let forge = Forge::new(52);
-    let built_from = |repository: &str| {
-        let uri = format!("https://github.com/{repository}");
-        let jane = Who::person("jane@example.com");
-        let extensions = [jane.extensions.clone(), vec![(12, uri)]].concat();
-        Who { extensions, ..jane }
-    };
-    let kept = |repository: &str, about_digest: &str| {
-        let leaf = forge.leaf(&built_from(repository), 100);
-        let bundle = forge.attest(&leaf, &about(SLSA, about_digest), Rekor::V1);
-        Response::ok(json!({"attestations": [{"bundle": bundle}]}).to_string())
-    };
-    // Each file is named, and holds the name of its case.
-    let file = |what: &str| digest(what);
-    let cases = [
-        Asked { what: "right", answer: kept("org/app", &file("right")), wanted: Ok("") },
-        Asked {
-            what: "another-file",
-            answer: kept("org/app", &file("right")),
-            wanted: Err("about something else"),
-        },
-        Asked {
-            what: "another-repository",
-            answer: kept("org/other", &file("another-repository")),
-            wanted: Err("it was built from \"https://github.com/org/other\""),
-        },
-        Asked {
-            what: "none",
-            answer: Response::ok("{\"attestations\": []}"),
-            wanted: Err("there are none"),
-        },
-        Asked {
-            what: "no-list",
-            answer: Response::ok("{\"message\": \"rate limited\"}"),
-            wanted: Err("could not verify by GitHub's attestations"),
-        },
-        Asked { what: "failing", answer: Response::status(500), wanted: Err("500") },
-    ];
-    let answers: BTreeMap<String, Response> = cases
-        .iter()
-        .flat_map(|it| {
-            let api = format!("/repos/org/app/attestations/{}", file(it.what));
-            [(format!("/{}", it.what), Response::ok(it.what)), (api, it.answer.clone())]
-        })
-        .collect();
-    let server = HttpServer::start(move |request| {
-        let answer = answers.get(&request.path.replace("%3A", ":")).cloned();
-        let answer = answer.unwrap_or_else(|| Response::status(404));
-        // Each is asked anew.
-        answer.with("ETag", &format!("\"{}\"", digest(request.path.as_bytes())))
-    });
-    let rule = "github_attestation(input.http, \"org/app\").signer.issuer == \
-                \"https://accounts.example.com\"";
-    let dir = peers::folder(&[]);
-    std::fs::create_dir(dir.path().join("policy")).unwrap();
-    std::fs::write(dir.path().join("policy/p.rego"), policy(rule)).unwrap();
-    let root = dir.path().join("root.json");
-    std::fs::write(&root, forge.trusted_root().to_string()).unwrap();
-    let named = [("default".to_owned(), vec![dir.path().join("policy")])];
-    let github = Github { api: server.url(""), web: "https://github.com".to_owned() };
-    let sets = PolicySets::asking(named, vec![("sigstore".to_owned(), root)], github).unwrap();
-    let gate = Gate::judging(world, dir, &sets, Settings::default(), None);
-    for Asked { what, wanted, .. } in &cases {
-        let dockerfile = format!("FROM scratch\nADD {} /app\n", server.url(&format!("/{what}")));
-        let context = peers::folder(&[("Dockerfile", &dockerfile)]);
-        let (passed, said) = gate.build(context.path(), &[]);
-        let (Ok(words) | Err(words)) = wanted;
-        assert_eq!(passed, wanted.is_ok(), "{what}: {said}");
-        assert!(said.contains(words), "{what}: {words:?} is not in: {said}");
-    }
-    let of_api = |it: &&Request| it.path.starts_with("/repos/");
-    let asked = server.asked();
-    let api: Vec<&Request> = asked.iter().filter(of_api).collect();
-    assert!(api.len() >= cases.len(), "{api:?}");
-    let accepts = |it: &&Request| it.headers["accept"] == "application/vnd.github+json";
-    assert!(api.iter().all(accepts), "{api:?}");
 }

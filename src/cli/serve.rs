@@ -114,6 +114,10 @@ struct Judging {
     /// place of `sigstore`, which is built in (repeatable); read again when it changes
     #[arg(long, value_name = "[NAME=]FILE")]
     trust_root: Vec<String>,
+    /// GitHub's API that daemons ask for attestations of files, in place of https://api.github.com:
+    /// https://HOST/api/v3 of an enterprise's server, https://api.NAME.ghe.com
+    #[arg(long, value_name = "URL")]
+    github_api: Option<String>,
     /// Ask this registry who signed an image (verify_image_signature), from the gate's own network and
     /// with its own credentials: docker.io, HOST:PORT, a comma list (repeatable); of images in any
     /// other that cannot be verified, which is a refusal [default: none]
@@ -256,6 +260,7 @@ impl Flags {
             policy: many("--policy", &judging.policy),
             policy_set: None,
             trust_root: many("--trust-root", &judging.trust_root),
+            github_api: one("--github-api", &judging.github_api),
             signature_registries: many("--signature-registries", &judging.signature_registries),
             registry_mirror: many("--registry-mirror", &judging.registry_mirror),
             plain_http: many("--plain-http", &judging.plain_http),

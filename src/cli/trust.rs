@@ -10,11 +10,9 @@ use url::Url;
 
 use super::{UNDECIDED, output};
 use crate::resolve::Options;
-use crate::trust::{self, SIGSTORE_MIRROR, SIGSTORE_ROOT, TARGET, Update};
-use crate::verify::Trust;
-use crate::verify::sigstore::{Origin, TrustRoot, TrustRoots};
-
-const DAY: i64 = 86_400;
+use crate::trust::{self, SIGSTORE_MIRROR, SIGSTORE_ROOT, TARGET, Update, words};
+use crate::verify::sigstore::{TrustRoot, TrustRoots};
+use crate::verify::{Github, Trust};
 
 /// Show the trust roots that signatures are verified by, or refresh one
 ///
@@ -41,38 +39,53 @@ use";
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Show each trust root: its age, its expiry, and whom it trusts
-    Show(Trusting),
+    Show(Roots),
     /// Fetch the newest trust root into a file, for machines that have no network
     Update(UpdateFlags),
+}
+
+/// Whom signatures and attestations are trusted by.
+#[derive(Debug, Default, Args)]
+#[command(next_help_heading = "Signatures")]
+pub(super) struct Trusting {
+    #[command(flatten)]
+    roots: Roots,
+    /// Ask this API for GitHub's attestations of files, in place of https://api.github.com:
+    /// https://HOST/api/v3 of an enterprise's server, https://api.NAME.ghe.com
+    #[arg(long, value_name = "URL", value_parser = Github::at)]
+    github_api: Option<Github>,
 }
 
 /// Trust roots besides those that are built in.
 #[derive(Debug, Default, Args)]
 #[command(next_help_heading = "Signatures")]
-pub(super) struct Trusting {
+struct Roots {
     /// Verify signatures by the trust root in FILE, as NAME for rules that name it, or without a NAME in
     /// place of `sigstore`, which is built in (repeatable)
     #[arg(long, value_name = "[NAME=]FILE", value_parser = named)]
     trust_root: Vec<(String, PathBuf)>,
 }
 
-impl Trusting {
+impl Roots {
     /// Every trust root, those that are built in and those of files.
-    pub(super) fn roots(&self) -> Result<TrustRoots> {
+    fn roots(&self) -> Result<TrustRoots> {
         let mut roots = TrustRoots::embedded()?;
         for (name, path) in &self.trust_root {
             roots.insert(trust::read(name, path)?)?;
         }
         Ok(roots)
     }
+}
 
+impl Trusting {
     /// Trust in them; nothing is read where no file is named.
     pub(super) fn trust(&self) -> Result<Arc<Trust>> {
-        if self.trust_root.is_empty() {
-            Ok(Trust::embedded())
-        } else {
-            Ok(Arc::new(Trust::new(self.roots()?)))
+        let Self { roots, github_api } = self;
+        if roots.trust_root.is_empty() && github_api.is_none() {
+            return Ok(Trust::embedded());
         }
+        let trust = Trust::new(roots.roots()?);
+        Ok(Arc::new(trust.with_github(github_api.clone().unwrap_or_default())))
     }
 }
 
@@ -99,13 +112,13 @@ struct UpdateFlags {
 /// Runs the command and gives its exit code.
 pub(super) fn run(flags: &Flags) -> Result<u8> {
     match &flags.command {
-        Command::Show(trusting) => show(trusting),
+        Command::Show(roots) => show(roots),
         Command::Update(flags) => update(flags),
     }
 }
 
-fn show(trusting: &Trusting) -> Result<u8> {
-    let roots = trusting.roots()?;
+fn show(roots: &Roots) -> Result<u8> {
+    let roots = roots.roots()?;
     let now = jiff::Timestamp::now().as_second();
     let mut text = String::new();
     for root in roots.iter() {
@@ -122,24 +135,12 @@ fn show(trusting: &Trusting) -> Result<u8> {
 }
 
 fn describe(text: &mut String, root: &TrustRoot, now: i64) -> std::fmt::Result {
-    let origin = match root.origin() {
-        Origin::Embedded => "built in",
-        Origin::Plain => "from a file",
-        Origin::Updated => "from a file, by TUF",
-    };
-    writeln!(text, "{} ({origin})", root.name())?;
+    writeln!(text, "{} ({})", root.name(), words::origin(root))?;
     if !root.source().is_empty() {
         writeln!(text, "  mirror    {}", root.source())?;
     }
-    match root.as_of() {
-        Some(at) => writeln!(text, "  as of     {} ({})", moment(at), days((now - at) / DAY))?,
-        None => writeln!(text, "  as of     unknown: the file does not say")?,
-    }
-    match root.expires() {
-        Some(at) if at <= now => writeln!(text, "  expires   {}: EXPIRED", moment(at))?,
-        Some(at) => writeln!(text, "  expires   {} (in {})", moment(at), age((at - now) / DAY))?,
-        None => writeln!(text, "  expires   never: nothing in it says when")?,
-    }
+    writeln!(text, "  as of     {}", words::as_of(root, now))?;
+    writeln!(text, "  expires   {}", words::expires(root, now))?;
     let titles = ["authority", "log", "ct log", "timestamps"];
     for (title, uris) in titles.into_iter().zip(root.names()) {
         for uri in uris {
@@ -147,18 +148,6 @@ fn describe(text: &mut String, root: &TrustRoot, now: i64) -> std::fmt::Result {
         }
     }
     Ok(())
-}
-
-fn days(days: i64) -> String {
-    format!("{} old", age(days))
-}
-
-fn age(days: i64) -> String {
-    if days == 1 { "1 day".to_owned() } else { format!("{days} days") }
-}
-
-fn moment(seconds: i64) -> String {
-    jiff::Timestamp::from_second(seconds).map_or_else(|_| seconds.to_string(), |at| at.to_string())
 }
 
 fn update(flags: &UpdateFlags) -> Result<u8> {

@@ -16,7 +16,7 @@ use tonic::Status as GrpcStatus;
 use tracing::Instrument as _;
 
 pub use self::check::check;
-use self::check::{apart, beside, signing};
+use self::check::{Root, apart, beside, roots, signing};
 pub use self::error::GateError;
 use self::signals::{Ending, Signals, hang_ups};
 use super::enforce::{Assigned, DaemonError, Enforcer};
@@ -39,7 +39,7 @@ use crate::rpc;
 pub async fn run(plan: Plan) -> Result<(), GateError> {
     // Before anything else: a SIGHUP that nobody waits for would end us.
     let signals = Signals::new().map_err(GateError::Signals)?;
-    let sets = PolicySets::trusting(plan.sets.clone(), plan.trust_roots.clone())?;
+    let sets = check::policies(&plan)?;
     beside(&sets, &plan)?;
     signing(&plan)?;
     for (stream, file) in
@@ -88,6 +88,12 @@ pub async fn run(plan: Plan) -> Result<(), GateError> {
     for revision in sets.revisions() {
         let (set, number, digest) = (&revision.set, revision.number, &revision.digest);
         tracing::info!("policies `{set}`: revision {number}, {digest}");
+    }
+    for Root { line, usable } in roots(&sets) {
+        match usable {
+            true => tracing::info!("{line}"),
+            false => tracing::warn!("{line}: no signature can be verified by it"),
+        }
     }
     Running { helpers, status, signals: ending, stop }.serve(listeners, gate).await
 }

@@ -8,6 +8,7 @@
 //! that was replaced, while it has not expired.
 
 mod file;
+pub mod words;
 
 use serde_json::value::RawValue;
 use sigstore_tuf::transport::FetchFuture;

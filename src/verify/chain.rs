@@ -108,7 +108,8 @@ pub fn verify_chain(
         }
     }
     if chain.signature_manifests.len() > MAX_SIGNATURES {
-        return Err(broken(format!("it has more than {MAX_SIGNATURES} signature manifests")));
+        let count = chain.signature_manifests.len();
+        return Err(too_much(format!("{count} signature manifests of {MAX_SIGNATURES}")));
     }
     let (index, _) = document(chain, &chain.root)?;
     let hardened = is_hardened(&index);
@@ -223,7 +224,7 @@ fn document(chain: &AttestationChain, digest: &str) -> Result<(Document, u64), N
     Ok((document, data.len() as u64))
 }
 
-/// A blob of at most `limit` bytes, held against its digest.
+/// A blob of at most `limit` bytes, held against its digest. A larger one is not looked at.
 fn blob<'c>(
     chain: &'c AttestationChain,
     digest: &str,
@@ -236,7 +237,9 @@ fn blob<'c>(
     }
     if found.data.len() > limit {
         let size = found.data.len();
-        return Err(broken(format!("the blob {digest} has {size} bytes; {limit} are left to it")));
+        return Err(too_much(format!(
+            "the blob {digest} has {size} bytes, of which {limit} may be read"
+        )));
     }
     let actual = format!("sha256:{}", hex::encode(Sha256::digest(&found.data)));
     if actual == digest {
@@ -251,6 +254,11 @@ fn is_hardened(index: &Document) -> bool {
     let built = |it: &Descriptor| !it.says("com.docker.dhi.build.id").is_empty();
     title.is_some_and(|title| title.starts_with("dhi/"))
         && index.manifests.iter().flatten().all(built)
+}
+
+/// What was not looked at is neither signed nor unsigned.
+fn too_much(what: String) -> NotVerified {
+    CouldNot::TooMuch { what }.into()
 }
 
 fn broken(why: String) -> NotVerified {

@@ -147,6 +147,12 @@ pub enum CouldNot {
         /// What was not.
         what: String,
     },
+    /// There is more of it than is looked at.
+    #[error("{what}: more is not looked at")]
+    TooMuch {
+        /// How much there is, and how much is looked at.
+        what: String,
+    },
     /// An algorithm or format that is not supported.
     #[error("{what} is not supported; {instead}")]
     Unsupported {

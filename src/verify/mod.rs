@@ -26,7 +26,7 @@ pub use self::git::{ObjectFormat, verify_git};
 pub use self::keys::{KeyFile, MAX_KEY_FILE};
 pub use self::openpgp::{DetachedSignature, Keyring, MAX_SIGNATURE};
 pub use self::ssh::{AllowedSigner, AllowedSigners};
-pub use self::trust::{Github, Trust};
+pub use self::trust::{Github, GithubError, Trust};
 
 /// How far clocks may differ, in seconds.
 pub const CLOCK_SKEW: i64 = 300;

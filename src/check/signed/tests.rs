@@ -47,10 +47,17 @@ fn absent_invalid_and_could_not_are_three_things() {
     unsigned.signature_manifests.clear();
     let mut without = right.clone();
     without.blobs.remove(&right.attestation_manifest);
+    // One that is larger than anybody reads may be the right one.
+    let huge = |digest: &str| {
+        let mut made = layer(&forge, &jane, Format::Bundle, digest);
+        made.1.resize((16 << 20) + 1, b' ');
+        made
+    };
+    let huge = Draft { manifest: &unchanged, layer: &huge }.chain();
     let root = right.root.clone();
     type Wanted = (usize, bool, &'static str);
     type Row<'r> = (&'r str, &'r AttestationChain, &'r str, &'r Value, Option<i64>, Wanted);
-    let rows: [Row<'_>; 10] = [
+    let rows: [Row<'_>; 11] = [
         ("right", &right, &root, &in_force, Some(NOW), (1, true, "")),
         ("unsigned", &unsigned, &root, &in_force, Some(NOW), (0, true, "are not signed")),
         (
@@ -88,6 +95,7 @@ fn absent_invalid_and_could_not_are_three_things() {
             Some(NOW),
             (0, false, "the attestations are of"),
         ),
+        ("huge", &huge, &huge.root, &in_force, Some(NOW), (0, false, "more is not looked at")),
         ("no clock", &right, &root, &in_force, None, (0, false, "clock")),
     ];
     for (what, chain, checksum, root, now, (signatures, decided, words)) in rows {

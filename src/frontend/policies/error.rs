@@ -5,6 +5,7 @@ use tonic::Status;
 use crate::check::CheckError;
 use crate::policy::PolicyError;
 use crate::source::{SourceError, SourceOp};
+use crate::verify::GithubError;
 
 /// Policies that cannot be had. The build is refused.
 #[derive(Debug, thiserror::Error)]
@@ -41,6 +42,14 @@ pub enum SetupError {
     /// A trust root of the image cannot be used.
     #[error("trust root: {0}")]
     Trust(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The GitHub that the image names cannot be used.
+    #[error("{path}: {source}")]
+    Github {
+        /// The file that names it.
+        path: String,
+        /// Why not.
+        source: GithubError,
+    },
     /// The daemon could not read the files.
     #[error("the policy files of {place} cannot be read: {}", status.message())]
     Files {

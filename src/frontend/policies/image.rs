@@ -11,8 +11,8 @@ use super::SetupError;
 use super::names::named_by;
 use crate::policy::{MAX_REGO, Policy, PolicyError, PolicyFiles};
 use crate::trust;
-use crate::verify::Trust;
 use crate::verify::sigstore::TrustRoots;
+use crate::verify::{Github, Trust};
 
 /// The policies of the image: each folder below `root` is one, and the rules that lie in it form one
 /// too. An image without the folder, or with nothing in it, has none; anything that is there and is
@@ -120,23 +120,38 @@ fn reads(files: &BTreeSet<String>, folder: &Path) -> bool {
     files.iter().filter_map(first).any(|first| first == name || first.contains('*'))
 }
 
-/// Whom signatures are trusted by: what is built in, and each `NAME.json` of a folder of the image.
+/// Whom signatures are trusted by: what is built in, and each `NAME.json` of a folder of the image. The
+/// file `github-api` beside the folder holds the URL of GitHub's API, where it is not the public one.
 pub fn trusted(folder: &Path) -> Result<Arc<Trust>, SetupError> {
     let path = folder.display().to_string();
     let wrong = |source| SetupError::Baked { path: path.clone(), source };
-    let entries = match std::fs::read_dir(folder) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Trust::embedded()),
-        Err(error) => return Err(wrong(error)),
+    let github = github(&folder.with_file_name("github-api"))?;
+    let entries = match (std::fs::read_dir(folder), &github) {
+        (Ok(entries), _) => Some(entries),
+        (Err(error), None) if error.kind() == ErrorKind::NotFound => return Ok(Trust::embedded()),
+        (Err(error), Some(_)) if error.kind() == ErrorKind::NotFound => None,
+        (Err(error), _) => return Err(wrong(error)),
     };
     let mut roots = TrustRoots::embedded().map_err(|it| SetupError::Trust(it.into()))?;
-    for entry in entries {
+    for entry in entries.into_iter().flatten() {
         let path = entry.map_err(wrong)?.path();
         let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         let root = trust::read(&name, &path).map_err(|it| SetupError::Trust(it.into()))?;
         roots.insert(root).map_err(|it| SetupError::Trust(it.into()))?;
     }
-    Ok(Arc::new(Trust::new(roots)))
+    Ok(Arc::new(Trust::new(roots).with_github(github.unwrap_or_default())))
+}
+
+/// The GitHub that a file of the image names.
+fn github(file: &Path) -> Result<Option<Github>, SetupError> {
+    let path = || file.display().to_string();
+    let text = match std::fs::read_to_string(file) {
+        Ok(text) => text,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(source) => return Err(SetupError::Baked { path: path(), source }),
+    };
+    let github = Github::at(text.trim());
+    github.map(Some).map_err(|source| SetupError::Github { path: path(), source })
 }
 
 #[cfg(test)]
@@ -201,6 +216,36 @@ mod tests {
         check(&[("loose.rego", RULE), ("org", "/")], Err("org"));
         check(&[("loose.rego", RULE), ("org/policy.reg", RULE)], Err("org"));
         check(&[("org/policy.rego", RULE), ("keys/a.asc", "")], Err("keys"));
+    }
+
+    #[test]
+    fn the_image_names_trust_roots_and_a_github() {
+        let forge =
+            crate::verify::sigstore::tests::forge::Forge::new(10).trusted_root().to_string();
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join("trust");
+        let github = |text: &str| std::fs::write(dir.path().join("github-api"), text).unwrap();
+        let trust = || trusted(&folder).map_err(|error| error.to_string());
+        assert_eq!(*trust().unwrap().github(), Github::default());
+        github("https://git.corp.example/api/v3/\n");
+        assert_eq!(trust().unwrap().github().issuer, "https://git.corp.example/_services/token");
+        std::fs::create_dir(&folder).unwrap();
+        std::fs::write(folder.join("ours.json"), &forge).unwrap();
+        let both = trust().unwrap();
+        assert_eq!(both.github().api, "https://git.corp.example/api/v3");
+        assert!(both.root(Some("ours")).is_ok() && both.root(None).is_ok());
+        for (text, words) in [
+            ("", "is no API of GitHub"),
+            ("http://git.corp.example/api/v3", "https is wanted"),
+            ("https://a.example/ https://b.example/", "holds no blanks"),
+        ] {
+            github(text);
+            let said = trust().unwrap_err();
+            assert!(said.contains(words) && said.contains("github-api"), "{text}: {said}");
+        }
+        github("https://git.corp.example/api/v3");
+        std::fs::write(folder.join("theirs.json"), "{}").unwrap();
+        assert!(trust().unwrap_err().contains("theirs"), "a root that is none");
     }
 
     #[test]

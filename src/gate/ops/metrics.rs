@@ -15,6 +15,9 @@ use prometheus_client::registry::Registry;
 use super::policies::{PolicySets, Reloaded};
 use super::record::{Action, Decision, kind};
 use crate::gate::proxy::Counters;
+use crate::policy::Policy;
+use crate::verify::Trust;
+use crate::verify::sigstore::TrustRoots;
 
 /// What went wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -86,6 +89,11 @@ struct ResultLabels {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct SetLabels {
     set: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RootLabels {
+    root: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -187,6 +195,8 @@ pub struct Metrics {
     reloads: Family<ResultLabels, Counter>,
     errors: Family<ErrorLabels, Counter>,
     revisions: Family<SetLabels, Gauge<u64, AtomicU64>>,
+    verifications: Counter,
+    roots: Family<RootLabels, Gauge>,
     upstreams: Family<UpstreamLabels, Gauge>,
 }
 
@@ -229,6 +239,8 @@ impl Metrics {
             reloads: Family::default(),
             errors: Family::default(),
             revisions: Family::default(),
+            verifications: Counter::default(),
+            roots: Family::default(),
             upstreams: Family::default(),
         };
         for kind in ErrorKind::ALL {
@@ -262,6 +274,16 @@ impl Metrics {
         to.register("errors", "What went wrong, by kind", self.errors.clone());
         let help = "The load that the policies of a set are of";
         to.register("policy_revision", help, self.revisions.clone());
+        let help =
+            "Sigstore signatures that were verified, not remembered, by the policies that hold";
+        to.register("signature_verifications", help, self.verifications.clone());
+        let help = "How old a trust root is that says of when it is";
+        to.register_with_unit(
+            "trust_root_age",
+            help,
+            prometheus_client::registry::Unit::Seconds,
+            self.roots.clone(),
+        );
         let help = "Whether a daemon answers (1) or does not (0)";
         to.register("upstream_healthy", help, self.upstreams.clone());
         self
@@ -313,6 +335,25 @@ impl Metrics {
         for revision in sets.revisions() {
             let labels = SetLabels { set: revision.set.to_string() };
             self.revisions.get_or_create(&labels).set(revision.number);
+        }
+    }
+
+    /// What the policies trust, and what they have verified, at `now` (seconds since 1970).
+    pub fn trust(&self, sets: &PolicySets, now: i64) {
+        let revisions = sets.revisions();
+        let mut trusts: Vec<&Trust> =
+            revisions.iter().flat_map(|it| it.policies.iter()).map(Policy::trust).collect();
+        // Those that were loaded together have one between them.
+        trusts.sort_by_key(|trust| std::ptr::from_ref(*trust));
+        trusts.dedup_by_key(|trust| std::ptr::from_ref(*trust));
+        let worked = trusts.iter().map(|trust| trust.cache.worked()).sum();
+        self.verifications.inner().store(worked, Ordering::Relaxed);
+        self.roots.clear();
+        for root in trusts.iter().filter_map(|it| it.roots().ok()).flat_map(TrustRoots::iter) {
+            if let Some(at) = root.as_of() {
+                let labels = RootLabels { root: root.name().to_owned() };
+                self.roots.get_or_create(&labels).set(now.saturating_sub(at));
+            }
         }
     }
 

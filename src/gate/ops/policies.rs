@@ -13,7 +13,7 @@ use sha2::{Digest as _, Sha256};
 use super::snapshot::{Snapshot, SnapshotError, root_of};
 use crate::policy::{Policy, PolicyError};
 use crate::trust;
-use crate::verify::sigstore::{TrustRootError, TrustRoots};
+use crate::verify::sigstore::{HardenedKey, TrustRootError, TrustRoots};
 use crate::verify::{Github, Trust};
 
 /// Readings of the same files that may differ before it is an error.
@@ -111,10 +111,7 @@ pub enum Reloaded {
 /// The sets. Cheap to read from everywhere.
 pub struct PolicySets {
     paths: BTreeMap<Arc<str>, Vec<PathBuf>>,
-    /// Files of trust roots, by name.
-    roots: Vec<(String, PathBuf)>,
-    /// Who is asked for attestations of files.
-    github: Github,
+    trusting: Trusting,
     current: ArcSwap<BTreeMap<Arc<str>, Arc<Revision>>>,
     state: Mutex<State>,
 }
@@ -123,6 +120,16 @@ pub struct PolicySets {
 struct State {
     number: u64,
     failure: Option<String>,
+}
+
+/// Whom the policies trust.
+struct Trusting {
+    /// Files of trust roots, by name.
+    roots: Vec<(String, PathBuf)>,
+    /// Who is asked for attestations of files.
+    github: Github,
+    /// In place of Docker's key.
+    hardened: Option<HardenedKey>,
 }
 
 /// One set of [`PolicySets`].
@@ -178,14 +185,35 @@ impl PolicySets {
         roots: Vec<(String, PathBuf)>,
         github: Github,
     ) -> Result<Arc<Self>, SetsError> {
+        Self::begin(named, Trusting { roots, github, hardened: None })
+    }
+
+    /// As [`PolicySets::trusting`], with another key for Docker Hardened Images, for whoever tests
+    /// without Docker's.
+    ///
+    /// # Errors
+    /// As there.
+    #[doc(hidden)]
+    pub fn hardened(
+        named: impl IntoIterator<Item = (String, Vec<PathBuf>)>,
+        roots: Vec<(String, PathBuf)>,
+        key: HardenedKey,
+    ) -> Result<Arc<Self>, SetsError> {
+        Self::begin(named, Trusting { roots, github: Github::default(), hardened: Some(key) })
+    }
+
+    fn begin(
+        named: impl IntoIterator<Item = (String, Vec<PathBuf>)>,
+        trusting: Trusting,
+    ) -> Result<Arc<Self>, SetsError> {
         let paths: BTreeMap<Arc<str>, Vec<PathBuf>> =
             named.into_iter().map(|(name, paths)| (name.into(), paths)).collect();
         if paths.is_empty() {
             return Err(SetsError::None);
         }
-        let current = load(&paths, &trusted(&roots, &github)?, 1, &BTreeMap::new())?;
+        let current = load(&paths, &trusted(&trusting)?, 1, &BTreeMap::new())?;
         let state = Mutex::new(State { number: 1, failure: None });
-        Ok(Arc::new(Self { paths, roots, github, current: ArcSwap::from_pointee(current), state }))
+        Ok(Arc::new(Self { paths, trusting, current: ArcSwap::from_pointee(current), state }))
     }
 
     /// The set of this name.
@@ -224,7 +252,7 @@ impl PolicySets {
         // Held for the whole of it: two at once could put the older one in last.
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let before = self.current.load_full();
-        let loaded = trusted(&self.roots, &self.github)
+        let loaded = trusted(&self.trusting)
             .and_then(|roots| load(&self.paths, &roots, state.number + 1, &before));
         match loaded {
             Ok(current) => {
@@ -271,8 +299,9 @@ struct Trusted {
 }
 
 /// Reads trust roots from files.
-fn trusted(files: &[(String, PathBuf)], github: &Github) -> Result<Trusted, SetsError> {
-    if files.is_empty() && *github == Github::default() {
+fn trusted(trusting: &Trusting) -> Result<Trusted, SetsError> {
+    let Trusting { roots: files, github, hardened } = trusting;
+    if files.is_empty() && *github == Github::default() && hardened.is_none() {
         return Ok(Trusted { trust: Trust::embedded(), digest: Vec::new() });
     }
     let mut roots = TrustRoots::embedded()?;
@@ -288,7 +317,10 @@ fn trusted(files: &[(String, PathBuf)], github: &Github) -> Result<Trusted, Sets
         roots.insert(root)?;
     }
     let digest = digest.finalize().to_vec();
-    let trust = Trust::new(roots).with_github(github.clone());
+    let mut trust = Trust::new(roots).with_github(github.clone());
+    if let Some(key) = hardened {
+        trust = trust.with_hardened(key.clone());
+    }
     Ok(Trusted { trust: Arc::new(trust), digest })
 }
 

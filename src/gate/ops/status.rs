@@ -155,6 +155,7 @@ impl Status {
                     self.metrics.upstream(upstream, trouble.is_none());
                 }
                 self.metrics.traffic(&traffic);
+                self.metrics.trust(&self.sets, jiff::Timestamp::now().as_second());
                 match self.metrics.text() {
                     Ok(text) => response(StatusCode::OK, OPENMETRICS, text),
                     Err(error) => {

@@ -4,8 +4,8 @@
 //! Docker's engine they trust Sigstore's public instance, and believe only SLSA provenance.
 //!
 //! `github_attestation` trusts GitHub's own instance too, which vouches for private repositories, and
-//! believes only what was built from the repository that it names: GitHub's answer alone proves
-//! nothing about that. Docker's engine leaves it to the rule to look at the signer.
+//! believes only what was built from the repository that it names, as GitHub's own issuer has it: GitHub's
+//! answer alone proves nothing about that. Docker's engine leaves it to the rule to look at the signer.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -130,7 +130,9 @@ impl Natives<'_> {
         about: &str,
     ) -> Result<Called, CallError> {
         let now = self.seconds()?;
-        let source = format!("{}/{repository}", self.shared.trust.github().web);
+        let trust = self.shared.trust.clone();
+        let github = trust.github();
+        let source = format!("{}/{repository}", github.web);
         let (mut undecided, mut reasons, mut left) = (None, Vec::new(), MAX_BYTES);
         for kept in kept {
             self.in_time()?;
@@ -139,7 +141,7 @@ impl Natives<'_> {
                 .map_err(|why| CallError::GithubBundle { what: about.to_owned(), why })?;
             left = left.saturating_sub(bundle.len());
             let found = self.of_github(&bundle, checksum, now).and_then(|signature| {
-                let from = signature.is_built_from(&source);
+                let from = signature.is_built_from(&source, &github.issuer);
                 from.map(|()| signature).map_err(|it| NotVerified::Invalid(it.into()))
             });
             match found {

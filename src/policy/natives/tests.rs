@@ -10,7 +10,8 @@ use crate::policy::{EvalError, Limits, Policy, PolicyFiles, Round};
 use crate::verify::Trust;
 use crate::verify::chain::{BUNDLE, SIMPLE_SIGNING};
 use crate::verify::sigstore::tests::forge::{Forge, Rekor, Who, about, digest, key, public_pem};
-use crate::verify::sigstore::{TrustRoot, TrustRoots};
+use crate::verify::sigstore::tests::matrix::{By, Kind, Made, Signed, resigned, tampered};
+use crate::verify::sigstore::{MAX_BUNDLE, MAX_PAYLOAD, TrustRoot, TrustRoots};
 
 const RULE: &str = "package docker\ndefault allow := false\n\
                     allow if verify_image_signature(input.image, {\"key\": \"cosign.pub\"})\n\
@@ -25,14 +26,20 @@ fn policy(trust: &Arc<Trust>) -> Policy {
     policy.with_trust(trust.clone())
 }
 
-/// What a rule says of an image with this checksum and one signature, by these roots.
-fn judged(
+/// What a rule says of an image with this checksum and one signature, by our own root.
+fn judged(rule: &str, checksum: &str, found: (&str, AttestationBlob)) -> (bool, String) {
+    judged_by(&Forge::new(10).trusted_root(), rule, checksum, found).unwrap()
+}
+
+/// The same by another root, or why nothing can be said.
+fn judged_by(
+    ours: &serde_json::Value,
     rule: &str,
     checksum: &str,
     (media_type, found): (&str, AttestationBlob),
-) -> (bool, String) {
+) -> Result<(bool, String), EvalError> {
     let mut roots = TrustRoots::embedded().unwrap();
-    let ours = Forge::new(10).trusted_root().to_string();
+    let ours = ours.to_string();
     roots.insert(TrustRoot::parse("ours", ours.as_bytes()).unwrap()).unwrap();
     let text = format!(
         "package docker\ndefault allow := false\nallow if {{\n{rule}\n}}\ndecision := {{\"allow\": allow}}\n"
@@ -47,9 +54,9 @@ fn judged(
     let found = vec![AttestationBlob { media_type: media_type.to_owned(), ..found }];
     let signed_by = Some(ImageSignatures { digest: checksum.to_owned(), found });
     let image = Image { checksum: checksum.to_owned(), signed_by, ..Image::default() };
-    let evaluated = policy.judge(&Input { image: Some(image), ..Input::default() }).unwrap();
+    let evaluated = policy.judge(&Input { image: Some(image), ..Input::default() })?;
     let Round::Decided(decision) = evaluated.round else { panic!("nothing is missing") };
-    (decision.allow, evaluated.notes.join("; "))
+    Ok((decision.allow, evaluated.notes.join("; ")))
 }
 
 #[test]
@@ -191,4 +198,106 @@ fn a_call_ends_with_its_evaluation() {
     let refused = policy(&trust).with_limits(hurried).judge(&image(32, 1));
     assert!(matches!(refused, Err(EvalError::Timeout { .. })), "{refused:?}");
     assert!(trust.cache.worked() < 32, "{}", trust.cache.worked());
+}
+
+/// What rules say of each kind of signature in each way that it can be wrong; a rule that allows what
+/// is not signed says nothing of what cannot be told.
+#[test]
+fn each_way_that_the_signature_of_an_image_can_be_wrong() {
+    let sign = "https://sigstore.dev/cosign/sign/v1";
+    let (forge, stranger) = (Forge::new(10), Forge::new(30));
+    let jane = Who::person("jane@example.com");
+    let (late, john) = (Who { begins: 120, ..jane.clone() }, Who::person("john@example.com"));
+    let (checksum, elsewhere) = (digest(b"an image"), digest(b"else"));
+    let right = forge.trusted_root();
+    let ended = |pointer: &str| {
+        let mut json = right.clone();
+        json.pointer_mut(pointer).unwrap()["end"] = "2025-01-01T00:00:00Z".into();
+        json
+    };
+    let expired = ended("/certificateAuthorities/0/validFor");
+    let withdrawn = ended("/tlogs/0/publicKey/validFor");
+    let keyless = "verify_image_signature(input.image, {\"identity\": \"jane@example.com\", \
+                   \"issuer\": \"https://accounts.example.com\", \"trust_root\": \"ours\"})";
+    let key = "verify_image_signature(input.image, {\"key\": \"cosign.pub\"})";
+    let logged =
+        "verify_image_signature(input.image, {\"key\": \"cosign.pub\", \"trust_root\": \"ours\"})";
+    let by = By::Certificate(Rekor::V1);
+    let mut table = String::new();
+    for (kind, call) in [
+        (Kind { name: ".sig, keyless", by, simple: true }, keyless),
+        (Kind { name: ".sig, key", by: By::Key { logged: false }, simple: true }, key),
+        (Kind { name: ".sig, key, logged", by: By::Key { logged: true }, simple: true }, logged),
+        (Kind { name: "bundle, keyless", by, simple: false }, keyless),
+        (Kind { name: "bundle, key", by: By::Key { logged: false }, simple: false }, key),
+        (Kind { name: "bundle, key, logged", by: By::Key { logged: true }, simple: false }, logged),
+    ] {
+        table.push_str(&format!("{}\n", kind.name));
+        let about =
+            Signed { forge: &forge, seed: 9, who: &jane, predicate: sign, about: &checksum };
+        let made = || kind.make(about);
+        let cut = |at: usize| Made { data: made().data[..at].to_vec(), ..made() };
+        let other_kind = resigned(&made(), &|it| *it = vec![7; 64]);
+        let by_john = Signed { who: &john, seed: 8, ..about };
+        let slsa = "https://slsa.dev/provenance/v1";
+        let most = if kind.simple { MAX_PAYLOAD } else { MAX_BUNDLE };
+        for (what, made, root) in [
+            ("good", made(), &right),
+            ("by another", kind.make(by_john), &right),
+            ("by another authority", kind.make(Signed { forge: &stranger, ..by_john }), &right),
+            ("tampered payload", tampered(&made()), &right),
+            ("tampered signature", resigned(&made(), &|it| *it.last_mut().unwrap() ^= 1), &right),
+            ("another digest", kind.make(Signed { about: &elsewhere, ..about }), &right),
+            ("another statement", kind.make(Signed { predicate: slsa, ..about }), &right),
+            ("expired certificate", kind.make(Signed { who: &late, ..about }), &right),
+            ("expired root", made(), &expired),
+            ("withdrawn log", made(), &withdrawn),
+            ("truncated", cut(made().data.len() / 2), &right),
+            ("empty", cut(0), &right),
+            ("huge", Made { data: vec![b' '; most + 1], ..made() }, &right),
+            ("another algorithm", other_kind, &right),
+        ] {
+            // What a kind has no notion of.
+            let certified = matches!(kind.by, By::Certificate(_));
+            let logs = certified || matches!(kind.by, By::Key { logged: true });
+            let means_nothing = match what {
+                "another statement" => kind.simple,
+                "expired certificate" => !certified,
+                "by another authority" => !logs,
+                "expired root" | "withdrawn log" => !logs,
+                // As large for one as for the other, and slow to hash.
+                "huge" => !kind.simple && !certified,
+                _ => false,
+            };
+            if means_nothing {
+                continue;
+            }
+            let media_type = if kind.simple { SIMPLE_SIGNING } else { BUNDLE };
+            let blob = || AttestationBlob {
+                media_type: String::new(),
+                annotations: made.annotations.clone(),
+                data: made.data.clone().into(),
+            };
+            let came = judged_by(root, call, &checksum, (media_type, blob()));
+            // Whoever allows what is not signed is not told that it is not, where that is not known.
+            let negated = judged_by(root, &format!("not {call}"), &checksum, (media_type, blob()));
+            let said = match (&came, &negated) {
+                (Ok((true, _)), Ok((false, _))) => "signed".to_owned(),
+                (Ok((false, notes)), Ok((true, _))) => {
+                    notes.split(": ").skip(1).collect::<Vec<_>>().join(": ")
+                }
+                (Err(error), Err(_)) => format!("ERROR: {error}"),
+                other => panic!("{}, {what}: {other:?}", kind.name),
+            };
+            let wanted_error = what == "expired root";
+            assert_eq!(came.is_err(), wanted_error, "{}, {what}: {said}", kind.name);
+            assert_eq!(said == "signed", what == "good", "{}, {what}: {said}", kind.name);
+            table.push_str(&format!("  {what}: {said}\n"));
+        }
+    }
+    // Certificates are of one length or another, as their signatures are.
+    let keys = regex::Regex::new("[0-9a-f]{64}").unwrap();
+    let columns = regex::Regex::new("column [0-9]+").unwrap();
+    let table = keys.replace_all(&table, "HEX");
+    insta::assert_snapshot!(columns.replace_all(&table, "column N"));
 }

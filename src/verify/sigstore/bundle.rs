@@ -9,10 +9,10 @@ use sigstore_verify::{PublicKeyVerificationPolicy, VerificationPolicy, Verificat
 
 use super::error::{SigstoreInvalid, malformed, refused, unsupported};
 use super::proof::{Statement, Subject};
+use super::signed::{SignatureKind, SignatureType, TrustedTimestamp};
 use super::{
-    Artifact, Log, PublicKey, Signer, TrustRoot, VerifiedSignature, alone, kind, signer, time,
+    Artifact, Log, PublicKey, Signer, TrustRoot, VerifiedSignature, alone, kind, log, signer, time,
 };
-use crate::input::{SignatureKind, SignatureType, TrustedTimestamp};
 use crate::verify::{Invalid, NotVerified};
 
 /// Most bytes of a bundle.
@@ -116,6 +116,7 @@ fn keyless(
     })?;
     let mut verified = proven(Some(root));
     verified.timestamps = time::timestamps(bundle, root, now)?;
+    log::in_force(bundle, &verified.timestamps, root, now)?;
     verified.signer = Some(signer);
     Ok(verified)
 }
@@ -179,6 +180,7 @@ fn logged(
     }
     let mut verified = proven(Some(root));
     verified.timestamps = time::timestamps(bundle, root, now)?;
+    log::in_force(bundle, &verified.timestamps, root, now)?;
     Ok(verified)
 }
 

@@ -141,7 +141,10 @@ impl VerificationCache {
             Err(
                 NotVerified::Absent
                 | NotVerified::CouldNot(
-                    CouldNot::Keys(_) | CouldNot::TrustRoot(_) | CouldNot::Missing { .. },
+                    CouldNot::Keys(_)
+                    | CouldNot::TrustRoot(_)
+                    | CouldNot::Missing { .. }
+                    | CouldNot::TooMuch { .. },
                 ),
             ) => {}
         }

@@ -60,6 +60,14 @@ pub enum SigstoreInvalid {
         /// The repository that its certificate names.
         found: String,
     },
+    /// Another place vouched for who signed.
+    #[error("{found:?} vouched for who signed it, not {wanted:?}")]
+    Issuer {
+        /// Who was to vouch.
+        wanted: String,
+        /// Who did.
+        found: String,
+    },
     /// It states something else.
     #[error("its predicate type is {found:?}; accepted are {wanted}")]
     PredicateType {

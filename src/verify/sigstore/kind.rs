@@ -3,10 +3,9 @@
 
 use super::VerifiedSignature;
 use super::root::{TrustRoot, TrustRoots};
-use crate::input::{SignatureKind, SignatureType, SignerInfo};
+use super::signed::{SignatureKind, SignatureType, SignerInfo};
 
 const GITHUB: &str = "https://github.com/";
-const GITHUB_ISSUER: &str = "https://token.actions.githubusercontent.com";
 const SIGSTORE: &str = "CN=sigstore-intermediate,O=sigstore.dev";
 const BUILDERS: [&str; 2] = [
     "https://github.com/docker/github-builder/.github/workflows/",
@@ -50,5 +49,6 @@ fn is_own_workflow(signer: &SignerInfo) -> bool {
 }
 
 fn is_hosted(signer: &SignerInfo) -> bool {
-    signer.issuer == GITHUB_ISSUER && signer.runner_environment == "github-hosted"
+    signer.issuer == crate::verify::trust::GITHUB_ISSUER
+        && signer.runner_environment == "github-hosted"
 }

@@ -17,9 +17,11 @@ mod cache;
 mod error;
 mod key;
 mod kind;
+mod log;
 mod proof;
 mod provider;
 mod root;
+mod signed;
 mod signer;
 mod simple;
 #[cfg(test)]
@@ -34,6 +36,9 @@ pub use self::proof::{Identity, Statement, Subject, VerifiedSignature};
 pub use self::provider::install as use_our_algorithms;
 pub use self::root::{
     EMBEDDED, MAX_TRUST_ROOT, Origin, TrustRoot, TrustRoots, UpdatedRoot, Versions, Vouched,
+};
+pub use self::signed::{
+    AttestationSignature, SignatureKind, SignatureType, SignerInfo, TrustedTimestamp,
 };
 pub use self::simple::{MAX_ANNOTATION, MAX_PAYLOAD, SimpleSigning, verify_simple_signing};
 

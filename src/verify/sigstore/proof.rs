@@ -3,11 +3,27 @@
 use bytes::Bytes;
 
 use super::error::{SigstoreInvalid, clipped};
-use crate::input::{
+use super::signed::{
     AttestationSignature, SignatureKind, SignatureType, SignerInfo, TrustedTimestamp,
 };
 
 /// A signature that was verified. There is no other way to come by one.
+///
+/// ```
+/// fn signer(proof: &buildgate::verify::sigstore::VerifiedSignature) -> bool {
+///     proof.signer().is_some()
+/// }
+/// ```
+///
+/// ```compile_fail
+/// fn forged(proof: &buildgate::verify::sigstore::VerifiedSignature) {
+///     let buildgate::verify::sigstore::VerifiedSignature { signer, .. } = proof;
+/// }
+/// ```
+///
+/// ```compile_fail
+/// let forged = <buildgate::verify::sigstore::VerifiedSignature as Default>::default();
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 #[must_use]
 pub struct VerifiedSignature {
@@ -121,15 +137,21 @@ impl VerifiedSignature {
         })
     }
 
-    /// Whether its certificate says that it was built from the repository of this URL. GitHub's
-    /// names differ in more than the case of their letters.
+    /// Whether its certificate says that it was built from the repository of this URL, and whether
+    /// `issuer` vouched for that: an authority puts into its certificates what issuers say of their own
+    /// places, and a repository's name is a name at its issuer alone. GitHub's names differ in more than
+    /// the case of their letters.
     ///
     /// # Errors
-    /// When it was built from another one, or a key made it.
-    pub fn is_built_from(&self, wanted: &str) -> Result<(), SigstoreInvalid> {
+    /// When it was built from another one, another issuer says so, or a key made it.
+    pub fn is_built_from(&self, wanted: &str, issuer: &str) -> Result<(), SigstoreInvalid> {
         let Some(signer) = &self.signer else {
             return Err(SigstoreInvalid::Material { found: "a key", wanted: "a certificate" });
         };
+        if signer.issuer != issuer {
+            let found = clipped(&signer.issuer);
+            return Err(SigstoreInvalid::Issuer { wanted: issuer.to_owned(), found });
+        }
         if signer.source_repository_uri.eq_ignore_ascii_case(wanted) {
             return Ok(());
         }
@@ -153,13 +175,6 @@ impl VerifiedSignature {
 
     /// As rules see it in `input.image.signatures`.
     pub fn document(&self) -> AttestationSignature {
-        AttestationSignature {
-            kind: Some(self.kind),
-            signature_type: Some(self.signature_type),
-            timestamps: self.timestamps.clone(),
-            docker_reference: self.docker_reference.clone(),
-            is_dhi: self.is_dhi,
-            signer: self.signer.clone(),
-        }
+        AttestationSignature::of(self)
     }
 }

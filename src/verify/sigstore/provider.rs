@@ -17,6 +17,7 @@ use ring::signature::{
     RSA_PSS_2048_8192_SHA256, RSA_PSS_2048_8192_SHA384, RSA_PSS_2048_8192_SHA512,
     UnparsedPublicKey, VerificationAlgorithm,
 };
+use rsa::traits::PublicKeyParts as _;
 use rsa::{BigUint, Pkcs1v15Sign, RsaPublicKey};
 use sha2::{Digest as _, Sha256, Sha384, Sha512};
 use sigstore_crypto::{
@@ -28,6 +29,9 @@ use x509_cert::der::Decode as _;
 
 /// What ring takes, too.
 const MAX_RSA_BITS: usize = 8192;
+
+/// Shorter RSA keys sign nothing.
+const MIN_RSA_BITS: usize = 2048;
 
 #[derive(Debug)]
 struct Provider;
@@ -174,6 +178,10 @@ fn rsa_holds(key: &[u8], digest: &[u8], signature: &[u8], padding: Pkcs1v15Sign)
     let [modulus, exponent] =
         [key.modulus, key.public_exponent].map(|it| BigUint::from_bytes_be(it.as_bytes()));
     let key = RsaPublicKey::new_with_max_size(modulus, exponent, MAX_RSA_BITS).ok()?;
+    // As ring has it where the message is given.
+    if key.n().bits() < MIN_RSA_BITS {
+        return None;
+    }
     key.verify(padding, digest, signature).ok()
 }
 

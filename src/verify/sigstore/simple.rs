@@ -23,8 +23,8 @@ use sigstore_verify::types::{
 
 use super::bundle::{material, verify};
 use super::error::{SigstoreInvalid, clipped, malformed};
+use super::signed::SignatureType;
 use super::{Artifact, Log, Signer, VerifiedSignature, kind};
-use crate::input::SignatureType;
 use crate::verify::{Invalid, NotVerified};
 
 /// Most bytes of a payload.

@@ -7,7 +7,7 @@ use sigstore_verify::types::{Bundle, KindVersion};
 
 use super::TrustRoot;
 use super::error::{SigstoreInvalid, moment, unsupported};
-use crate::input::TrustedTimestamp;
+use super::signed::TrustedTimestamp;
 use crate::verify::{CLOCK_SKEW, Invalid, NotVerified};
 
 /// The times of a bundle whose log entries the verifier has accepted; each token is verified here,

@@ -31,6 +31,7 @@ use crate::gate::proxy::{
     self, Address, ClientPattern, ClientRule, Group, Identity, ListenOptions, Methods, NamePattern,
     Plaintext, ServerTls, UpstreamOptions,
 };
+use crate::verify::Github;
 
 /// How long builds may go on after SIGTERM, unless told otherwise.
 pub const DRAIN: Duration = Duration::from_secs(30);
@@ -46,6 +47,8 @@ pub struct Plan {
     pub sets: BTreeMap<String, Vec<PathBuf>>,
     /// Files of trust roots, by the name that rules know them by.
     pub trust_roots: Vec<(String, PathBuf)>,
+    /// Who is asked for attestations of files.
+    pub github: Github,
     /// Where signatures of images are looked for.
     pub signing: Arc<Signing>,
     /// Where `PolicyVerifier` is served by itself.

@@ -16,6 +16,7 @@ use crate::gate::ops::settings::Signing;
 use crate::gate::proxy::{
     Address, ClientPattern, ClientTls, NamePattern, Pair, Plaintext, ServerTls, UpstreamOptions,
 };
+use crate::verify::Github;
 use crate::verify::sigstore::TrustRoots;
 
 /// The set that `--policy` makes.
@@ -69,6 +70,7 @@ pub(super) fn plan(flags: Top, file: File) -> Result<Plan, ConfigError> {
         listeners: listeners.into_iter().map(|(_, listener)| listener).collect(),
         upstreams: upstreams(&top)?,
         trust_roots: trust_roots(&top.trust_root)?,
+        github: github(top.github_api.as_ref())?,
         signing,
         decision_log: top.decision_log.as_ref().map(decision_log).transpose()?,
         metrics: top.metrics_listen.as_ref().map(metrics).transpose()?,
@@ -123,6 +125,12 @@ fn trust_roots(said: &[Said]) -> Result<Vec<(String, PathBuf)>, ConfigError> {
         roots.push((name.to_owned(), PathBuf::from(path)));
     }
     Ok(roots)
+}
+
+/// The GitHub that is asked: the public one, where nothing is said.
+fn github(said: Option<&Said>) -> Result<Github, ConfigError> {
+    let at = |said: &Said| Github::at(&said.value).map_err(|error| said.wrong(error));
+    said.map_or_else(|| Ok(Github::default()), at)
 }
 
 /// The set that judges where nothing is said.

@@ -126,6 +126,8 @@ pub struct Top {
     pub policy_set: Option<Said>,
     /// `--trust-root`.
     pub trust_root: Vec<Said>,
+    /// `--github-api`.
+    pub github_api: Option<Said>,
     /// `--signature-registries`.
     pub signature_registries: Vec<Said>,
     /// `--registry-mirror`.
@@ -183,6 +185,7 @@ impl Top {
             policy: many(self.policy, file.policy)?,
             policy_set: one(self.policy_set, file.policy_set)?,
             trust_root: many(self.trust_root, file.trust_root)?,
+            github_api: one(self.github_api, file.github_api)?,
             signature_registries: many(self.signature_registries, file.signature_registries)?,
             registry_mirror: many(self.registry_mirror, file.registry_mirror)?,
             plain_http: many(self.plain_http, file.plain_http)?,

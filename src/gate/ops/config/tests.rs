@@ -61,6 +61,9 @@ fn what_is_no_configuration_says_where_and_what_would_be_one() {
         "trust-root = [\"=a\"]".to_owned(),
         "trust-root = [\"ours=\"]".to_owned(),
         "trust-root = [\"ours=a\", \"ours=b\"]".to_owned(),
+        "github-api = \"\"".to_owned(),
+        "github-api = \"http://git.corp.example/api/v3\"".to_owned(),
+        "github-api = [\"https://git.corp.example/api/v3\"]".to_owned(),
         "signature-registries = [\"\"]".to_owned(),
         "signature-registries = [\"https://reg.example\"]".to_owned(),
         "signature-registries = [\"reg.example/app\"]".to_owned(),
@@ -133,6 +136,7 @@ upstream-tls-cert = "tls/gate.pem"
 upstream-tls-key = "/abs/gate.key"
 policy-set = "staging"
 trust-root = ["sigstore.json", "ours=trust/ours.json", "theirs=/etc/theirs.json"]
+github-api = "https://git.corp.example/api/v3/"
 signature-registries = ["docker.io", "Reg.example:5000"]
 registry-mirror = ["docker.io=https://mirror.example", "docker.io=https://other.example"]
 plain-http = ["reg.example:5000"]

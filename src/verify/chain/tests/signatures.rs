@@ -1,6 +1,7 @@
 //! Signatures of attestations, and of hardened images.
 
 use super::*;
+use crate::verify::sigstore::tests::forge::{Certified, PublicKey as PublicBits};
 
 #[test]
 fn signatures_of_attestations_must_hold() {
@@ -76,6 +77,43 @@ fn signatures_of_attestations_must_hold() {
     }
     let flipped = replaced("\"sig\":\"ME", "\"sig\":\"MA");
     check("a tampered signature", &changed(Format::Bundle, &flipped), &right, "signature");
+    let flipped = |digest: &str| {
+        let mut made = layer(&forge, &jane(), Format::Simple, digest);
+        let signature = made.2["dev.cosignproject.cosign/signature"].as_str().unwrap();
+        let mut signature = STANDARD.decode(signature).unwrap();
+        *signature.last_mut().unwrap() ^= 1;
+        made.2["dev.cosignproject.cosign/signature"] = STANDARD.encode(signature).into();
+        made
+    };
+    let flipped = Draft { manifest: &unchanged, layer: &flipped }.chain();
+    check("a tampered signature, Simple", &flipped, &right, "signature");
+    // A certificate of another kind of key: one that is accepted, and one that signs by another.
+    let ed25519 = ed25519_dalek::SigningKey::from_bytes(&[9; 32]);
+    let bits = ed25519.verifying_key();
+    let bits = PublicBits { algorithm: &rcgen::PKCS_ED25519, bits: bits.as_bytes() };
+    let certificate = forge.certified(&jane(), &bits);
+    let by_ed25519 = |data: &[u8]| {
+        use ed25519_dalek::Signer as _;
+        ed25519.sign(data).to_bytes().to_vec()
+    };
+    let by_ecdsa = |data: &[u8]| crate::verify::sigstore::tests::forge::sign(&key(9), data);
+    type Sign<'s> = &'s dyn Fn(&[u8]) -> Vec<u8>;
+    for (what, sign, wanted) in [
+        ("its own algorithm", &by_ed25519 as Sign<'_>, "verified"),
+        ("another", &by_ecdsa, "signature"),
+    ] {
+        let by = Certified { certificate: &certificate, sign };
+        let bundle = |digest: &str| -> Layer {
+            let bundle = forge.attest_as(&by, &about(SLSA, digest), Rekor::V1);
+            (BUNDLE, bundle.to_string().into_bytes(), json!({}))
+        };
+        check(what, &Draft { manifest: &unchanged, layer: &bundle }.chain(), &right, wanted);
+        let simple = |digest: &str| -> Layer {
+            let (payload, annotations) = forge.simple_as(&by, digest);
+            (SIMPLE_SIGNING, payload, json!(annotations))
+        };
+        check(what, &Draft { manifest: &unchanged, layer: &simple }.chain(), &right, wanted);
+    }
     let by_key = |digest: &str| {
         let bundle = forge.attest_by_key(&key(9), &about(SLSA, digest), Some(Rekor::V1));
         (BUNDLE, bundle.to_string().into_bytes(), json!({}))
@@ -87,6 +125,49 @@ fn signatures_of_attestations_must_hold() {
     two.signature_manifests.insert(0, digest(b"gone"));
     let signers = verify_chain(&two, &right, NOW).unwrap();
     assert_eq!((signers.verified.len(), signers.refused.len()), (1, 1));
+}
+
+/// What is more than is looked at is neither valid nor invalid.
+#[test]
+fn signatures_beyond_the_budget_are_not_judged() {
+    let forge = Forge::new(10);
+    let right = trust(&forge.trusted_root());
+    let other = digest(b"else");
+    // Two large ones that do not hold take what there is; behind them stands the good one.
+    let padded = |size: usize, about: Option<&str>| {
+        let layer = |digest: &str| {
+            let mut made = layer(&forge, &jane(), Format::Bundle, about.unwrap_or(digest));
+            made.1.resize(size, b' ');
+            made
+        };
+        Draft { manifest: &unchanged, layer: &layer }.chain()
+    };
+    let join = |sizes: &[(usize, Option<&str>)]| {
+        let mut chains = sizes.iter().map(|(size, about)| padded(*size, *about));
+        let mut joined = chains.next().unwrap();
+        for chain in chains {
+            assert_eq!(joined.attestation_manifest, chain.attestation_manifest);
+            joined.signature_manifests.extend(chain.signature_manifests);
+            joined.blobs.extend(chain.blobs);
+        }
+        joined
+    };
+    let wrong = Some(other.as_str());
+    for (what, sizes, verified, wanted) in [
+        ("within", &[(1 << 20, wrong), (1 << 20, None)][..], 1, &["subject"][..]),
+        (
+            "beyond",
+            &[(16 << 20, wrong), (16 << 20, wrong), (1 << 20, None)],
+            0,
+            &["subject", "subject", "could not: too much"],
+        ),
+    ] {
+        let signers = verify_chain(&join(sizes), &right, NOW).unwrap();
+        assert_eq!(signers.verified.len(), verified, "{what}");
+        let refused: Vec<&str> =
+            signers.refused.into_iter().map(|it| outcome::<()>(&Err(it))).collect();
+        assert_eq!(refused, wanted, "{what}");
+    }
 }
 
 #[test]

@@ -8,6 +8,7 @@ use rsa::signature::{SignatureEncoding as _, Signer as _};
 use serde_json::json;
 use sha2::Sha256;
 
+use super::algorithms::rsa_key;
 use super::forge::{self, b64, key, public_pem};
 use super::*;
 use crate::verify::KeyFileError;
@@ -89,13 +90,9 @@ fn each_algorithm() {
     let pem = forge::pem("PUBLIC KEY", &forge::ed25519_spki(&ed25519));
     check_key("ed25519", &pem, &ed25519.sign(ARTIFACT).to_bytes());
 
-    let rsa = rsa_key(2048);
+    let rsa = rsa_key(2048).clone();
     let pem = rsa.to_public_key().to_public_key_pem(LineEnding::LF).unwrap();
     check_key("rsa", &pem, &RsaSigner::<Sha256>::new(rsa).sign(ARTIFACT).to_vec());
-}
-
-fn rsa_key(bits: usize) -> rsa::RsaPrivateKey {
-    rsa::RsaPrivateKey::new(&mut rsa::rand_core::OsRng, bits).unwrap()
 }
 
 #[test]

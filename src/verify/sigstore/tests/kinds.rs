@@ -2,7 +2,6 @@
 
 use super::forge::{Rekor, digest, statement};
 use super::*;
-use crate::input::SignatureKind;
 
 const BUILDER: &str =
     "https://github.com/docker/github-builder/.github/workflows/build.yml@refs/heads/main";
@@ -56,7 +55,7 @@ fn each_kind() {
         let bundle = forge.attest(&leaf, &statement(SLSA, ARTIFACT), Rekor::V1);
         let verified = super::keyless(&bundle, &root_of(&forge)).unwrap();
         assert_eq!(verified.kind(), wanted, "{what}");
-        assert_eq!(verified.document().kind, Some(wanted));
+        assert_eq!(serde_json::json!(verified.document())["kind"], serde_json::json!(wanted));
         // Whoever runs another instance may name its authority as they like.
         let private = root("ours", &forge.trusted_root());
         let verified = super::keyless(&bundle, &private).unwrap();

@@ -48,7 +48,7 @@ fn other_keys_in_certificates() {
     let who = Who::person("jane@example.com");
     // Where nothing names the hash, it is the one that the key suggests.
     for (name, (pair, sign), own) in [("P-384", p384(), 384), ("RSA", rsa(), 256)] {
-        let certificate = forge.certify(&who, &pair);
+        let certificate = forge.certified(&who, &pair);
         let text = statement(SLSA, ARTIFACT);
         let attested = |bits| {
             let signature = sign(bits, &pae(STATEMENT, &text));

@@ -1,11 +1,13 @@
 //! Signatures by throwaway parties of our own, right and broken in every way that we know of.
 
+mod algorithms;
 mod bundles;
 #[path = "../../../../integration-tests/forge/mod.rs"]
 pub(crate) mod forge;
 mod keys;
 mod kinds;
 mod leaves;
+pub(crate) mod matrix;
 mod roots;
 mod simple;
 mod times;
@@ -48,6 +50,7 @@ pub(crate) fn outcome<T>(result: &Result<T, NotVerified>) -> &'static str {
         Err(NotVerified::CouldNot(CouldNot::Unsupported { .. })) => "could not: unsupported",
         Err(NotVerified::CouldNot(CouldNot::Keys(_))) => "could not: keys",
         Err(NotVerified::CouldNot(CouldNot::Missing { .. })) => "could not: missing",
+        Err(NotVerified::CouldNot(CouldNot::TooMuch { .. })) => "could not: too much",
         Err(NotVerified::Invalid(Invalid::Malformed { .. })) => "malformed",
         Err(NotVerified::Invalid(Invalid::Sigstore(invalid))) => match invalid {
             SigstoreInvalid::Signature { .. } => "signature",
@@ -58,6 +61,7 @@ pub(crate) fn outcome<T>(result: &Result<T, NotVerified>) -> &'static str {
             SigstoreInvalid::Material { .. } => "material",
             SigstoreInvalid::Identity { .. } => "identity",
             SigstoreInvalid::Repository { .. } => "repository",
+            SigstoreInvalid::Issuer { .. } => "issuer",
             SigstoreInvalid::PredicateType { .. } => "predicate type",
         },
         Err(NotVerified::Invalid(Invalid::Chain { .. })) => "chain",
