@@ -218,7 +218,7 @@ fn has_word(text: &str, word: &str) -> bool {
 }
 
 /// What each module may name of this crate.
-const MAY_NAME: [(&str, &[&str]); 16] = [
+const MAY_NAME: [(&str, &[&str]); 17] = [
     ("source", &[]),
     ("meta", &["source"]),
     // Of `verify` the type alone that only `verify/sigstore` makes, and that names nothing of `input`.

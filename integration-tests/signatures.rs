@@ -6,8 +6,8 @@ mod doors;
 mod downloads;
 mod frontend;
 mod gate;
-mod locked;
 mod hardened;
+mod locked;
 mod offline;
 mod trusting;
 
