@@ -45,8 +45,12 @@ impl Progress {
             // tells them apart.
             let version = format!("policy.{number}");
             show(&gateway, &text, &version).await;
-            for warning in warnings {
-                warn(&gateway, &warning, &version, &lines).await;
+            for warning in &warnings {
+                warn(&gateway, warning, &version, &lines).await;
+            }
+            if !warnings.is_empty() {
+                // Clients print a warning with the next news of its vertex, and without any not at all.
+                show(&gateway, &text, &version).await;
             }
         };
         let mut under_way = self.under_way.lock().unwrap_or_else(PoisonError::into_inner);
