@@ -278,7 +278,10 @@ fn github(c: &mut Criterion) {
     let forge = Forge::new(10);
     let root = forge.trusted_root().to_string();
     let mut who = Who::person("jane@example.com");
-    who.extensions.push((12, "https://github.com/org/app".to_owned()));
+    who.extensions = vec![
+        (8, "https://token.actions.githubusercontent.com".to_owned()),
+        (12, "https://github.com/org/app".to_owned()),
+    ];
     let leaf = forge.leaf(&who, 100);
     let checksum = digest(ARTIFACT);
     let bundle = forge.attest(&leaf, &about(PROVENANCE[0], &checksum), Rekor::V1);

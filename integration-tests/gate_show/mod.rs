@@ -10,7 +10,6 @@ mod failures;
 mod locked;
 mod names;
 mod raw;
-mod remembered;
 mod shared;
 mod slow;
 mod waits;

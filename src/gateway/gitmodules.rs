@@ -35,20 +35,11 @@ pub(super) enum GitError {
     },
 }
 
-/// What `.gitmodules` says of a submodule.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Entry {
-    /// Its name, by which git remembers it.
-    pub(super) name: String,
-    /// Its URL.
-    pub(super) url: String,
-}
-
-/// The entry of each submodule, by its path.
+/// The URL of each submodule, by its path.
 ///
 /// # Errors
 /// When a line is of a form that only git reads, or a key is given twice.
-pub(super) fn modules(text: &[u8]) -> Result<BTreeMap<String, Entry>, GitError> {
+pub(super) fn modules(text: &[u8]) -> Result<BTreeMap<String, String>, GitError> {
     let text = std::str::from_utf8(text)?;
     let mut section: Option<String> = None;
     let mut found: BTreeMap<String, (Option<String>, Option<String>)> = BTreeMap::new();
@@ -87,14 +78,14 @@ pub(super) fn modules(text: &[u8]) -> Result<BTreeMap<String, Entry>, GitError> 
             return Err(wrong("a key that is given twice"));
         }
     }
-    let mut entries = BTreeMap::new();
-    for (name, (path, url)) in found {
+    let mut urls = BTreeMap::new();
+    for (path, url) in found.into_values() {
         let (Some(path), Some(url)) = (path, url) else { continue };
-        if entries.insert(path, Entry { name, url }).is_some() {
+        if urls.insert(path, url).is_some() {
             return Err(GitError::Line { line: 0, why: "two submodules at one path" });
         }
     }
-    Ok(entries)
+    Ok(urls)
 }
 
 /// The name in `submodule "name"`.
@@ -226,14 +217,11 @@ mod tests {
             ("[submodule \"a\"]\r[submodule \"b\"]\npath = a\n", None),
         ] {
             let got = modules(text.as_bytes()).ok();
-            let got = got.map(|it| it.into_iter().map(|(p, it)| (p, it.url)).collect::<Vec<_>>());
             let wanted = wanted.map(|pairs| {
                 pairs.into_iter().map(|(p, u)| (p.to_owned(), u.to_owned())).collect()
             });
             assert_eq!(got, wanted, "{text}");
         }
-        let named = modules(b"[submodule \"by Name\"]\npath = a\nurl = u\n").unwrap();
-        assert_eq!(named["a"].name, "by Name");
     }
 
     #[test]

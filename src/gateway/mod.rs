@@ -17,7 +17,7 @@ mod tree;
 pub use guard::{Precision, names, only, with_digest};
 pub use pin::{is_fixed, pinned};
 pub use resolver::wanted;
-pub use submodules::{JudgeSubmodule, Names, brings_submodules, judged, without};
+pub use submodules::{JudgeSubmodule, brings_submodules, judged, without};
 pub use tree::{ReadError, Tree, UNPACKED, join, local};
 
 use http::{HeaderMap, HeaderName, HeaderValue};

@@ -6,15 +6,14 @@
 //!
 //! What the daemon's git fetches is fixed by that: `.gitmodules` and the links are content of a
 //! commit that is pinned, and what git takes from a submodule's URL is the commit of the link. Not
-//! fixed is where it asks: the daemon keeps a clone of each repository, and its git the URL that a
-//! submodule had when its name came up first. So each URL is judged that a submodule of this name
-//! had, as far as whoever judges remembers builds before.
+//! fixed is where it asks, once a build before gave a submodule of that name another URL: the daemon
+//! keeps its clone, and git remembers.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::future::Future;
 use std::pin::Pin as Boxed;
 
-use super::gitmodules::{Entry, links, modules, relative};
+use super::gitmodules::{links, modules, relative};
 use super::pin::{GIT_CHECKSUM as CHECKSUM, is_whole_object};
 use super::{Gateway, ReadError, Tree, pinned};
 use crate::check::Pin;
@@ -39,12 +38,6 @@ const MAX_TEXT: u64 = 1 << 20;
 const MAX_INDEX: u64 = 8 << 20;
 /// Most submodules of one repository, theirs included.
 const MAX_SUBMODULES: usize = 64;
-/// Most URLs of one of them.
-const MAX_URLS: usize = 64;
-
-/// By what a daemon's git knows a submodule: the place of the repository that a build names, and the
-/// names of submodules from there down.
-pub type Names = Vec<String>;
 
 /// Who judges submodules.
 pub trait JudgeSubmodule: Send + Sync {
@@ -55,19 +48,6 @@ pub trait JudgeSubmodule: Send + Sync {
         &'a self,
         op: &'a SourceOp,
     ) -> Boxed<Box<dyn Future<Output = Result<(), String>> + Send + 'a>>;
-
-    /// The URLs that builds before gave a submodule: its daemon may ask there still. None where builds
-    /// before are not remembered.
-    fn urls_before(&self, _names: &Names) -> Vec<String> {
-        Vec::new()
-    }
-
-    /// Remembers the URLs of a build's submodules, all of which are judged.
-    ///
-    /// An `Err` says why the build cannot have them.
-    fn remember(&self, _found: Vec<(Names, String)>) -> Result<(), String> {
-        Ok(())
-    }
 }
 
 /// The same source, pinned, where it brings no submodules along.
@@ -101,86 +81,21 @@ pub async fn judged(
         return Ok(op);
     }
     let op = at_commit(gateway, op).await?;
-    let Ok(Source::Git(GitSource { remote, .. })) = Source::parse(&op) else {
-        return Err("it is no git repository".to_owned());
-    };
-    let names = vec![place(&remote).to_ascii_lowercase()];
-    let mut open = VecDeque::from([Repository { op: op.clone(), names, urls: vec![remote] }]);
-    let (mut seen, mut found) = (0, Vec::new());
+    let mut open = VecDeque::from([op.clone()]);
+    let mut seen = 0;
     while let Some(repository) = open.pop_front() {
-        for submodule in of(gateway, &repository.op).await? {
+        for (path, submodule) in of(gateway, &repository).await? {
             seen += 1;
             if seen > MAX_SUBMODULES {
                 return Err(format!("it has more than {MAX_SUBMODULES} submodules"));
             }
-            let below = submodule.judged(&repository, judge).await?;
-            found.extend(below.urls.iter().map(|url| (below.names.clone(), url.clone())));
-            open.push_back(below);
-        }
-    }
-    judge.remember(found)?;
-    Ok(op)
-}
-
-/// A repository whose submodules are judged.
-struct Repository {
-    /// As it is looked into.
-    op: SourceOp,
-    names: Names,
-    /// Where the daemon's git may have it from: the first is where it is said to be.
-    urls: Vec<String>,
-}
-
-/// A link of a repository, and what is said of it.
-#[derive(Debug)]
-struct Submodule {
-    path: String,
-    commit: String,
-    entry: Entry,
-}
-
-impl Submodule {
-    /// Judges it at each URL that the daemon's git may ask.
-    async fn judged(
-        self,
-        of: &Repository,
-        judge: &dyn JudgeSubmodule,
-    ) -> Result<Repository, String> {
-        let Self { path, commit, entry: Entry { name, url } } = self;
-        let mut names = of.names.clone();
-        names.push(name);
-        let mut urls: Vec<String> = Vec::new();
-        let relative = of.urls.iter().map(|remote| {
-            relative(remote, &url)
-                .map_err(|why| format!("the URL of its submodule `{path}`: {why}"))
-        });
-        for url in relative.chain(judge.urls_before(&names).into_iter().map(Ok)) {
-            let url = url?;
-            if !urls.contains(&url) {
-                urls.push(url);
-            }
-        }
-        if urls.len() > MAX_URLS {
-            return Err(format!("its submodule `{path}` had more than {MAX_URLS} URLs by now"));
-        }
-        let mut first = None;
-        for url in &urls {
-            let op = submodule(url, &commit, &of.op)
-                .ok_or_else(|| format!("its submodule `{path}` has a URL that git alone reads"))?;
-            judge.judge(&op).await.map_err(|why| match &first {
-                None => format!("its submodule `{path}`, {}, is refused: {why}", op.masked()),
-                Some(_) => format!(
-                    "its submodule `{path}` had another URL in a build before, where BuildKit's git \
-                     would ask for it until its cache is pruned (and the gate started again), and {} \
-                     is refused: {why}",
-                    op.masked()
-                ),
+            judge.judge(&submodule).await.map_err(|why| {
+                format!("its submodule `{path}`, {}, is refused: {why}", submodule.masked())
             })?;
-            first.get_or_insert(op);
+            open.push_back(submodule);
         }
-        let op = first.ok_or_else(|| format!("its submodule `{path}` has no URL"))?;
-        Ok(Repository { op, names, urls })
     }
+    Ok(op)
 }
 
 /// Whether it is a repository that a daemon fetches with its submodules.
@@ -207,8 +122,8 @@ async fn at_commit(gateway: &Gateway, op: SourceOp) -> Result<SourceOp, String> 
     Ok(pinned(&op, Some(&Pin::Git(checksum))))
 }
 
-/// The submodules of a repository.
-async fn of(gateway: &Gateway, op: &SourceOp) -> Result<Vec<Submodule>, String> {
+/// The submodules of a repository, by their paths in it.
+async fn of(gateway: &Gateway, op: &SourceOp) -> Result<Vec<(String, SourceOp)>, String> {
     let status = |it: tonic::Status| it.message().to_owned();
     let unread = |it: ReadError| it.to_string();
     let bare = bare(op);
@@ -216,32 +131,41 @@ async fn of(gateway: &Gateway, op: &SourceOp) -> Result<Vec<Submodule>, String> 
     if !tree.has(".gitmodules").await.map_err(status)? {
         return Ok(Vec::new());
     }
+    let Ok(Source::Git(GitSource { remote, .. })) = Source::parse(op) else {
+        return Err("it is no git repository".to_owned());
+    };
     if op.attrs.get(CHECKSUM).is_none_or(|checksum| checksum.len() != SHA1) {
         return Err("it has submodules, and its objects are not of SHA-1".to_owned());
     }
     let text = tree.read(".gitmodules", MAX_TEXT).await.map_err(unread)?;
-    let entries = modules(&text).map_err(|error| format!(".gitmodules: {error}"))?;
+    let urls = modules(&text).map_err(|error| format!(".gitmodules: {error}"))?;
     let mut whole = bare;
     whole.attrs.insert(KEEP.into(), "true".into());
     let tree = load(gateway, &whole).await?;
     let index = tree.read(".git/index", MAX_INDEX).await.map_err(unread)?;
     let links = links(&index).map_err(|error| format!("the index of its submodules: {error}"))?;
-    linked(entries, links)
+    submodules(&remote, &urls, &links, op)
 }
 
-/// Each link with its entry. An entry without a link is fetched by nobody; over a link without an entry
-/// git ends, or else reads the entries in another way than we do.
-fn linked(
-    mut entries: BTreeMap<String, Entry>,
-    links: BTreeMap<String, String>,
-) -> Result<Vec<Submodule>, String> {
+/// Each link with the URL that git would fetch it from. An entry without a link is fetched by nobody;
+/// over a link without an entry git ends, or else reads the entries in another way than we do.
+fn submodules(
+    remote: &str,
+    urls: &BTreeMap<String, String>,
+    links: &BTreeMap<String, String>,
+    of: &SourceOp,
+) -> Result<Vec<(String, SourceOp)>, String> {
     links
-        .into_iter()
-        .map(|(path, commit)| match entries.remove(&path) {
-            Some(entry) => Ok(Submodule { path, commit, entry }),
-            None => Err(format!(
-                "it links to a submodule at `{path}` without a path and URL in .gitmodules"
-            )),
+        .iter()
+        .map(|(path, commit)| {
+            let url = urls.get(path).ok_or_else(|| {
+                format!("it links to a submodule at `{path}` without a path and URL in .gitmodules")
+            })?;
+            let url = relative(remote, url)
+                .map_err(|error| format!("the URL of its submodule `{path}`: {error}"))?;
+            let op = submodule(&url, commit, of)
+                .ok_or_else(|| format!("its submodule `{path}` has a URL that git alone reads"))?;
+            Ok((path.clone(), op))
         })
         .collect()
 }
@@ -305,4 +229,98 @@ fn bare(op: &SourceOp) -> SourceOp {
 }
 
 #[cfg(test)]
-mod tests;
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_root_is_looked_into() {
+        for (given, wanted) in [
+            ("git://h/a.git", "git://h/a.git"),
+            ("git://h/a.git#main", "git://h/a.git#main"),
+            ("git://h/a.git#main:sub/dir", "git://h/a.git#main"),
+            ("git://h/a.git#:sub", "git://h/a.git"),
+        ] {
+            let got = bare(&SourceOp::new(given));
+            assert_eq!(got.identifier, wanted);
+            assert_eq!(got.attrs.get(SKIP).map(String::as_str), Some("true"));
+        }
+    }
+
+    #[test]
+    fn secrets_stay_with_the_host_of_the_repository() {
+        let mut of = SourceOp::new("git://h.example/a.git#main");
+        of.attrs.insert("git.authtokensecret".into(), "TOKEN".into());
+        of.attrs.insert("git.mountsshsock".into(), "default".into());
+        let commit = "c".repeat(40);
+        for (url, told) in [
+            ("https://h.example/b.git", true),
+            ("http://h.example/b.git", false),
+            ("https://h.example:8443/b.git", false),
+            ("https://o.example/b.git", false),
+        ] {
+            let op = submodule(url, &commit, &of).unwrap();
+            assert_eq!(op.attrs.contains_key("git.authtokensecret"), told, "{url}");
+            assert!(op.attrs.contains_key("git.mountsshsock"));
+        }
+    }
+
+    #[test]
+    fn every_link_has_an_entry_and_not_every_entry_a_link() {
+        let text = |text: &str| text.to_owned();
+        let link = |path: &str| (text(path), "c".repeat(40));
+        let entry = |path: &str| (text(path), text("https://h.example/b.git"));
+        for (entries, linked, wanted) in [
+            (vec![entry("a")], vec![link("a")], Some(1)),
+            (vec![entry("a"), entry("b")], vec![link("a")], Some(1)),
+            (vec![entry("a")], vec![link("a"), link("a\u{a0}")], None),
+            (vec![], vec![link("a")], None),
+        ] {
+            let (urls, links) = (entries.into_iter().collect(), linked.into_iter().collect());
+            let got = submodules("https://h.example/a.git", &urls, &links, &SourceOp::default());
+            assert_eq!(got.ok().map(|it| it.len()), wanted, "{urls:?} {links:?}");
+        }
+    }
+
+    #[test]
+    fn submodules_are_sources_at_the_commit_of_their_link() {
+        let commit = "c".repeat(40);
+        for (remote, url, wanted) in [
+            ("https://h.example/a.git", "../b.git", Some("git://h.example/b.git")),
+            (
+                "https://h.example/a.git",
+                "https://me@o.example/b.git",
+                Some("git://o.example/b.git"),
+            ),
+            (
+                "https://h.example/a.git",
+                "https://o.example/a@b.git",
+                Some("git://o.example/a@b.git"),
+            ),
+            (
+                "https://h.example/a.git",
+                "https://o.example:8443/x/b",
+                Some("git://o.example:8443/x/b"),
+            ),
+            ("https://h.example/a.git", "git@o.example:x/b.git", Some("git://o.example/x/b.git")),
+            ("https://h.example/a.git", "ssh://git@o.example/b.git", Some("git://o.example/b.git")),
+            ("https://h.example/a.git", "/srv/b.git", None),
+            ("https://h.example/a.git", "file:///srv/b.git", None),
+            ("https://h.example/a.git", "ext::sh -c x", None),
+            ("https://h.example/a.git", "o.example:x/b.git", None),
+            ("https://h.example/a.git", "o.example/x/b.git", None),
+            ("https://h.example/a.git", "HTTPS://o.example/b.git", None),
+            ("https://h.example/a.git", "https://o.example/b.git#main", None),
+            ("https://h.example/a.git", "https://o.example/a/../b.git", None),
+        ] {
+            let urls = [("lib".to_owned(), url.to_owned())].into();
+            let links = [("lib".to_owned(), commit.clone())].into();
+            let got = submodules(remote, &urls, &links, &SourceOp::default());
+            let got = got.ok().map(|found| found[0].1.clone());
+            let wanted = wanted.map(|it| format!("{it}#{commit}"));
+            assert_eq!(got.as_ref().map(|op| op.identifier.clone()), wanted, "{url}");
+            if let Some(op) = got {
+                assert_eq!(op.attrs.get(CHECKSUM), Some(&commit));
+            }
+        }
+    }
+}

@@ -10,6 +10,8 @@
 // Algorithms and packets are enums of others that grow; whatever is not accepted by name is refused.
 #![allow(clippy::wildcard_enum_match_arm)]
 
+use std::collections::BTreeSet;
+
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 use ssh_key::public::KeyData;
@@ -112,10 +114,16 @@ impl AllowedSigner {
     }
 
     fn options(&mut self, options: &str) -> Result<(), String> {
+        let mut given = BTreeSet::new();
         for option in split_options(options) {
             let (name, value) = option.split_once('=').unwrap_or((option, ""));
             let value = value.trim_matches('"');
-            match name.to_ascii_lowercase().as_str() {
+            let name = name.to_ascii_lowercase();
+            // Which of two counts, two readers may see in two ways.
+            if !given.insert(name.clone()) {
+                return Err(format!("the option `{name}` is given twice"));
+            }
+            match name.as_str() {
                 "cert-authority" => self.is_authority = true,
                 "namespaces" if !value.is_empty() => self.namespaces = value.to_owned(),
                 "valid-after" => self.valid_after = Some(time(value)?),

@@ -17,7 +17,6 @@ use super::daemon::Daemon;
 use super::definitions;
 use super::internal::{Internal, InternalError};
 use super::peer::Peer;
-use super::places::Visit;
 use super::progress::Progress;
 use super::ruling::{self, Audited, Ruling};
 use super::turns::Evaluator;
@@ -89,8 +88,6 @@ pub struct Begun {
     pub peer: Option<Peer>,
     /// Whether the client's static rules may put sources in place of others.
     pub converts: bool,
-    /// Where its submodules may be asked for.
-    pub places: Visit,
 }
 
 /// A build under way.

@@ -19,7 +19,6 @@
 //! | `claims`     | whose sessions and builds are whose                                        |
 //! | `daemon`     | what a daemon must be able to do                                           |
 //! | `status`     | decisions among a build's progress                                         |
-//! | `places`     | where daemons' git asks for submodules                                     |
 //! | `turns`      | where policies are evaluated, and how many at once                         |
 //! | `verifier`   | `PolicyVerifier` on a socket of its own                                     |
 //!
@@ -33,7 +32,6 @@ mod daemon;
 mod definitions;
 mod internal;
 mod peer;
-mod places;
 mod progress;
 mod relay;
 mod ruling;
@@ -51,7 +49,6 @@ pub use self::daemon::{Daemon, DaemonError, Daemons};
 pub use self::verifier::Standalone;
 
 use self::claims::{Claims, Owner};
-use self::places::Places;
 use self::turns::Turns;
 use super::ops::{Mode, PolicySet, Recorder, Settings};
 use super::proxy::{Answer, Call, Client, Handle};
@@ -82,7 +79,6 @@ pub struct Enforcer {
     claims: Claims,
     daemons: Daemons,
     turns: Turns,
-    places: Places,
 }
 
 impl Enforcer {
@@ -94,7 +90,6 @@ impl Enforcer {
             claims: Claims::default(),
             daemons: Daemons::default(),
             turns: Turns::default(),
-            places: Places::default(),
         }
     }
 

@@ -12,7 +12,7 @@ use super::internal::{Asked, Internal};
 use super::peer::Says;
 use crate::check::{self, Outcome, Question};
 use crate::gate::ops::{Mode, Submodules};
-use crate::gateway::{self, JudgeSubmodule, Names};
+use crate::gateway::{self, JudgeSubmodule};
 use crate::input::Env;
 use crate::meta::{MetaRequest, ResolveError, ResolveSourceMeta, Resolving};
 use crate::source::{Platform, Source, SourceOp, mask_text};
@@ -246,14 +246,6 @@ impl JudgeSubmodule for Each<'_> {
                 }
             }
         })
-    }
-
-    fn urls_before(&self, names: &Names) -> Vec<String> {
-        self.build.begun().places.before(names)
-    }
-
-    fn remember(&self, found: Vec<(Names, String)>) -> Result<(), String> {
-        self.build.begun().places.remember(found).map_err(|error| error.to_string())
     }
 }
 

@@ -203,7 +203,6 @@ async fn begin(
         daemon,
         peer,
         converts,
-        places: enforcer.places.visit(),
     })))
 }
 

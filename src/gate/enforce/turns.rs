@@ -2,7 +2,8 @@
 //! evaluated where the question came in. A policy may take a second, though, and for so long no transfer
 //! may stop and no session miss its daemon's question after its health: once they are slow, all are
 //! evaluated on threads beside those that carry bytes, until none was slow for a while. Nobody knows that
-//! before: so one of those threads at least is always left without any.
+//! before: so one of those threads is left without any, where there are several. Where there is one, the
+//! first slow evaluation holds it up once.
 //!
 //! Beside them at most as many are evaluated at once as there are cores, of one build a few: a build with
 //! many sources and a slow policy holds up itself before others.
@@ -12,6 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::available_parallelism;
 use std::time::{Duration, Instant};
 
+use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
 use crate::check::{self, CheckError, Evaluate, Question, Stepped, Stepping};
@@ -80,16 +82,18 @@ impl Drop for Here<'_> {
 
 impl Default for Turns {
     fn default() -> Self {
-        Self::of(available_parallelism().map_or(1, usize::from))
+        let cores = available_parallelism().map_or(1, usize::from);
+        let carriers = Handle::try_current().map_or(cores, |it| it.metrics().num_workers());
+        Self::of(cores, carriers)
     }
 }
 
 impl Turns {
-    fn of(cores: usize) -> Self {
+    fn of(cores: usize, carriers: usize) -> Self {
         Self {
             all: Arc::new(Semaphore::new(cores)),
             here: Arc::default(),
-            most_here: cores.saturating_sub(1).max(1),
+            most_here: carriers.saturating_sub(1).max(1),
             pace: Arc::default(),
         }
     }
@@ -189,7 +193,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_slow_is_evaluated_aside_and_leaves_turns_to_other_builds() {
-        let turns = Turns::of(OF_ONE_BUILD + 1);
+        let turns = Turns::of(OF_ONE_BUILD + 1, OF_ONE_BUILD + 1);
         let here = std::thread::current().id();
         let thread = |_: &[Policy]| Ok(std::thread::current().id());
         let first = turns.of_build(Arc::from([]));
@@ -260,7 +264,7 @@ mod tests {
     #[test]
     fn a_thread_is_left_that_carries_bytes() {
         for (cores, wanted) in [(1, 1), (2, 1), (4, 3)] {
-            let turns = Turns::of(cores);
+            let turns = Turns::of(cores, cores);
             let mut held: Vec<_> = (0..10).filter_map(|_| turns.here()).collect();
             assert_eq!(held.len(), wanted, "{cores}");
             assert!(turns.here().is_none());
@@ -273,7 +277,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_breaks_off_in_place_leaves_its_place() {
-        let turns = Turns::of(1);
+        let turns = Turns::of(1, 1);
         let first = Arc::new(turns.of_build(Arc::from([])));
         let broken = Arc::clone(&first);
         let broken =

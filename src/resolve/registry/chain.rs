@@ -38,6 +38,8 @@ enum ChainError {
     NoManifest(String),
     #[error("{0} has more than {MAX_LAYERS} layers to fetch")]
     Layers(String),
+    #[error("the registry does not say of what type {0} is, which refers to the attestations")]
+    Untyped(String),
     #[error("the hardened image {0} has no attestation among its referrers")]
     NoReferrer(String),
 }
@@ -120,7 +122,14 @@ impl Registries {
         let of =
             |kind: &str| referrers.manifests.iter().find(|referrer| referrer.artifact_type == kind);
         let Some(signature) = of(SIGSTORE_BUNDLE).or_else(|| of(COSIGN_SIGNATURE)) else {
-            return Ok(());
+            // A registry that knows no types of artifacts leaves them out.
+            return match of("") {
+                None => Ok(()),
+                Some(untyped) => {
+                    let what = repository.what(&untyped.digest);
+                    Err(failed(&what, ChainError::Untyped(untyped.digest.clone())))
+                }
+            };
         };
         chain.signature_manifests.push(signature.digest.clone());
         let manifest = self.manifest(repository, signature, chain).await?;

@@ -202,6 +202,25 @@ async fn a_bundle_is_preferred_among_signatures() {
 }
 
 #[tokio::test]
+async fn what_refers_and_has_no_type_may_be_a_signature() {
+    for (kind, wanted) in [(None, false), (Some("application/spdx+json"), true)] {
+        let mut store = Store::default();
+        let expected = attested(&mut store, OCI_INDEX);
+        let mut other = store.document(OCI_MANIFEST, None, &json!({"layers": []}));
+        if let Some(kind) = kind {
+            other["artifactType"] = json!(kind);
+        }
+        let list = json!({"schemaVersion": 2, "manifests": [other]}).to_string();
+        let path = format!("/v2/acme/app/referrers/{}", expected.attestation_manifest);
+        store.0.insert(path, Reply::ok(OCI_INDEX, list));
+        let server = Server::start(serving(store)).await;
+        let (network, _folder) = network("{}", |_| {});
+        let answer = ask(&network, &server.host, CHAIN).await;
+        assert_eq!(answer.is_ok(), wanted, "{kind:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_digest_is_not_fetched_for_itself() {
     let digest = format!("sha256:{}", "a".repeat(64));
     let server = Server::start(|_, _| Reply::status(500)).await;

@@ -384,6 +384,14 @@ fn allowed_signers_say_who_and_nothing_is_passed_over() {
         (format!("a revoked {public}"), "unknown option `revoked`"),
         (format!("a revoked=\"20200101\" {public}"), "unknown option"),
         (format!("a namespaces=\"git\",revoked {public}"), "unknown option `revoked`"),
+        (
+            format!("a namespaces=\"file\",Namespaces=\"git\" {public}"),
+            "`namespaces` is given twice",
+        ),
+        (
+            format!("a valid-before=\"20200101\",valid-before=\"20990101\" {public}"),
+            "`valid-before` is given twice",
+        ),
         (format!("revoked {public}"), "is no principal"),
         (format!("@revoked {public}"), "is no principal"),
         (format!("@revoked * {public}"), "is no principal"),

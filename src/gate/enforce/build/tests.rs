@@ -8,7 +8,6 @@ use tempfile::TempDir;
 use super::*;
 use crate::gate::enforce::cache::{self, Import};
 use crate::gate::enforce::definitions;
-use crate::gate::enforce::places::Places;
 use crate::gate::enforce::turns::Turns;
 use crate::gate::ops::{DecisionLog, LogTarget, Metrics, PolicySets};
 use crate::gate::proxy::{Client, Identity};
@@ -76,7 +75,6 @@ impl Bench {
             daemon: Arc::new(daemon()),
             peer: None,
             converts: false,
-            places: Places::default().visit(),
         });
         Self { dir, build }
     }
