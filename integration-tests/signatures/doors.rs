@@ -21,6 +21,14 @@ pub(super) enum Door {
     Gate,
 }
 
+/// A Dockerfile with a rule of its own beside it, and the rule's files.
+pub(super) fn context(dockerfile: &str, rule: &str, files: &[(&str, &str)]) -> tempfile::TempDir {
+    let rules = policy(rule);
+    let mut all = vec![("Dockerfile", dockerfile), ("Dockerfile.rego", &rules)];
+    all.extend(files);
+    peers::folder(&all)
+}
+
 /// Builds a Dockerfile under a rule with its files: whether it passes, and what is said.
 pub(super) fn built(
     world: &World,
@@ -31,9 +39,7 @@ pub(super) fn built(
     let rules = policy(rule);
     match door {
         Door::Frontend => {
-            let mut all = vec![("Dockerfile", dockerfile), ("Dockerfile.rego", &rules)];
-            all.extend(files);
-            let context = peers::folder(&all);
+            let context = context(dockerfile, rule, files);
             let built = frontend::build(world, frontend::image(world), context.path(), &[]);
             (built.passed, built.said)
         }

@@ -7,7 +7,7 @@ use std::sync::{Arc, OnceLock};
 use buildgate::verify::Github;
 use serde_json::{Value, json};
 
-use super::doors::{Door, check};
+use super::doors::{Door, check, context};
 use super::downloads::workflow;
 use super::{BUNDLE, COSIGN_SIGN, Repository, SIMPLE, SLSA, by_identity, layer, policy};
 use crate::cli::Folder;
@@ -60,12 +60,9 @@ impl<'w> Org<'w> {
         dockerfile: &str,
         (rule, files): (&str, &[(&str, &str)]),
     ) -> (bool, String) {
-        let rules = policy(rule);
         match door {
             Door::Frontend => {
-                let mut all = vec![("Dockerfile", dockerfile), ("Dockerfile.rego", &rules)];
-                all.extend(files);
-                let context = peers::folder(&all);
+                let context = context(dockerfile, rule, files);
                 let built = frontend::build(self.world, &self.frontend, context.path(), &[]);
                 (built.passed, built.said)
             }
