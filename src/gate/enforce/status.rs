@@ -106,8 +106,10 @@ pub async fn status(claims: &Claims, owner: &Owner, mut call: Call) -> Result<An
             if !claims.is_under_way(&reference) {
                 return None;
             }
-            claims.forwarded(&owner, &reference).await.ok()?;
-            asking.again().await
+            let build = claims.forwarded(&owner, &reference).await.ok()?;
+            // At the daemon that it went to, which need not be the one that was asked first.
+            let channel = build.begun().channel.clone();
+            Asking { channel, ..asking }.again().await
         }) as Again
     });
     call.request = first.request();
