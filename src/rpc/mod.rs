@@ -2,12 +2,15 @@
 //!
 //! It knows HTTP/2 and framing, and nothing of BuildKit.
 
+mod batch;
 mod body;
 mod channel;
 pub mod frame;
+mod pongs;
 mod reset;
 mod serve;
 
+pub use batch::Batched;
 pub use body::{Body, BoxError, GrpcError, answered, one, read_one, refusal, through, whole};
 pub use channel::{
     CONNECTION_WINDOW, Channel, ConnectError, MAX_HEADERS, RESETS, Scope, Unsent, WINDOW,

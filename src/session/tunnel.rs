@@ -11,7 +11,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, ReadHalf, WriteHalf};
 use tokio::sync::mpsc;
 
 use crate::rpc::frame::{self, FrameError, HEAD};
-use crate::rpc::{self, Body, BoxError};
+use crate::rpc::{self, Batched, Body, BoxError};
 use crate::wire::proto::control::BytesMessage;
 
 /// Bytes under way in one direction before their writer waits.
@@ -157,7 +157,7 @@ where
     F: Fn(Request<Incoming>) -> R + Clone + Send + 'static,
     R: Future<Output = Response<Body>> + Send + 'static,
 {
-    let served = rpc::serve(near, answer).await;
+    let served = rpc::serve(Batched::new(near), answer).await;
     if let Err(error) = served {
         tracing::debug!("a session's connection broke: {error}");
     }

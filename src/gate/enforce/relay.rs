@@ -12,7 +12,7 @@ use tonic::Status;
 
 use super::claims::{Claims, Owner, SessionClaim};
 use crate::gate::proxy::{Answer, Call, answered};
-use crate::rpc::{self, Body, Channel};
+use crate::rpc::{self, Batched, Body, Channel};
 use crate::session::{self, CHECK_POLICY, ID, METHOD, Role};
 
 /// Answers `Control/Session`.
@@ -81,7 +81,7 @@ async fn apart(
     };
     let (head, from_daemon): (_, Incoming) = response.into_parts();
     let running = tokio::spawn(client_pump.drive(from_client, Role::Server));
-    let connected = Channel::over(to_client).await;
+    let connected = Channel::over(Batched::new(to_client)).await;
     let (client, connection) = connected.map_err(|error| {
         running.abort();
         Status::unavailable(format!("buildgate: session: {error}"))

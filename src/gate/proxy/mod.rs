@@ -9,7 +9,6 @@
 //! is decided about a call is decided by whoever implements [`Handle`]; [`Forward`] decides nothing.
 
 mod address;
-mod batch;
 mod client;
 mod counters;
 mod io;

@@ -12,7 +12,6 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::sync::watch;
 
-use super::batch::Batched;
 use super::client::Client;
 use super::counters::Counters;
 use super::io::Io;
@@ -21,7 +20,7 @@ use super::methods::Access;
 use super::pass::{self, Guarded, Open};
 use super::route::Routes;
 use super::{Answer, Call, Handle, Upstreams};
-use crate::rpc::{self, Body, CONNECTION_WINDOW, MAX_HEADERS, Reset, WINDOW};
+use crate::rpc::{self, Batched, Body, CONNECTION_WINDOW, MAX_HEADERS, Reset, WINDOW};
 
 /// How often a client over TCP is asked whether it is still there, and how long it may take to say so.
 const PING: Duration = Duration::from_secs(30);

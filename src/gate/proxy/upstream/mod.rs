@@ -17,12 +17,11 @@ use tokio_rustls::{TlsConnector, TlsStream};
 use tonic::{Code, Status};
 
 use super::address::Address;
-use super::batch::Batched;
 use super::client::Principal;
 use super::counters::Counters;
 use super::io::{Io, tune};
 use super::tls::{ALPN, ClientTls, Reloaded};
-use crate::rpc::{Channel, Scope};
+use crate::rpc::{Batched, Channel, Scope};
 use crate::wire::proto::{control, health};
 
 pub use error::{UpstreamError, UpstreamsError};
