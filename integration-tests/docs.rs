@@ -486,7 +486,7 @@ fn limits_of_the_readme_are_those_of_the_code() {
     let at = |file: &str, name: &str| constant(&read(file), name);
     let rows = [
         format!(
-            "| an evaluation | {} s, {} MiB of values, {} levels of rules |",
+            "| an evaluation | {} s of the processor, {} MiB of values, {} levels of rules |",
             limits.time.as_secs(),
             mib(limits.memory),
             grouped(limits.depth.into())

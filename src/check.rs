@@ -10,6 +10,8 @@ mod signed;
 #[cfg(test)]
 mod tests;
 
+use std::time::Duration;
+
 use futures_util::future::try_join_all;
 
 pub use self::answer::{Allowed, CheckError, Checked, Denied, Fetched, Outcome, Pin, Unpinnable};
@@ -73,6 +75,19 @@ pub fn step(
     question: &Question,
     known: &Known,
 ) -> Result<Stepped, CheckError> {
+    step_within(policies, question, known, Duration::MAX)
+}
+
+/// The same, where no policy may take longer than `most`, or than its own limit if that is less.
+///
+/// # Errors
+/// As [`step`]; [`CheckError::is_timeout`] when one would take longer.
+pub fn step_within(
+    policies: &[Policy],
+    question: &Question,
+    known: &Known,
+    most: Duration,
+) -> Result<Stepped, CheckError> {
     if policies.is_empty() {
         return Err(CheckError::NoPolicy);
     }
@@ -85,11 +100,12 @@ pub fn step(
     for policy in policies {
         // Whose signatures count is each policy's own matter.
         add(&mut notes, verify_signatures(&mut document.input, known, policy.trust()));
-        let evaluated = policy.judge(&document.input).map_err(|source| CheckError::Policy {
-            policy: policy.name().to_owned(),
-            source,
-            input: Box::new(document.input.clone()),
-        })?;
+        let evaluated =
+            policy.judge_within(&document.input, most).map_err(|source| CheckError::Policy {
+                policy: policy.name().to_owned(),
+                source,
+                input: Box::new(document.input.clone()),
+            })?;
         prints.extend(evaluated.prints);
         add(&mut notes, evaluated.notes);
         match evaluated.round {
@@ -270,10 +286,18 @@ pub async fn check(
 /// When a policy fails over that, or would have to read metadata: there is no source it could be of.
 /// A policy that decides nothing about it asks for nothing.
 pub fn caps(policies: &[Policy], env: &Env) -> Result<Caps, CheckError> {
+    caps_within(policies, env, Duration::MAX)
+}
+
+/// The same, where no policy may take longer than `most`, or than its own limit if that is less.
+///
+/// # Errors
+/// As [`caps`]; [`CheckError::is_timeout`] when one would take longer.
+pub fn caps_within(policies: &[Policy], env: &Env, most: Duration) -> Result<Caps, CheckError> {
     let input = Input { env: Env { caps_request: true, ..env.clone() }, ..Input::default() };
     let mut caps = Caps::default();
     for policy in policies {
-        let evaluated = match policy.judge(&input) {
+        let evaluated = match policy.judge_within(&input, most) {
             Ok(evaluated) => evaluated,
             Err(EvalError::Undefined { .. }) => continue,
             Err(source) => {

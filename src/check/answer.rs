@@ -198,3 +198,10 @@ pub enum CheckError {
     #[error("the policies pin the source to different digests, or it is no image")]
     Pins,
 }
+
+impl CheckError {
+    /// Whether a policy would have taken more time than it had.
+    pub fn is_timeout(&self) -> bool {
+        matches!(self, Self::Policy { source: EvalError::Timeout { .. }, .. })
+    }
+}

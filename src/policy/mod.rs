@@ -28,12 +28,14 @@ mod trace;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use regorus::Value;
 
 pub use self::decision::{Caps, Decision};
 pub use self::error::{EvalError, PolicyError, Position};
 pub use self::eval::Limits;
+pub(crate) use self::eval::thread_time;
 pub use self::explain::{Attempt, Explanation, NearMiss, RuleTrace, StatementTrace, Verdict};
 pub use self::files::{FileError, MAX_DATA, MAX_REGO, PolicyFiles};
 pub use self::suite::{Coverage, FileCoverage, TestOutcome, TestResult, TestSuite};
@@ -153,12 +155,20 @@ impl Policy {
     /// # Errors
     /// When the policy comes to no decision: nothing is allowed by that.
     pub fn judge(&self, input: &Input) -> Result<Evaluated, EvalError> {
+        self.judge_within(input, self.limits.time)
+    }
+
+    /// The same within less time, where `most` is less than the policy's limit.
+    ///
+    /// # Errors
+    /// As [`Policy::judge`].
+    pub fn judge_within(&self, input: &Input, most: Duration) -> Result<Evaluated, EvalError> {
+        let limits = Limits { time: self.limits.time.min(most), ..self.limits };
         let (value, lazy) = document::to_value(input)?;
         guarded(|| {
             let Some(group) = self.decision else { return Err(no_decision(self)) };
             let natives = Natives::new(&self.shared, &value).verifying(input);
-            let mut machine =
-                Machine::new(&self.program, value.clone(), &lazy, natives, self.limits);
+            let mut machine = Machine::new(&self.program, value.clone(), &lazy, natives, limits);
             let came = machine.evaluate(group);
             let (reads, natives, _) = machine.finish();
             self.conclude(came, reads, natives, &lazy)

@@ -1,9 +1,8 @@
 //! Where policies are evaluated. Most take some microseconds, less than to wake another thread: they are
 //! evaluated where the question came in. A policy may take a second, though, and for so long no transfer
-//! may stop and no session miss its daemon's question after its health: once they are slow, all are
-//! evaluated on threads beside those that carry bytes, until none was slow for a while. Nobody knows that
-//! before: so one of those threads is left without any, where there are several. Where there is one, the
-//! first slow evaluation holds it up once.
+//! may stop and no session miss its daemon's question after its health. So each has a few milliseconds there;
+//! what has not come to an end by then is begun anew on a thread beside those that carry bytes, and so is all
+//! that comes after it until nothing was slow for a while.
 //!
 //! Beside them at most as many are evaluated at once as there are cores, of one build a few: a build with
 //! many sources and a slow policy holds up itself before others.
@@ -19,17 +18,13 @@ use tokio::sync::Semaphore;
 use crate::check::{self, CheckError, Evaluate, Question, Stepped, Stepping};
 use crate::input::Env;
 use crate::meta::Known;
-use crate::policy::{Caps, Policy};
+use crate::policy::{Caps, Policy, thread_time};
 
 /// Evaluations of one build at once.
 const OF_ONE_BUILD: usize = 2;
-/// What is slow: many times what waking a thread takes.
-const SLOW: Duration = Duration::from_millis(10);
-/// What no busy machine makes of a quick one.
-const VERY_SLOW: Duration = Duration::from_millis(100);
-/// How soon after a slow one the next is no chance: the system may have had better to do for some
-/// milliseconds.
-const AGAIN: Duration = Duration::from_secs(1);
+/// What each policy has where its question came in, of the processor's time: many times what waking a thread
+/// takes.
+const IN_PLACE: Duration = Duration::from_millis(5);
 /// How long nothing is evaluated in place after a slow one.
 const AFTER_SLOW: Duration = Duration::from_secs(60);
 
@@ -41,34 +36,8 @@ pub struct Turns {
     here: Arc<AtomicUsize>,
     /// Most of them.
     most_here: usize,
-    pace: Arc<Mutex<Pace>>,
-}
-
-/// How slow evaluations were.
-#[derive(Debug, Default)]
-struct Pace {
     /// When the last slow one ended.
-    last: Option<Instant>,
-    /// Since when they are evaluated aside: the last slow one after a slow one.
-    aside: Option<Instant>,
-}
-
-impl Pace {
-    fn is_aside(&self) -> bool {
-        self.aside.is_some_and(|at| at.elapsed() < AFTER_SLOW)
-    }
-
-    fn note(&mut self, began: Instant, ended: Instant) {
-        let took = ended.duration_since(began);
-        if took < SLOW {
-            return;
-        }
-        let again = self.last.is_some_and(|last| began.saturating_duration_since(last) < AGAIN);
-        if again || took >= VERY_SLOW || self.is_aside() {
-            self.aside = Some(ended);
-        }
-        self.last = Some(ended);
-    }
+    slow: Arc<Mutex<Option<Instant>>>,
 }
 
 /// A place among those evaluated where they came in, until it is dropped.
@@ -94,13 +63,14 @@ impl Turns {
             all: Arc::new(Semaphore::new(cores)),
             here: Arc::default(),
             most_here: carriers.saturating_sub(1).max(1),
-            pace: Arc::default(),
+            slow: Arc::default(),
         }
     }
 
     /// A place to evaluate in at once; `None` where it has to be aside.
     fn here(&self) -> Option<Here<'_>> {
-        if self.pace.lock().unwrap_or_else(PoisonError::into_inner).is_aside() {
+        let slow = *self.slow.lock().unwrap_or_else(PoisonError::into_inner);
+        if slow.is_some_and(|at| at.elapsed() < AFTER_SLOW) {
             return None;
         }
         let before = self.here.fetch_add(1, Ordering::Relaxed);
@@ -111,17 +81,22 @@ impl Turns {
     /// Takes all turns, as slow evaluations would.
     #[cfg(test)]
     pub async fn hold(&self) -> tokio::sync::OwnedSemaphorePermit {
-        self.pace.lock().unwrap().aside = Some(Instant::now());
+        self.was_slow();
         let all = u32::try_from(self.all.available_permits()).unwrap();
         Arc::clone(&self.all).acquire_many_owned(all).await.unwrap()
     }
 
+    fn was_slow(&self) {
+        *self.slow.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+    }
+
+    /// Does the work, and notes whether it was slow: by what it took of the processor, so that a busy machine
+    /// makes none slow.
     fn timed<T>(&self, work: impl FnOnce() -> T) -> T {
-        let began = Instant::now();
+        let began = thread_time();
         let done = work();
-        let ended = Instant::now();
-        if ended.duration_since(began) >= SLOW {
-            self.pace.lock().unwrap_or_else(PoisonError::into_inner).note(began, ended);
+        if thread_time().saturating_sub(began) >= IN_PLACE {
+            self.was_slow();
         }
         done
     }
@@ -153,15 +128,19 @@ impl Evaluator {
     /// As there, and when the evaluation breaks off.
     pub async fn caps(&self, env: &Env) -> Result<Caps, CheckError> {
         let env = env.clone();
-        self.run(move |policies| check::caps(policies, &env)).await
+        self.run(move |policies, most| check::caps_within(policies, &env, most)).await
     }
 
+    /// Does the work by the policies within the time that each has: in place if it can be.
     async fn run<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&[Policy]) -> Result<T, CheckError> + Send + 'static,
+        work: impl Fn(&[Policy], Duration) -> Result<T, CheckError> + Send + 'static,
     ) -> Result<T, CheckError> {
         if let Some(_here) = self.turns.here() {
-            return self.turns.timed(|| work(&self.policies));
+            match self.turns.timed(|| work(&self.policies, IN_PLACE)) {
+                Err(error) if error.is_timeout() => {}
+                done => return done,
+            }
         }
         // Held until the work is done, whether anyone still waits for it or not.
         let own = Arc::clone(&self.own).acquire_owned().await;
@@ -171,13 +150,13 @@ impl Evaluator {
         let (policies, turns) = (Arc::clone(&self.policies), self.turns.clone());
         let done = tokio::task::spawn_blocking(move || {
             let _turns = (own, all);
-            turns.timed(|| work(&policies))
+            turns.timed(|| work(&policies, Duration::MAX))
         });
         done.await.map_err(|error| CheckError::Broken(Box::new(error)))?
     }
 
     async fn round(&self, question: Question, known: Known) -> Result<Stepped, CheckError> {
-        self.run(move |policies| check::step(policies, &question, &known)).await
+        self.run(move |policies, most| check::step_within(policies, &question, &known, most)).await
     }
 }
 
@@ -190,21 +169,34 @@ impl Evaluate for Evaluator {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::check::{Outcome, Step};
+    use crate::policy::{Limits, PolicyFiles};
+    use crate::source::{Platform, SourceOp};
+
+    /// Works for so long.
+    fn busy(time: Duration) {
+        let began = thread_time();
+        while thread_time() - began < time {}
+    }
 
     #[tokio::test]
     async fn what_is_slow_is_evaluated_aside_and_leaves_turns_to_other_builds() {
         let turns = Turns::of(OF_ONE_BUILD + 1, OF_ONE_BUILD + 1);
         let here = std::thread::current().id();
-        let thread = |_: &[Policy]| Ok(std::thread::current().id());
+        let thread = |_: &[Policy], _| Ok(std::thread::current().id());
         let first = turns.of_build(Arc::from([]));
-        assert_eq!(first.run(thread).await.unwrap(), here);
-        let slow = |_: &[Policy]| {
-            std::thread::sleep(SLOW);
+        let waits = |_: &[Policy], _| {
+            std::thread::sleep(2 * IN_PLACE);
+            Ok(())
+        };
+        first.run(waits).await.unwrap();
+        assert_eq!(first.run(thread).await.unwrap(), here, "what waits for others is not slow");
+        let slow = |_: &[Policy], _| {
+            busy(IN_PLACE);
             Ok(())
         };
         first.run(slow).await.unwrap();
-        first.run(slow).await.unwrap();
-        assert_ne!(first.run(thread).await.unwrap(), here, "after slow ones");
+        assert_ne!(first.run(thread).await.unwrap(), here, "after a slow one");
         let greedy = Arc::new(turns.of_build(Arc::from([])));
         let running = Arc::new(AtomicUsize::new(0));
         let (go, wait) = std::sync::mpsc::channel::<()>();
@@ -214,7 +206,7 @@ mod tests {
                 let (greedy, running, wait) =
                     (Arc::clone(&greedy), Arc::clone(&running), Arc::clone(&wait));
                 tokio::spawn(async move {
-                    let work = move |_: &[Policy]| {
+                    let work = move |_: &[Policy], _| {
                         running.fetch_add(1, Ordering::SeqCst);
                         // Until the test lets it end.
                         let _ = wait.lock().map(|wait| wait.recv());
@@ -228,10 +220,10 @@ mod tests {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
         let other = turns.of_build(Arc::from([]));
-        let answered = tokio::time::timeout(Duration::from_secs(10), other.run(|_| Ok(7))).await;
+        let answered = tokio::time::timeout(Duration::from_secs(10), other.run(|_, _| Ok(7))).await;
         assert_eq!(answered.unwrap().unwrap(), 7);
         assert_eq!(running.load(Ordering::SeqCst), OF_ONE_BUILD);
-        let broken = other.run::<()>(|_| panic!("as a bug would")).await;
+        let broken = other.run::<()>(|_, _| panic!("as a bug would")).await;
         assert!(matches!(broken, Err(CheckError::Broken(_))));
         drop(go);
         for one in many {
@@ -239,25 +231,43 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_slow_one_may_be_chance_and_two_are_not() {
-        let ms = Duration::from_millis;
-        for (slow, wanted) in [
-            (&[(0, 9), (10, 9)][..], false),
-            (&[(0, 12)], false),
-            (&[(0, 12), (20, 12)], true),
-            (&[(0, 12), (900, 12)], true),
-            (&[(0, 12), (1_100, 12)], false),
-            (&[(0, 12), (1_100, 12), (1_200, 12)], true),
-            (&[(0, 150)], true),
-        ] {
-            let (start, mut pace) = (Instant::now(), Pace::default());
-            for (at, took) in slow {
-                let began = start + ms(*at);
-                pace.note(began, began + ms(*took));
-            }
-            assert_eq!(pace.is_aside(), wanted, "{slow:?}");
-        }
+    /// A policy that would stop all transfers for its second stops them for some milliseconds, and decides
+    /// the same.
+    #[tokio::test]
+    async fn a_slow_policy_begins_anew_beside_those_that_carry_bytes() {
+        let rego = "package docker\ndefault allow := false\n\
+            n := numbers.range(1, 600)\n\
+            allow if count([1 | some a in n; some b in n; a == b]) == 600\n\
+            decision := {\"allow\": allow}";
+        let files = PolicyFiles::memory([("p.rego".to_owned(), rego.into())].into());
+        let limits = Limits { time: Duration::from_secs(60), ..Limits::default() };
+        let policy = Policy::load("p", files, &["p.rego".to_owned()]).unwrap().with_limits(limits);
+        let question = Question {
+            op: SourceOp::new("docker-image://docker.io/library/alpine:3"),
+            platform: Platform::from_parts("linux", "amd64", ""),
+            env: Env::default(),
+        };
+        let turns = Turns::of(2, 1);
+        let build = turns.of_build(Arc::from([policy]));
+        let here = std::thread::current().id();
+        let tried = Arc::new(Mutex::new(Vec::new()));
+        let log = Arc::clone(&tried);
+        let work = move |policies: &[Policy], most| {
+            let began = thread_time();
+            let done = check::step_within(policies, &question, &Known::default(), most);
+            let took = thread_time() - began;
+            log.lock().unwrap().push((std::thread::current().id() == here, took));
+            done
+        };
+        let stepped = build.run(work).await.unwrap();
+        assert!(
+            matches!(stepped.step, Step::Decided(outcome) if matches!(*outcome, Outcome::Allowed(_)))
+        );
+        let tried = tried.lock().unwrap();
+        let [(true, first), (false, second)] = tried[..] else { panic!("{tried:?}") };
+        assert!(second > 4 * IN_PLACE, "{second:?} is not slow");
+        assert!(first < second / 2, "{first:?} of {second:?}");
+        assert!(turns.here().is_none());
     }
 
     /// Slow ones that begin together, before any of them is known to be slow.
@@ -281,7 +291,7 @@ mod tests {
         let first = Arc::new(turns.of_build(Arc::from([])));
         let broken = Arc::clone(&first);
         let broken =
-            tokio::spawn(async move { broken.run::<()>(|_| panic!("as a bug would")).await });
+            tokio::spawn(async move { broken.run::<()>(|_, _| panic!("as a bug would")).await });
         assert!(broken.await.unwrap_err().is_panic());
         assert!(turns.here().is_some());
     }

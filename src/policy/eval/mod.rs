@@ -28,6 +28,7 @@ use super::natives::Natives;
 use super::trace::Trace;
 
 pub use budget::Limits;
+pub(crate) use budget::thread_time;
 pub(super) use budget::{Budget, Watch};
 pub(super) use lazy::{Lazy, LazyNode, MARK, OBJECTS, Reads, mark};
 
