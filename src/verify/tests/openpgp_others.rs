@@ -245,7 +245,7 @@ fn openpgp_critical_words() {
     let keys = gpg.export(&["A"]);
     for (notation, wanted) in [
         ("note@example.com=x", "good"),
-        ("!note@example.com=x", "nobody here knows its critical notation note@example.com"),
+        ("!note@example.com=x", "nobody here acts upon its critical notation note@example.com"),
     ] {
         let signature = gpg.sign("A", MADE, &["--sig-notation", notation]);
         let got = check(&keys, &signature, PAYLOAD);

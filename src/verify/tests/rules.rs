@@ -11,6 +11,7 @@ use crate::input::Env;
 use crate::policy::{Policy, PolicyFiles};
 use crate::resolve::{FileFixture, Fixtures};
 use crate::source::{Platform, SourceOp};
+use crate::verify::sigstore::TrustRoots;
 
 const SIGNED: &str = "20250201T000000!";
 const RULE: &str = "package docker
@@ -21,17 +22,24 @@ decision := {\"allow\": allow}
 
 /// What becomes of a download: allowed, denied with the notes, or an error.
 async fn judged(keys: &[u8], signature: &[u8], content: &[u8]) -> String {
+    judged_by(&policy(keys, signature), content).await
+}
+
+fn policy(keys: &[u8], signature: &[u8]) -> [Policy; 1] {
     let file = |name: &str, content: &[u8]| (name.to_owned(), Bytes::copy_from_slice(content));
     let files =
         [file("p.rego", RULE.as_bytes()), file("app.asc", signature), file("keys.asc", keys)];
     let files = PolicyFiles::memory(BTreeMap::from(files));
-    let policies = [Policy::load("test", files, &["p.rego".to_owned()]).unwrap()];
+    [Policy::load("test", files, &["p.rego".to_owned()]).unwrap()]
+}
+
+async fn judged_by(policies: &[Policy; 1], content: &[u8]) -> String {
     let mut fixtures = Fixtures::default();
     fixtures.http =
         Some(FileFixture { content: Bytes::copy_from_slice(content), filename: "app".to_owned() });
     let op = SourceOp::new("https://example.com/app");
     let question = Question { op, platform: Platform::default(), env: Env::default() };
-    match check::check(&policies, &question, &fixtures).await {
+    match check::check(policies, &question, &fixtures).await {
         Ok(checked) if matches!(checked.outcome, Outcome::Allowed(_)) => "allowed".to_owned(),
         Ok(checked) => format!("denied: {}", checked.notes.join("; ")),
         Err(error) => {
@@ -43,6 +51,27 @@ async fn judged(keys: &[u8], signature: &[u8], content: &[u8]) -> String {
             }
             text
         }
+    }
+}
+
+/// What one build has verified, the next one does not.
+#[tokio::test]
+async fn downloads_are_verified_once() {
+    let gpg = Gpg::new();
+    gpg.key("A", "ed25519", BEGUN, "never");
+    let (keys, good) = (gpg.export(&["A"]), gpg.sign("A", SIGNED, &[]));
+    let trust = std::sync::Arc::new(Trust::new(TrustRoots::embedded().unwrap()));
+    let policy = || policy(&keys, &good).map(|it| it.with_trust(trust.clone()));
+    for (content, wanted, worked) in [
+        (PAYLOAD, "allowed", 1),
+        (PAYLOAD, "allowed", 1),
+        (b"another", "did not sign this content", 2),
+        (b"another", "did not sign this content", 2),
+        (PAYLOAD, "allowed", 2),
+    ] {
+        let got = judged_by(&policy(), content).await;
+        assert!(got.contains(wanted), "{got}");
+        assert_eq!(trust.signers.worked(), worked, "{got}");
     }
 }
 
