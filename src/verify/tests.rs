@@ -5,6 +5,7 @@ mod critical;
 mod flips;
 mod git;
 mod gpg;
+mod kinds;
 mod openpgp_others;
 mod rules;
 mod signers;

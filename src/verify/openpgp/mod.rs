@@ -205,7 +205,7 @@ impl DetachedSignature {
             .digest
             .split_once(':')
             .and_then(|(_, hex)| hex::decode(hex).ok())
-            .ok_or_else(|| malformed("the digest of the file is no hexadecimal".to_owned()))?;
+            .ok_or_else(|| CouldNot::Missing { what: "the digest of the file".to_owned() })?;
         self.signer(keys, clock, |component| {
             self.signature.signed_hash_value().is_some_and(|start| digest.starts_with(&start))
                 && self

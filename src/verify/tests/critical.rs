@@ -24,7 +24,7 @@ use super::*;
 /// 2025-01-01, and 2029-01-01.
 const SECONDS: [u32; 2] = [1_735_689_600, 1_861_920_000];
 /// Types that nobody has given a meaning, or whose meaning rPGP does not know.
-const UNKNOWN: [u8; 6] = [0, 10, 37, 38, 77, 127];
+const UNKNOWN: [u8; 3] = [0, 37, 127];
 
 /// Where a part stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,12 +37,11 @@ enum Place {
     Revocation,
 }
 
-const PLACES: [Place; 6] =
-    [Place::Document, Place::UserId, Place::Key, Place::Subkey, Place::Back, Place::Revocation];
-
 /// A certificate with a subkey that signs, made once for all.
 struct Maker {
     key: SignedSecretKey,
+    /// Without anything more, and documents by the primary key and by the subkey.
+    made: Option<(SignedPublicKey, [Signature; 2])>,
 }
 
 impl Maker {
@@ -54,7 +53,11 @@ impl Maker {
         params.key_type(KeyType::Ed25519).can_sign(true).can_certify(true);
         params.created_at(Timestamp::from_secs(SECONDS[0]));
         params.primary_user_id("A <a@b.c>".to_owned()).subkey(subkey.build().unwrap());
-        Self { key: params.build().unwrap().generate(OsRng).unwrap() }
+        let mut maker = Self { key: params.build().unwrap().generate(OsRng).unwrap(), made: None };
+        let (certificate, by_primary) = maker.make(Place::Document, &[]);
+        let (_, by_subkey) = maker.make(Place::Subkey, &[]);
+        maker.made = Some((certificate, [by_primary, by_subkey]));
+        maker
     }
 
     /// What every signature of the primary key says, and more.
@@ -70,7 +73,7 @@ impl Maker {
         config
     }
 
-    /// A key file and a signature, with `more` in one place.
+    /// The same with `more` in one place.
     fn make(&self, place: Place, more: &[Subpacket]) -> (SignedPublicKey, Signature) {
         let (primary, none) = (&self.key.primary_key, Password::empty());
         let (public, subkey) = (self.key.primary_key.public_key(), &self.key.secret_subkeys[0].key);
@@ -80,13 +83,24 @@ impl Maker {
         flags.set_certify(true);
         let flags = || Subpacket::critical(SubpacketData::KeyFlags(flags.clone())).unwrap();
 
+        // Arithmetic is slow without optimisation: what stays as it is was signed before.
+        let known = |at: &[Place]| self.made.as_ref().filter(|_| !at.contains(&place));
         let id = self.key.details.users[0].id.clone();
-        let mut config = self.config(SignatureType::CertPositive, vec![flags()]);
-        config.hashed_subpackets.extend(more(Place::UserId));
-        let by_user = config.sign_certification(primary, &public, &none, Tag::UserId, &id).unwrap();
-        let config = self.config(SignatureType::Key, more(Place::Key));
-        let direct = config.sign_key(primary, &none, &public).unwrap();
-
+        let by_user = known(&[Place::UserId]).map_or_else(
+            || {
+                let mut config = self.config(SignatureType::CertPositive, vec![flags()]);
+                config.hashed_subpackets.extend(more(Place::UserId));
+                config.sign_certification(primary, &public, &none, Tag::UserId, &id).unwrap()
+            },
+            |(made, _)| made.details.users[0].signatures[0].clone(),
+        );
+        let direct = known(&[Place::Key]).map_or_else(
+            || {
+                let config = self.config(SignatureType::Key, more(Place::Key));
+                config.sign_key(primary, &none, &public).unwrap()
+            },
+            |(made, _)| made.details.direct_signatures[0].clone(),
+        );
         let of_subkey = |kind: SignatureType, more: Vec<Subpacket>| {
             let mut config = self.config(kind, more);
             config.pub_alg = subkey.algorithm();
@@ -94,20 +108,23 @@ impl Maker {
             config.hashed_subpackets[1] = Subpacket::critical(own).unwrap();
             config
         };
-        let back = of_subkey(SignatureType::KeyBinding, more(Place::Back))
-            .sign_primary_key_binding(subkey, &subkey.public_key(), &none, &public)
-            .unwrap();
-        let back = SubpacketData::EmbeddedSignature(Box::new(back));
-        let mut config = self.config(SignatureType::SubkeyBinding, vec![flags()]);
-        if place == Place::Back {
-            // Where gpg has it, and where it can be altered without the rest.
-            config.unhashed_subpackets.push(Subpacket::regular(back).unwrap());
-        } else {
-            config.hashed_subpackets.push(Subpacket::critical(back).unwrap());
-        }
-        config.hashed_subpackets.extend(more(Place::Subkey));
-        let binding =
-            config.sign_subkey_binding(primary, &public, &none, &subkey.public_key()).unwrap();
+        let bind = || {
+            let back = of_subkey(SignatureType::KeyBinding, more(Place::Back))
+                .sign_primary_key_binding(subkey, &subkey.public_key(), &none, &public)
+                .unwrap();
+            let back = SubpacketData::EmbeddedSignature(Box::new(back));
+            let mut config = self.config(SignatureType::SubkeyBinding, vec![flags()]);
+            if place == Place::Back {
+                // Where gpg has it, and where it can be altered without the rest.
+                config.unhashed_subpackets.push(Subpacket::regular(back).unwrap());
+            } else {
+                config.hashed_subpackets.push(Subpacket::critical(back).unwrap());
+            }
+            config.hashed_subpackets.extend(more(Place::Subkey));
+            config.sign_subkey_binding(primary, &public, &none, &subkey.public_key()).unwrap()
+        };
+        let binding = known(&[Place::Subkey, Place::Back])
+            .map_or_else(bind, |(made, _)| made.public_subkeys[0].signatures[0].clone());
         let mut revoked = Vec::new();
         if place == Place::Revocation {
             let config = self.config(SignatureType::KeyRevocation, more(Place::Revocation));
@@ -118,16 +135,18 @@ impl Maker {
         let subkeys = vec![SignedPublicSubKey::new(subkey.public_key().clone(), vec![binding])];
         let certificate = SignedPublicKey::new(public.clone(), details, subkeys);
 
-        let document = match place {
-            Place::Subkey | Place::Back => {
-                of_subkey(SignatureType::Binary, Vec::new()).sign(subkey, &none, PAYLOAD)
-            }
-            _ => {
+        let by_subkey = matches!(place, Place::Subkey | Place::Back);
+        let document = known(&[Place::Document]).map_or_else(
+            || {
                 let config = self.config(SignatureType::Binary, more(Place::Document));
-                config.sign(primary, &none, PAYLOAD)
-            }
-        };
-        (certificate, document.unwrap())
+                let by_primary = config.sign(primary, &none, PAYLOAD).unwrap();
+                let config = of_subkey(SignatureType::Binary, Vec::new());
+                [by_primary, config.sign(subkey, &none, PAYLOAD).unwrap()]
+            },
+            |(_, made)| made.clone(),
+        );
+        let [by_primary, of_subkey] = document;
+        (certificate, if by_subkey { of_subkey } else { by_primary })
     }
 
     /// What becomes of a document where a part stands in a place; the mark is set afterwards where rPGP does
@@ -146,7 +165,12 @@ impl Maker {
             let at = marked.windows(5).position(|it| it == [4, kind, 0xd1, 0xd2, 0xd3]);
             marked[at.unwrap() + 1] |= 0x80;
         }
-        check(&keys, &signature, PAYLOAD)
+        let KeyFile::OpenPgp(keys) = KeyFile::parse(&keys).unwrap() else { panic!("no OpenPGP") };
+        let signature = DetachedSignature::parse(&signature).unwrap();
+        match signature.verify(PAYLOAD, &keys, NOW) {
+            Ok(_) => "good".to_owned(),
+            Err(error) => error.to_string(),
+        }
     }
 }
 
@@ -191,7 +215,7 @@ fn parts(maker: &Maker, place: Place) -> Vec<SubpacketData> {
         SubpacketData::PolicyURI("https://example.com/policy".to_owned()),
         SubpacketData::KeyFlags(flags),
         SubpacketData::SignersUserID("A <a@b.c>".into()),
-        SubpacketData::RevocationReason(RevocationCode::KeyRetired, "old".into()),
+        SubpacketData::RevocationReason(RevocationCode::NoReason, "".into()),
         SubpacketData::Features(Features::new()),
         SubpacketData::SignatureTarget(
             PublicKeyAlgorithm::Ed25519,
@@ -210,7 +234,7 @@ fn parts(maker: &Maker, place: Place) -> Vec<SubpacketData> {
         // There rPGP reads none, whatever is said of it.
         parts.retain(|it| !matches!(it, SubpacketData::EmbeddedSignature(_)));
     }
-    parts.extend((100..=110).map(|it| SubpacketData::Experimental(it, vec![1].into())));
+    parts.extend([100, 110].map(|it| SubpacketData::Experimental(it, vec![1].into())));
     parts.extend(UNKNOWN.map(|it| SubpacketData::Other(it, vec![0xd1, 0xd2, 0xd3].into())));
     parts
 }
@@ -233,27 +257,51 @@ fn is_acted_upon(kind: SubpacketType, place: Place) -> bool {
     }
 }
 
-#[test]
-fn openpgp_critical_parts_in_each_place() {
+/// Every type in one place, marked as critical; a part that is not so is passed over.
+fn check_place(place: Place) {
     let maker = Maker::new();
-    for place in PLACES {
-        let (certificate, document) = maker.make(place, &[]);
-        let alone = check(&certificate.to_bytes().unwrap(), &bytes(&document), PAYLOAD);
-        let revoked = place == Place::Revocation;
-        assert!(if revoked { alone.contains("was revoked") } else { alone == "good" }, "{alone}");
-        for part in parts(&maker, place) {
-            let kind = Subpacket::regular(part.clone()).unwrap().typ();
-            let about = format!("{kind:?} in {place:?}");
-            assert_eq!(maker.verdict(place, &part, false), alone, "{about}, not critical");
-            let got = maker.verdict(place, &part, true);
-            // A key is taken back whatever else is said.
-            if revoked || is_acted_upon(kind, place) {
-                assert_eq!(got, alone, "{about}");
-            } else {
-                assert!(got.contains("nobody here acts upon its critical "), "{about}: {got}");
-            }
+    let (certificate, document) = maker.make(place, &[]);
+    let alone = check(&certificate.to_bytes().unwrap(), &bytes(&document), PAYLOAD);
+    let revoked = place == Place::Revocation;
+    assert!(if revoked { alone.contains("was revoked") } else { alone == "good" }, "{alone}");
+    for part in parts(&maker, place) {
+        let kind = Subpacket::regular(part.clone()).unwrap().typ();
+        let about = format!("{kind:?} in {place:?}");
+        assert_eq!(maker.verdict(place, &part, false), alone, "{about}, not critical");
+        let got = maker.verdict(place, &part, true);
+        // A key is taken back whatever else is said.
+        if revoked || is_acted_upon(kind, place) {
+            assert_eq!(got, alone, "{about}");
+        } else {
+            assert!(got.contains("nobody here acts upon its critical "), "{about}: {got}");
         }
     }
+}
+
+#[test]
+fn openpgp_critical_parts_of_documents() {
+    check_place(Place::Document);
+}
+
+#[test]
+fn openpgp_critical_parts_of_user_ids() {
+    check_place(Place::UserId);
+}
+
+#[test]
+fn openpgp_critical_parts_of_keys() {
+    check_place(Place::Key);
+}
+
+#[test]
+fn openpgp_critical_parts_of_subkeys() {
+    check_place(Place::Subkey);
+    check_place(Place::Back);
+}
+
+#[test]
+fn openpgp_critical_parts_of_revocations() {
+    check_place(Place::Revocation);
 }
 
 /// A statement that nobody understands does not hand its place to an older one that permits more.

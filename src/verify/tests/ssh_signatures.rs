@@ -317,6 +317,37 @@ fn ssh_signatures_that_are_not_accepted() {
     }
 }
 
+/// RSA as long as ssh-keygen takes it, and longer: made of many primes, which verifies like any other.
+#[test]
+fn ssh_rsa_of_any_length() {
+    let dir = tempfile::tempdir().unwrap();
+    for (bits, public, text, wanted) in [
+        (8_192, include_str!("rsa/8192.pub"), include_str!("rsa/8192.sig"), "good"),
+        (16_384, include_str!("rsa/16384.pub"), include_str!("rsa/16384.sig"), "good"),
+        (
+            16_392,
+            include_str!("rsa/16392.pub"),
+            include_str!("rsa/16392.sig"),
+            "could not: an RSA key of 16392 bits",
+        ),
+    ] {
+        expect(&format!("{bits} bits"), &verify(text, PAYLOAD, public), &[wanted]);
+        if wanted == "good" {
+            let other = verify(text, b"release 1.1\n", public);
+            expect(&format!("{bits} bits"), &other, &["invalid: ", "did not sign"]);
+        }
+        let [allowed, signature] = ["allowed", "signature"].map(|name| dir.path().join(name));
+        std::fs::write(&allowed, format!("a {public}")).unwrap();
+        std::fs::write(&signature, text).unwrap();
+        let mut real = Command::new("ssh-keygen");
+        real.args(["-Y", "verify", "-n", "git", "-I", "a", "-f"]).arg(&allowed);
+        real.arg("-s").arg(&signature).stdin(Stdio::piped()).stdout(Stdio::null());
+        let mut child = real.stderr(Stdio::null()).spawn().unwrap();
+        let _ = child.stdin.take().unwrap().write_all(PAYLOAD);
+        assert_eq!(child.wait().unwrap().success(), wanted == "good", "ssh-keygen, {bits} bits");
+    }
+}
+
 /// RSA's signature as ssh once made it: with SHA-1, which has the name of the key's type.
 #[test]
 fn ssh_rsa_by_sha1() {
