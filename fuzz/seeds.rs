@@ -81,6 +81,7 @@ fn main() {
     chains(&forge);
     github(&forge);
     timestamps(&forge);
+    material(&forge);
     updates(&forge);
     registry();
     openpgp();
@@ -99,6 +100,47 @@ fn timestamps(forge: &Forge) {
     let parts = [pem.as_bytes(), root.as_bytes(), bundle.as_bytes(), &token];
     seed("timestamp", "rfc3161", parts.join(SEPARATOR.as_bytes()));
 }
+
+/// The value in the place of a name, which takes its place.
+fn taken(place: &mut Value, name: &str) -> Vec<u8> {
+    let text = place.take();
+    *place = name.into();
+    STANDARD.decode(text.as_str().unwrap()).unwrap()
+}
+
+fn material(forge: &Forge) {
+    let leaf = forge.leaf(&Who::person("jane@example.com"), 100);
+    let slsa = statement(SLSA, ARTIFACT);
+    let root = forge.trusted_root().to_string();
+    for (name, rekor) in [("rekor1", Rekor::V1), ("rekor2", Rekor::V2), ("timestamp", Rekor::None)]
+    {
+        let mut bundle = forge.attest(&leaf, &slsa, rekor);
+        let payload = taken(&mut bundle["dsseEnvelope"]["payload"], "@payload");
+        let held = &mut bundle["verificationMaterial"];
+        let certificate = taken(&mut held["certificate"]["rawBytes"], "@certificate");
+        let body = match rekor {
+            Rekor::None => Vec::new(),
+            Rekor::V1 | Rekor::V2 => {
+                taken(&mut held["tlogEntries"][0]["canonicalizedBody"], "@body")
+            }
+        };
+        let bundle = bundle.to_string();
+        let parts = [root.as_bytes(), bundle.as_bytes(), &certificate, &body, &payload];
+        seed("material", name, parts.join(SEPARATOR.as_bytes()));
+    }
+}
+
+/// The octets of an armoured SSH signature.
+fn unarmoured(text: &[u8]) -> Vec<u8> {
+    let text = String::from_utf8_lossy(text);
+    let inner: String = text.lines().filter(|it| !it.starts_with('-')).collect();
+    STANDARD.decode(inner).unwrap_or_default()
+}
+
+/// The commit that is signed in the seeds of `blob`, as that target makes it.
+const COMMIT: &str = "tree 0000000000000000000000000000000000000000000000000000000000000000\n\
+                      author A <a@b.c> 1 +0000\ncommitter A <a@b.c> 1 +0000\n";
+const MESSAGE: &str = "\nmessage\n";
 
 /// What TUF signs: sorted names, no blanks, and in strings only `"` and `\` escaped.
 fn canonical(value: &Value) -> String {
@@ -279,6 +321,12 @@ fn openpgp() {
             let parts = [&keys[..], &signature, ARTIFACT].join(SEPARATOR.as_bytes());
             seed("keys", &format!("{algorithm}-{name}"), &parts);
             seed("git_signature", &format!("{algorithm}-{name}"), &parts);
+            let commit = home.path().join("commit");
+            std::fs::write(&commit, format!("{COMMIT}{MESSAGE}")).unwrap();
+            let commit = commit.to_str().unwrap();
+            let packet = gpg(&["-u", algorithm, "-o", "-", "--detach-sign", commit]);
+            let parts = [&keys[..], &packet, MESSAGE.as_bytes()].join(SEPARATOR.as_bytes());
+            seed("blob", &format!("{algorithm}-{name}"), &parts);
         }
     }
     output(Command::new("gpgconf").arg("--homedir").arg(home.path()).args(["--kill", "all"]));
@@ -296,6 +344,12 @@ fn ssh() {
                 .args(["-q", "-Y", "sign", "-n", "git", "-f"])
                 .args([&key, &content]),
         );
+        let commit = home.path().join("commit");
+        std::fs::write(&commit, format!("{COMMIT}{MESSAGE}")).unwrap();
+        let mut sign = Command::new("ssh-keygen");
+        output(sign.args(["-q", "-Y", "sign", "-n", "git", "-f"]).args([&key, &commit]));
+        let blob = unarmoured(&std::fs::read(commit.with_extension("sig")).unwrap_or_default());
+        let _ = std::fs::remove_file(commit.with_extension("sig"));
         let public = std::fs::read_to_string(key.with_extension("pub")).unwrap_or_default();
         let signature = std::fs::read_to_string(content.with_extension("sig")).unwrap_or_default();
         let _ = std::fs::remove_file(content.with_extension("sig"));
@@ -307,5 +361,7 @@ fn ssh() {
             format!("# keys\n*@b.c,!x@b.c valid-before=\"20300101Z\" {other} x\n\n{allowed}\n");
         seed("allowed_signers", kind, more);
         seed("git_signature", kind, [&allowed, &signature, "\nmessage\n"].join(SEPARATOR));
+        let parts = [allowed.as_bytes(), &blob, MESSAGE.as_bytes()].join(SEPARATOR.as_bytes());
+        seed("blob", kind, parts);
     }
 }

@@ -2,7 +2,7 @@
 //! own, and rules about them judged through the command line.
 
 mod cosign;
-mod doors;
+pub(crate) mod doors;
 mod downloads;
 mod frontend;
 mod gate;

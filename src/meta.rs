@@ -90,7 +90,9 @@ impl ChecksumRequest {
             ChecksumAlgorithm::Sha512 => ("sha512", 64),
         };
         let digest = response.digest.strip_prefix(name).and_then(|rest| rest.strip_prefix(':'));
-        self.suffix == response.suffix && digest.is_some_and(|hex| hex.len() == 2 * octets)
+        let is_hex = |it: u8| matches!(it, b'0'..=b'9' | b'a'..=b'f');
+        self.suffix == response.suffix
+            && digest.is_some_and(|hex| hex.len() == 2 * octets && hex.bytes().all(is_hex))
     }
 }
 

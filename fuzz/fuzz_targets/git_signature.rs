@@ -18,7 +18,8 @@ const NOW: i64 = 1_893_456_000;
 /// A commit with a signature in the header of SHA-256 repositories.
 fn commit(signature: &[u8], rest: &[u8]) -> Vec<u8> {
     let tree = "0".repeat(64);
-    let mut object = format!("tree {tree}\nauthor A <a@b.c> 1 +0000\ncommitter A <a@b.c> 1 +0000\n");
+    let mut object =
+        format!("tree {tree}\nauthor A <a@b.c> 1 +0000\ncommitter A <a@b.c> 1 +0000\n");
     object.push_str("gpgsig-sha256 ");
     object.push_str(&String::from_utf8_lossy(signature).trim_end().replace('\n', "\n "));
     [object.as_bytes(), b"\n", rest].concat()

@@ -2,6 +2,7 @@
 
 use crate::cli::Folder;
 use crate::peers::{self, GitServer, HttpServer, need};
+use crate::signatures::doors::Signer;
 
 /// A policy that allows what `condition` says, and the directories of the client.
 fn policy(condition: &str) -> String {
@@ -81,6 +82,38 @@ fn an_unsigned_tag_is_denied_with_the_verifiers_words() {
     let ran = folder.run("check .");
     assert_eq!(ran.code, Some(2), "{}", ran.stdout);
     assert!(ran.stdout.contains("keys.asc"), "{}", ran.stdout);
+}
+
+/// Without a daemon the file is hashed as a daemon would hash it, with what the signature appends.
+#[test]
+fn downloads_are_judged_by_who_signed_them() {
+    need!(peers::installed("gpg", "gnupg"));
+    let (ours, theirs) = (Signer::new("ours"), Signer::new("theirs"));
+    let release = b"release 1.0\n";
+    let http = HttpServer::files([("/app", release.to_vec()), ("/evil", b"release 6\n".to_vec())]);
+    let rules = policy("verify_http_pgp_signature(input.http, \"app.asc\", \"keys.asc\")");
+    let sign = |hash: &str| ours.sign(release, &["--digest-algo", hash]);
+    let (key, other) = (ours.public(), theirs.public());
+    for (what, path, signature, keys, (code, words)) in [
+        ("by SHA-256", "/app", sign("SHA256"), &key, (0, "")),
+        ("by SHA-384", "/app", sign("SHA384"), &key, (0, "")),
+        ("by SHA-512", "/app", sign("SHA512"), &key, (0, "")),
+        ("another file", "/evil", sign("SHA512"), &key, (1, "did not sign this content")),
+        ("another key", "/app", sign("SHA512"), &other, (1, "which is not in the key file")),
+        ("no signature", "/app", key.clone(), &key, (2, "could not verify")),
+    ] {
+        let dockerfile = format!("FROM scratch\nADD {} /app\n", http.url(path));
+        let folder = Folder::with(&[
+            ("Dockerfile", &dockerfile),
+            ("Dockerfile.rego", &rules),
+            ("app.asc", &signature),
+            ("keys.asc", keys),
+        ]);
+        let ran = folder.run("check .");
+        let said = format!("{}{}", ran.stdout, ran.stderr);
+        assert_eq!(ran.code, Some(code), "{what}: {said}");
+        assert!(said.contains(words), "{what}: {said}");
+    }
 }
 
 #[test]

@@ -114,10 +114,10 @@ fn ssh_key(dir: &Path, name: &str) -> (String, String) {
 }
 
 /// Somebody with a gpg of their own.
-struct Signer(TempDir);
+pub(crate) struct Signer(TempDir);
 
 impl Signer {
-    fn new(name: &str) -> Self {
+    pub(crate) fn new(name: &str) -> Self {
         let signer = Self(tempfile::tempdir().unwrap());
         run(signer.gpg().args(["--quick-generate-key", name, "ed25519", "sign,cert", "never"]));
         signer
@@ -131,11 +131,11 @@ impl Signer {
         gpg
     }
 
-    fn public(&self) -> String {
+    pub(crate) fn public(&self) -> String {
         String::from_utf8(self.gpg().arg("--export").output().unwrap().stdout).unwrap()
     }
 
-    fn sign(&self, content: &[u8], options: &[&str]) -> String {
+    pub(crate) fn sign(&self, content: &[u8], options: &[&str]) -> String {
         let path = self.0.path().join("content");
         std::fs::write(&path, content).unwrap();
         run(self.gpg().args(options).arg("--detach-sign").arg(&path));

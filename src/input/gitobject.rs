@@ -164,6 +164,11 @@ impl GitObject {
         self.kind
     }
 
+    /// Its octets.
+    pub const fn raw(&self) -> &Bytes {
+        &self.raw
+    }
+
     /// The value of the first header of that name.
     pub fn header(&self, name: &str) -> Option<String> {
         self.headers(name).next()

@@ -93,6 +93,14 @@ pub enum Invalid {
         /// Why.
         why: &'static str,
     },
+    /// What its owner says of the key cannot be obeyed.
+    #[error("key {key} may not sign: what its owner says of it is not valid: {why}")]
+    NotUnderstood {
+        /// The key.
+        key: String,
+        /// What cannot be.
+        why: String,
+    },
     /// It expired.
     #[error("it expired at {}", at(*.since))]
     Expired {
@@ -120,6 +128,14 @@ pub enum Invalid {
         key: String,
         /// What the key file allows it for.
         namespaces: String,
+    },
+    /// The key file allows its key for nobody.
+    #[error("the key file's principals of key {key} are nobody's: {principals:?}")]
+    NoPrincipal {
+        /// The key.
+        key: String,
+        /// What stands where its principals do.
+        principals: String,
     },
     /// The attestations do not lead from the image to its signature.
     #[error("the chain of attestations is broken: {why}")]

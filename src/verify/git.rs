@@ -1,5 +1,6 @@
 //! Signatures of git objects (<https://git-scm.com/docs/gitformat-signature>).
 
+use super::clock::Clock;
 use super::error::{CouldNot, Invalid, NotVerified};
 use super::openpgp::DetachedSignature;
 use super::{KeyFile, VerifiedSigner, ssh};
@@ -43,17 +44,28 @@ pub fn verify_git(
     keys: &KeyFile,
     now: i64,
 ) -> Result<VerifiedSigner, NotVerified> {
+    verify_git_at(object, format, keys, &Clock::at(now))
+}
+
+/// The same by a clock that learns for how long it stands.
+pub(super) fn verify_git_at(
+    object: &GitObject,
+    format: ObjectFormat,
+    keys: &KeyFile,
+    clock: &Clock,
+) -> Result<VerifiedSigner, NotVerified> {
     let signature = object
         .signature_in(format.signature_header())
         .ok_or_else(|| other_in_tag(object).unwrap_or(NotVerified::Absent))?;
     check_format(object, format)?;
+    let dated = dated(object)?;
     let payload = object.signed_payload();
     match (keys, signature.trim_start()) {
         (KeyFile::OpenPgp(keys), text) if text.starts_with(PGP) => {
-            DetachedSignature::parse_only(text)?.verify(&payload, keys, now)
+            DetachedSignature::parse_only(text)?.verify_at(&payload, keys, clock)
         }
         (KeyFile::Ssh(keys), text) if text.starts_with(SSH) => {
-            ssh::verify(text, &payload, keys, dated(object), now)
+            ssh::verify(text, &payload, keys, dated, clock)
         }
         (KeyFile::Ssh(_), text) if text.starts_with(PGP) => {
             Err(Invalid::OtherKind { signature: "an OpenPGP", keys: "SSH" }.into())
@@ -100,13 +112,20 @@ fn other_in_tag(object: &GitObject) -> Option<NotVerified> {
     }
 }
 
-/// When the object says it was made, in seconds since 1970.
-fn dated(object: &GitObject) -> Option<i64> {
+/// When the object says it was made, in seconds since 1970. One that names nobody is none of git's, which
+/// believes no signature of it.
+fn dated(object: &GitObject) -> Result<Option<i64>, NotVerified> {
     let header = match object.kind() {
         Kind::Commit => "committer",
         Kind::Tag => "tagger",
     };
-    let line = object.header(header)?;
-    let (_, when) = line.rsplit_once('>')?;
-    when.split_whitespace().next()?.parse().ok()
+    let line = object.header(header).unwrap_or_default();
+    let Some((_, when)) = line.rsplit_once('>').filter(|(who, _)| who.contains('<')) else {
+        let why = format!("the {header} of the {} is nobody", object.kind());
+        return Err(Invalid::Malformed { why }.into());
+    };
+    let Some(seconds) = when.split_whitespace().next() else { return Ok(None) };
+    // A time past all numbers is no less in the future.
+    let is_number = !seconds.is_empty() && seconds.bytes().all(|it| it.is_ascii_digit());
+    Ok(seconds.parse().ok().or(is_number.then_some(i64::MAX)))
 }

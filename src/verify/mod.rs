@@ -11,10 +11,12 @@
 
 mod armor;
 pub mod chain;
+mod clock;
 mod error;
 mod git;
 mod keys;
 mod openpgp;
+mod signers;
 pub mod sigstore;
 mod ssh;
 #[cfg(test)]
@@ -25,6 +27,7 @@ pub use self::error::{CouldNot, Invalid, KeyFileError, NotVerified};
 pub use self::git::{ObjectFormat, verify_git};
 pub use self::keys::{KeyFile, MAX_KEY_FILE};
 pub use self::openpgp::{DetachedSignature, Keyring, MAX_SIGNATURE};
+pub use self::signers::SignerCache;
 pub use self::ssh::{AllowedSigner, AllowedSigners};
 pub use self::trust::{Github, GithubError, Trust};
 

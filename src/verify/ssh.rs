@@ -9,23 +9,28 @@
 
 mod allowed;
 
+use rsa::pkcs1v15;
+use rsa::signature::Verifier as _;
+use sha2::{Sha256, Sha512};
+use ssh_key::public::{KeyData, RsaPublicKey};
 use ssh_key::{Algorithm, HashAlg, PublicKey, SshSig};
 
 pub use self::allowed::{AllowedSigner, AllowedSigners};
 
-use self::allowed::is_key_type;
+use self::allowed::{is_key_type, permitting};
+use super::clock::Clock;
 use super::error::{CouldNot, Invalid, NotVerified};
 use super::{SigningKey, VerifiedSigner, armor};
 
 /// What git's signatures are made for.
 const NAMESPACE: &str = "git";
 const MIN_RSA_BITS: usize = 2048;
-/// What the arithmetic takes.
-const MAX_RSA_BITS: usize = 4096;
+/// As much as OpenSSH takes: some milliseconds of arithmetic, because exponents are bounded too.
+const MAX_RSA_BITS: usize = 16_384;
 /// Most bytes of a signature.
 const MAX_SIGNATURE: usize = 64 << 10;
 
-/// Verifies an armoured signature over a git object that dates itself, at `now`.
+/// Verifies an armoured signature over a git object that dates itself.
 ///
 /// # Errors
 /// When it does not hold, or that cannot be told.
@@ -34,44 +39,66 @@ pub(super) fn verify(
     payload: &[u8],
     allowed: &AllowedSigners,
     dated: Option<i64>,
-    now: i64,
+    clock: &Clock,
 ) -> Result<VerifiedSigner, NotVerified> {
     let signature = parse(armored)?;
     if signature.namespace() != NAMESPACE {
         let namespace = signature.namespace().to_owned();
         return Err(Invalid::Namespace { namespace }.into());
     }
-    let mut failed = None;
     let named = |key: &&AllowedSigner| key.key == *signature.public_key() && !key.is_authority;
-    for signer in allowed.keys.iter().filter(named) {
-        match check(signer, &signature, payload, dated, now) {
-            Ok(()) => {
-                let fingerprint = signer.name();
-                let principals = signer.principals.clone();
-                let key = SigningKey::Ssh { fingerprint, principals };
-                return Ok(VerifiedSigner { key, made: None });
-            }
-            Err(error) => failed = failed.or(Some(error)),
-        }
-    }
-    Err(failed.unwrap_or_else(|| {
+    let lines: Vec<&AllowedSigner> = allowed.keys.iter().filter(named).collect();
+    let Some(first) = lines.first() else {
         let key = signature.public_key().fingerprint(HashAlg::Sha256).to_string();
-        Invalid::UnknownKey { key }.into()
-    }))
+        return Err(Invalid::UnknownKey { key }.into());
+    };
+    first.check_algorithm()?;
+    if !signed(&first.key, &signature, payload)? {
+        return Err(Invalid::Mismatch { key: first.name() }.into());
+    }
+    if let Some(made) = dated.filter(|dated| clock.is_ahead(*dated)) {
+        return Err(Invalid::Future { made }.into());
+    }
+    let signer = permitting(&lines, dated, clock)?;
+    let principals = signer.principals.clone().unwrap_or_default();
+    let key = SigningKey::Ssh { fingerprint: signer.name(), principals };
+    Ok(VerifiedSigner { key, made: None })
 }
 
-fn check(
-    signer: &AllowedSigner,
+/// Whether a key made a signature, by arithmetic alone.
+fn signed(key: &KeyData, signature: &SshSig, payload: &[u8]) -> Result<bool, NotVerified> {
+    match key {
+        KeyData::Rsa(key) => signed_by_rsa(key, signature, payload),
+        other => Ok(PublicKey::from(other.clone()).verify(NAMESPACE, payload, signature).is_ok()),
+    }
+}
+
+/// The same of RSA, whose keys the reader above takes to 4096 bits alone.
+fn signed_by_rsa(
+    key: &RsaPublicKey,
     signature: &SshSig,
     payload: &[u8],
-    dated: Option<i64>,
-    now: i64,
-) -> Result<(), NotVerified> {
-    signer.check_algorithm()?;
-    PublicKey::from(signer.key.clone())
-        .verify(NAMESPACE, payload, signature)
-        .map_err(|_| Invalid::Mismatch { key: signer.name() })?;
-    signer.check(dated, now)
+) -> Result<bool, NotVerified> {
+    let [n, e] = [&key.n, &key.e]
+        .map(|it| rsa::BigUint::from_bytes_be(it.as_positive_bytes().unwrap_or_default()));
+    // The exponent has 33 bits at most: whoever names a larger one buys our time with it.
+    let key = rsa::RsaPublicKey::new_with_max_size(n, e, MAX_RSA_BITS)
+        .map_err(|error| unsupported(format!("this RSA key ({error})")))?;
+    let Ok(content) = SshSig::signed_data(NAMESPACE, signature.hash_alg(), payload) else {
+        return Ok(false);
+    };
+    let Ok(by) = pkcs1v15::Signature::try_from(signature.signature_bytes()) else {
+        return Ok(false);
+    };
+    Ok(match signature.algorithm() {
+        Algorithm::Rsa { hash: Some(HashAlg::Sha256) } => {
+            pkcs1v15::VerifyingKey::<Sha256>::new(key).verify(&content, &by).is_ok()
+        }
+        Algorithm::Rsa { hash: Some(HashAlg::Sha512) } => {
+            pkcs1v15::VerifyingKey::<Sha512>::new(key).verify(&content, &by).is_ok()
+        }
+        _ => false,
+    })
 }
 
 /// Reads a signature. What an algorithm that is not known signs cannot be told.
@@ -92,6 +119,10 @@ fn parse(armored: &str) -> Result<SshSig, NotVerified> {
     }
     if let Algorithm::Other(name) = signature.algorithm() {
         return Err(unsupported(format!("{} as a signature", name.as_str())));
+    }
+    // Nobody signs it but the reader above: for ssh-keygen it is empty, whatever stands there.
+    if !signature.reserved().is_empty() {
+        return Err(Invalid::Malformed { why: "its reserved part is not empty".to_owned() }.into());
     }
     // The reader above passes over what stands before the block, and over lengths that are not true;
     // others may read something else.
@@ -183,7 +214,7 @@ fn bits(number: &[u8]) -> usize {
 fn unsupported(what: String) -> NotVerified {
     CouldNot::Unsupported {
         what,
-        instead: "sign with ssh-ed25519, ecdsa-sha2-nistp*, rsa of 2048 to 4096 bits, or an sk- key",
+        instead: "sign with ssh-ed25519, ecdsa-sha2-nistp*, rsa of 2048 to 16384 bits, or an sk- key",
     }
     .into()
 }

@@ -1,10 +1,14 @@
 //! Signatures that real gpg, git and ssh-keygen made, and what is wrong with some of them.
 
+mod allowed_signers;
+mod critical;
 mod flips;
 mod git;
 mod gpg;
+mod kinds;
 mod openpgp_others;
 mod rules;
+mod signers;
 mod ssh_signatures;
 
 use std::io::Write as _;

@@ -4,6 +4,7 @@ use std::sync::{Arc, LazyLock};
 
 use url::{Host, Url};
 
+use super::SignerCache;
 use super::error::KeyFileError;
 use super::sigstore::{HardenedKey, TrustRoot, TrustRootError, TrustRoots, VerificationCache};
 use crate::source::mask_text;
@@ -16,6 +17,8 @@ pub struct Trust {
     github: Github,
     /// What was verified already.
     pub cache: VerificationCache,
+    /// What was verified already by key files, which needs no roots.
+    pub signers: SignerCache,
 }
 
 /// Who vouches for the workflows of github.com, as certificates name it.
@@ -119,7 +122,13 @@ impl Trust {
 
     fn of(roots: Result<TrustRoots, TrustRootError>) -> Self {
         let hardened = HardenedKey::built_in();
-        Self { roots, hardened, github: Github::default(), cache: VerificationCache::default() }
+        Self {
+            roots,
+            hardened,
+            github: Github::default(),
+            cache: VerificationCache::default(),
+            signers: SignerCache::default(),
+        }
     }
 
     /// The same with another key for Docker Hardened Images, for whoever tests without Docker's.

@@ -346,7 +346,7 @@ impl Metrics {
         // Those that were loaded together have one between them.
         trusts.sort_by_key(|trust| std::ptr::from_ref(*trust));
         trusts.dedup_by_key(|trust| std::ptr::from_ref(*trust));
-        let worked = trusts.iter().map(|trust| trust.cache.worked()).sum();
+        let worked = trusts.iter().map(|it| it.cache.worked() + it.signers.worked()).sum();
         self.verifications.inner().store(worked, Ordering::Relaxed);
         self.roots.clear();
         for root in trusts.iter().filter_map(|it| it.roots().ok()).flat_map(TrustRoots::iter) {

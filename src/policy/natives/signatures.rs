@@ -11,8 +11,8 @@ use super::{Called, Natives, Wanted};
 use crate::policy::error::EvalError;
 use crate::policy::files::FileError;
 use crate::verify::{
-    DetachedSignature, KeyFile, KeyFileError, MAX_KEY_FILE, MAX_SIGNATURE, NotVerified,
-    ObjectFormat, VerifiedSigner, verify_git,
+    CouldNot, DetachedSignature, KeyFile, KeyFileError, MAX_KEY_FILE, MAX_SIGNATURE, NotVerified,
+    ObjectFormat, VerifiedSigner,
 };
 
 /// Why a call comes to no answer.
@@ -77,9 +77,14 @@ impl Natives<'_> {
         let Some(raw) = raw else {
             return Ok(self.not_judged("verify_git_signature", "an object that was resolved"));
         };
-        let keys = self.keys(path)?;
-        let verified = verify_git(raw, format, &keys, self.seconds()?);
-        self.concluded(verified, what, path)
+        let keys = self.shared.files.read(path, MAX_KEY_FILE as u64)?;
+        let now = self.seconds()?;
+        match self.shared.trust.signers.git(raw, format, &keys, now) {
+            Err(NotVerified::CouldNot(CouldNot::Keys(source))) => {
+                Err(CallError::Keys { path: path.clone(), source })
+            }
+            verified => self.concluded(verified, what, path),
+        }
     }
 
     fn concluded(
@@ -114,9 +119,15 @@ impl Natives<'_> {
             return Ok(self.not_judged("verify_http_pgp_signature", "input.http"));
         }
         let data = self.shared.files.read(signature_path, MAX_SIGNATURE as u64)?;
-        let KeyFile::OpenPgp(keys) = self.keys(path)? else {
-            return Err(CallError::NotOpenPgp { path: path.clone() });
-        };
+        let keys = self.shared.files.read(path, MAX_KEY_FILE as u64)?;
+        let signers = &self.shared.trust.signers;
+        match signers.keys(&keys).as_deref() {
+            Ok(KeyFile::OpenPgp(_)) => {}
+            Ok(KeyFile::Ssh(_)) => return Err(CallError::NotOpenPgp { path: path.clone() }),
+            Err(source) => {
+                return Err(CallError::Keys { path: path.clone(), source: source.clone() });
+            }
+        }
         let about = format!("input.http is not verified by `{signature_path}` and `{path}`");
         let unreadable = |source| CallError::Signature { path: signature_path.clone(), source };
         let signature = DetachedSignature::parse(&data).map_err(unreadable)?;
@@ -134,7 +145,8 @@ impl Natives<'_> {
         let Some(response) = judged.checksums.iter().find(|it| request.is_answered_by(it)) else {
             return Ok(Called::Needs(Wanted::Checksum(request)));
         };
-        match signature.verify_digest(response, &keys, self.seconds()?) {
+        let now = self.seconds()?;
+        match self.shared.trust.signers.http(&data, response, &keys, now) {
             Ok(signer) => Ok(proven(&signer)),
             Err(source @ NotVerified::CouldNot(_)) => Err(CallError::NotVerified {
                 what: "input.http".to_owned(),
@@ -146,11 +158,6 @@ impl Natives<'_> {
                 Ok(Called::Value(Value::Bool(false)))
             }
         }
-    }
-
-    fn keys(&self, path: &Arc<str>) -> Result<KeyFile, CallError> {
-        let data = self.shared.files.read(path, MAX_KEY_FILE as u64)?;
-        KeyFile::parse(&data).map_err(|source| CallError::Keys { path: path.clone(), source })
     }
 
     /// As in Docker's engine, only what is judged can be verified; anything else is undefined.

@@ -17,8 +17,11 @@ use pgp::types::{
 use rsa::traits::PublicKeyParts as _;
 
 use super::super::armor;
+use super::super::clock::Clock;
 use super::super::error::{Invalid, KeyFileError, NotVerified};
-use super::{CLOCK_SKEW, is_strong, unsupported};
+use super::critical::{is_not_computed, not_understood};
+use super::statements::is_in_force;
+use super::{is_strong, unsupported};
 
 const MIN_RSA_BITS: usize = 2048;
 /// Most certificates of a key file.
@@ -216,26 +219,28 @@ impl<'k> Component<'k> {
 
     /// Holds it against what its certificate says: expired, revoked, from the future, or not meant
     /// to sign.
-    pub fn check_in_force(&self, made: i64, now: i64) -> Result<(), NotVerified> {
+    pub fn check_in_force(&self, made: i64, clock: &Clock) -> Result<(), NotVerified> {
         let primary = Component { subkey: None, ..*self };
         primary.check_revocations(&self.certificate.details.revocation_signatures)?;
-        let statement = primary.own_statement(now)?;
-        let own = primary.own_restrictions(statement, now);
+        let statement = primary.own_statement(clock)?;
+        let own = primary.own_restrictions(statement, clock);
         for statement in std::iter::once(statement).chain(own.iter().copied()) {
-            primary.check_time(statement, made, now)?;
+            primary.check_understood([statement])?;
+            primary.check_time(statement, made, clock)?;
             if self.subkey.is_none() {
                 self.check_flags(statement)?;
             }
         }
         let Some(subkey) = self.subkey else { return Ok(()) };
         self.check_revocations(&subkey.signatures)?;
-        let binding = self.binding(subkey, now)?;
-        let newer = self.newer_bindings(subkey, binding, now);
+        let binding = self.binding(subkey, clock)?;
+        let newer = self.newer_bindings(subkey, binding, clock);
         for binding in std::iter::once(binding).chain(newer) {
-            self.check_time(binding, made, now)?;
+            self.check_understood([binding])?;
+            self.check_time(binding, made, clock)?;
             self.check_flags(binding)?;
         }
-        self.check_back_signature(subkey, binding)
+        self.check_back_signature(subkey, binding, clock)
     }
 
     /// Refuses a key that any signature in `signatures` revokes.
@@ -264,32 +269,41 @@ impl<'k> Component<'k> {
     }
 
     /// Whether something that restricts the certificate is its own. Nobody here computes weak hashes
-    /// with newer algorithms; where such a one says that it is the primary key's, it is believed
-    /// unseen, because the file is the policy's own, and all that can come of it is a refusal.
+    /// with newer algorithms, nor signatures that insist on what is not known; where such a one says that
+    /// it is the primary key's, it is believed unseen, because the file is the policy's own, and all that
+    /// can come of it is a refusal.
     pub fn may_restrict(&self, signature: &Signature, holds: bool) -> bool {
         let primary = Component { subkey: None, ..*self };
         let weak = !signature.hash_alg().is_some_and(is_strong);
-        holds || (weak && primary.may_have_made(signature))
+        let unseen = weak || is_not_computed(signature);
+        holds || (unseen && primary.may_have_made(signature))
     }
 
     /// Whether the certificate appoints someone else who may revoke it.
     fn has_revoker(&self) -> bool {
-        let direct = &self.certificate.details.direct_signatures;
-        direct.iter().any(|signature| signature.revocation_key().is_some())
+        let details = &self.certificate.details;
+        let by_users = details.users.iter().flat_map(|user| &user.signatures);
+        let mut all = details.direct_signatures.iter().chain(by_users);
+        all.any(|signature| signature.revocation_key().is_some())
     }
 
-    fn check_time(&self, statement: &Signature, made: i64, now: i64) -> Result<(), NotVerified> {
+    fn check_time(
+        &self,
+        statement: &Signature,
+        made: i64,
+        clock: &Clock,
+    ) -> Result<(), NotVerified> {
         let created = match self.subkey {
             None => self.certificate.primary_key.created_at(),
             Some(subkey) => subkey.key.created_at(),
         };
         let from = i64::from(created.as_secs());
-        if from > now.saturating_add(CLOCK_SKEW) || from > made {
+        if clock.is_ahead(from) || from > made {
             return Err(Invalid::KeyTooYoung { key: self.name(), from }.into());
         }
         let lifetime = statement.key_expiration_time().map(|after| i64::from(after.as_secs()));
         if let Some(since) = lifetime.filter(|after| *after > 0).map(|after| from + after)
-            && since <= now.max(made)
+            && (since <= made || clock.has_come(since))
         {
             return Err(Invalid::KeyExpired { key: self.name(), since }.into());
         }
@@ -309,9 +323,15 @@ impl<'k> Component<'k> {
         &self,
         subkey: &SignedPublicSubKey,
         binding: &Signature,
+        clock: &Clock,
     ) -> Result<(), NotVerified> {
-        let agrees = binding.embedded_signature().is_some_and(|signature| {
+        let back = binding.embedded_signature();
+        if let Some(why) = back.and_then(not_understood) {
+            return Err(Invalid::NotUnderstood { key: self.name(), why }.into());
+        }
+        let agrees = back.is_some_and(|signature| {
             signature.hash_alg().is_some_and(is_strong)
+                && is_in_force(signature, clock)
                 && signature
                     .verify_primary_key_binding(&subkey.key, &self.certificate.primary_key)
                     .is_ok()

@@ -7,18 +7,19 @@
 #![allow(clippy::wildcard_enum_match_arm)]
 
 mod certificate;
+mod critical;
 mod statements;
 
 use pgp::crypto::hash::HashAlgorithm;
-use pgp::packet::{
-    Packet, PacketParser, Signature, SignatureType, SignatureVersion, SubpacketData,
-};
+use pgp::packet::{Packet, PacketParser, Signature, SignatureType, SignatureVersion};
 use pgp::ser::Serialize as _;
 
 pub use self::certificate::Keyring;
 use self::certificate::{Component, key_name};
+use self::critical::not_understood;
+use super::clock::Clock;
 use super::error::{CouldNot, Invalid, NotVerified};
-use super::{CLOCK_SKEW, SigningKey, VerifiedSigner, armor};
+use super::{SigningKey, VerifiedSigner, armor};
 use crate::meta::{ChecksumAlgorithm, ChecksumRequest, ChecksumResponse};
 
 /// Most bytes of a signature, armour included.
@@ -121,6 +122,16 @@ impl DetachedSignature {
         keys: &Keyring,
         now: i64,
     ) -> Result<VerifiedSigner, NotVerified> {
+        self.verify_at(payload, keys, &Clock::at(now))
+    }
+
+    /// The same by a clock that learns for how long it stands.
+    pub(super) fn verify_at(
+        &self,
+        payload: &[u8],
+        keys: &Keyring,
+        clock: &Clock,
+    ) -> Result<VerifiedSigner, NotVerified> {
         // The lines of a text are hashed as if they ended in CR LF. Without CR in it there is one content
         // to a hash; with it there are two, and nobody knows which of them was signed.
         if self.signature.typ() == Some(SignatureType::Text) && payload.contains(&b'\r') {
@@ -131,7 +142,7 @@ impl DetachedSignature {
             }
             .into());
         }
-        self.signer(keys, now, |component| component.signed(&self.signature, payload))
+        self.signer(keys, clock, |component| component.signed(&self.signature, payload))
     }
 
     /// What to ask the daemon for to verify it over a file that we do not have.
@@ -172,6 +183,16 @@ impl DetachedSignature {
         keys: &Keyring,
         now: i64,
     ) -> Result<VerifiedSigner, NotVerified> {
+        self.verify_digest_at(response, keys, &Clock::at(now))
+    }
+
+    /// The same by a clock that learns for how long it stands.
+    pub(super) fn verify_digest_at(
+        &self,
+        response: &ChecksumResponse,
+        keys: &Keyring,
+        clock: &Clock,
+    ) -> Result<VerifiedSigner, NotVerified> {
         let request = self.checksum_request()?;
         if !request.is_answered_by(response) {
             return Err(CouldNot::Unsupported {
@@ -184,8 +205,8 @@ impl DetachedSignature {
             .digest
             .split_once(':')
             .and_then(|(_, hex)| hex::decode(hex).ok())
-            .ok_or_else(|| malformed("the digest of the file is no hexadecimal".to_owned()))?;
-        self.signer(keys, now, |component| {
+            .ok_or_else(|| CouldNot::Missing { what: "the digest of the file".to_owned() })?;
+        self.signer(keys, clock, |component| {
             self.signature.signed_hash_value().is_some_and(|start| digest.starts_with(&start))
                 && self
                     .signature
@@ -198,12 +219,12 @@ impl DetachedSignature {
     fn signer(
         &self,
         keys: &Keyring,
-        now: i64,
+        clock: &Clock,
         signed: impl Fn(&Component<'_>) -> bool,
     ) -> Result<VerifiedSigner, NotVerified> {
         let mut failed = None;
         for component in keys.components().filter(|it| it.may_have_made(&self.signature)) {
-            match self.check(&component, now, &signed) {
+            match self.check(&component, clock, &signed) {
                 Ok(signer) => return Ok(signer),
                 Err(error) => failed = failed.or(Some(error)),
             }
@@ -214,7 +235,7 @@ impl DetachedSignature {
     fn check(
         &self,
         component: &Component<'_>,
-        now: i64,
+        clock: &Clock,
         signed: impl Fn(&Component<'_>) -> bool,
     ) -> Result<VerifiedSigner, NotVerified> {
         if !is_strong(self.hash) {
@@ -225,36 +246,25 @@ impl DetachedSignature {
         if !signed(component) {
             return Err(Invalid::Mismatch { key: component.name() }.into());
         }
-        if self.made > now.saturating_add(CLOCK_SKEW) {
+        if clock.is_ahead(self.made) {
             return Err(Invalid::Future { made: self.made }.into());
         }
-        if let Some(since) = self.expires.filter(|expires| *expires <= now) {
+        if let Some(since) = self.expires.filter(|expires| clock.has_come(*expires)) {
             return Err(Invalid::Expired { since }.into());
         }
-        component.check_in_force(self.made, now)?;
+        component.check_in_force(self.made, clock)?;
         let key =
             SigningKey::OpenPgp { primary: component.primary(), fingerprint: component.name() };
         Ok(VerifiedSigner { key, made: Some(self.made) })
     }
 
-    /// Refuses what the signer marked as not to be ignored and nobody here understands.
+    /// Refuses what the signer marked as not to be ignored and nobody here acts upon.
     fn check_subpackets(&self) -> Result<(), NotVerified> {
         let Some(config) = self.signature.config() else {
             return Err(malformed("its header is missing".to_owned()));
         };
-        // RFC 9580, section 5.2.3.7: what is critical must be understood, and no notation (5.2.3.24) is.
-        for subpacket in config.hashed_subpackets().filter(|it| it.is_critical) {
-            match &subpacket.data {
-                SubpacketData::Notation(notation) => {
-                    let name = String::from_utf8_lossy(&notation.name).escape_debug().to_string();
-                    let why = format!("nobody here knows its critical notation {name:.80}");
-                    return Err(malformed(why));
-                }
-                SubpacketData::Experimental(number, _) => {
-                    return Err(malformed(format!("nobody here knows its critical part {number}")));
-                }
-                _ => {}
-            }
+        if let Some(why) = not_understood(&self.signature) {
+            return Err(malformed(why));
         }
         let mut hasher =
             HashAlgorithm::Sha256.new_hasher().map_err(|error| malformed(error.to_string()))?;

@@ -43,7 +43,7 @@ struct Known {
 
 /// Two generations: what is used moves to the young one, and when that is full the old one goes.
 #[derive(Debug)]
-struct Generations<V> {
+pub(in crate::verify) struct Generations<V> {
     young: HashMap<Key, V>,
     old: HashMap<Key, V>,
 }
@@ -105,7 +105,7 @@ impl VerificationCache {
     /// How many verified signatures are kept.
     pub fn len(&self) -> usize {
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        known.held.young.len() + known.held.old.len()
+        known.held.len()
     }
 
     /// Whether none is kept.
@@ -178,11 +178,15 @@ impl<V> Default for Generations<V> {
 }
 
 impl<V: Clone> Generations<V> {
-    fn get(&self, key: &Key) -> Option<V> {
+    pub(in crate::verify) fn get(&self, key: &Key) -> Option<V> {
         self.young.get(key).or_else(|| self.old.get(key)).cloned()
     }
 
-    fn keep(&mut self, key: Key, value: V, half: usize) {
+    pub(in crate::verify) fn len(&self) -> usize {
+        self.young.len() + self.old.len()
+    }
+
+    pub(in crate::verify) fn keep(&mut self, key: Key, value: V, half: usize) {
         self.old.remove(&key);
         self.young.insert(key, value);
         if self.young.len() >= half {

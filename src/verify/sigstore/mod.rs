@@ -29,6 +29,7 @@ pub(crate) mod tests;
 mod time;
 
 pub use self::bundle::{MAX_BUNDLE, verify_bundle};
+pub(in crate::verify) use self::cache::Generations;
 pub use self::cache::VerificationCache;
 pub use self::error::{SigstoreInvalid, TrustRootError};
 pub use self::key::{HardenedKey, MAX_PUBLIC_KEY, PublicKey};

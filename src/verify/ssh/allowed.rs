@@ -1,6 +1,9 @@
 //! The keys that may sign by SSH: public key files and git's `allowed_signers` (ssh-keygen(1)). Times
 //! without `Z` are UTC here.
 //!
+//! What ssh-keygen refuses is refused, and what only it passes over is refused too: a line that cannot be
+//! read makes a file that cannot. Who may sign is asked as git asks (`find-principals`, then `verify`).
+//!
 //! No key is revoked here: neither revocation lists nor an option for it are known to such files, so that a
 //! line which looks like one is refused, and a key is taken back by taking its line out.
 
@@ -15,11 +18,13 @@ use ssh_key::public::KeyData;
 use ssh_key::{Algorithm, HashAlg, PublicKey};
 
 use super::{MAX_RSA_BITS, MIN_RSA_BITS, NAMESPACE, bits, unsupported};
-use crate::verify::CLOCK_SKEW;
+use crate::verify::clock::Clock;
 use crate::verify::error::{Invalid, KeyFileError, NotVerified};
 
 /// Most keys of a key file.
 const MAX_KEYS: usize = 10_000;
+/// A pattern of a list that is as long makes the list match nothing, as in OpenSSH.
+const MAX_PATTERN: usize = 1023;
 
 /// The keys of a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,8 +35,8 @@ pub struct AllowedSigners {
 /// A key, and what it may sign.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AllowedSigner {
-    /// Who it belongs to; empty for a plain public key.
-    pub(super) principals: String,
+    /// Who it belongs to: patterns; nothing for a plain public key.
+    pub(super) principals: Option<String>,
     /// What it may sign: patterns; empty where nothing is said.
     namespaces: String,
     valid_after: Option<i64>,
@@ -49,7 +54,7 @@ impl AllowedSigners {
     pub fn parse(text: &str) -> Result<Self, KeyFileError> {
         let mut keys = Vec::new();
         for (index, line) in text.lines().enumerate() {
-            let line = line.trim();
+            let line = line.trim_matches([' ', '\t', '\r']);
             if line.is_empty() || line.starts_with('#') {
                 continue;
             }
@@ -76,8 +81,12 @@ fn private_or_none(text: &str) -> KeyFileError {
 
 impl AllowedSigner {
     fn parse(line: &str) -> Result<Self, String> {
+        // Programs in C stop reading at one of them.
+        if line.contains(|it: char| it.is_ascii_control() && it != '\t') {
+            return Err("it holds control characters".to_owned());
+        }
         let mut signer = Self {
-            principals: String::new(),
+            principals: None,
             namespaces: String::new(),
             valid_after: None,
             valid_before: None,
@@ -85,16 +94,17 @@ impl AllowedSigner {
             key: KeyData::Ed25519(ssh_key::public::Ed25519PublicKey([0; 32])),
         };
         let (mut first, mut rest) = word(line)?;
-        if !is_key_type(&first) {
-            check_principals(&first)?;
-            signer.principals = first.trim_matches('"').to_owned();
+        if !is_key_type(first) {
+            let principals;
+            (principals, rest) = self::principals(line)?;
+            signer.principals = Some(principals.to_owned());
             (first, rest) = word(rest)?;
-            if !is_key_type(&first) {
-                signer.options(&first)?;
+            if !is_key_type(first) {
+                signer.options(first)?;
                 (first, rest) = word(rest)?;
             }
         }
-        if !is_key_type(&first) {
+        if !is_key_type(first) {
             return Err(format!("`{first}` is no type of key"));
         }
         let (data, _comment) = word(rest)?;
@@ -106,47 +116,77 @@ impl AllowedSigner {
 
     fn options(&mut self, options: &str) -> Result<(), String> {
         let mut given = BTreeSet::new();
-        for option in split_options(options) {
-            let (name, value) = option.split_once('=').unwrap_or((option, ""));
-            let value = value.trim_matches('"');
+        let mut rest = Some(options);
+        while let Some(option) = rest {
+            let name = option.split(['=', ',']).next().unwrap_or_default();
+            let after = option.get(name.len()..).unwrap_or_default();
+            let (value, after) = match after.strip_prefix('=') {
+                Some(quoted) => {
+                    unquoted(name, quoted).map(|(value, after)| (Some(value), after))?
+                }
+                None => (None, after),
+            };
             let name = name.to_ascii_lowercase();
+            match (name.as_str(), value) {
+                ("cert-authority", None) => self.is_authority = true,
+                ("cert-authority", Some(_)) => {
+                    return Err(format!("the option `{name}` takes no value"));
+                }
+                ("namespaces", Some(value)) if !value.is_empty() => {
+                    self.namespaces = value.to_owned();
+                }
+                ("valid-after", Some(value)) => self.valid_after = Some(time(value)?),
+                ("valid-before", Some(value)) => self.valid_before = Some(time(value)?),
+                _ => return Err(format!("unknown option `{option}`")),
+            }
             // Which of two counts, two readers may see in two ways.
             if !given.insert(name.clone()) {
                 return Err(format!("the option `{name}` is given twice"));
             }
-            match name.as_str() {
-                "cert-authority" => self.is_authority = true,
-                "namespaces" if !value.is_empty() => self.namespaces = value.to_owned(),
-                "valid-after" => self.valid_after = Some(time(value)?),
-                "valid-before" => self.valid_before = Some(time(value)?),
-                _ => return Err(format!("unknown option `{option}`")),
-            }
+            rest = match after.strip_prefix(',') {
+                None if !after.is_empty() => return Err(format!("unknown option `{option}`")),
+                more => more,
+            };
         }
-        Ok(())
+        match (self.valid_after, self.valid_before) {
+            (Some(from), Some(until)) if until <= from => {
+                Err("`valid-before` is no later than `valid-after`".to_owned())
+            }
+            _ => Ok(()),
+        }
     }
 
     pub(super) fn name(&self) -> String {
         self.key.fingerprint(HashAlg::Sha256).to_string()
     }
 
-    /// Holds what the file says of the key against what it signed, and when.
-    pub(super) fn check(&self, dated: Option<i64>, now: i64) -> Result<(), NotVerified> {
-        let key = self.name();
-        if !self.namespaces.is_empty() && !in_patterns(&self.namespaces, NAMESPACE) {
-            let namespaces = self.namespaces.clone();
-            return Err(Invalid::NotAllowed { key, namespaces }.into());
+    /// Whom git asks about: the principals in their order, up to the first that is empty.
+    fn names(&self) -> impl Iterator<Item = &str> {
+        let names = self.principals.as_deref().unwrap_or_default().split(',');
+        names.take_while(|name| !name.is_empty())
+    }
+
+    /// Whether the line is about that principal.
+    fn is_of(&self, principal: &str) -> bool {
+        self.principals.as_ref().is_some_and(|patterns| in_patterns(patterns, principal))
+    }
+
+    fn check_namespace(&self) -> Result<(), NotVerified> {
+        if self.namespaces.is_empty() || in_patterns(&self.namespaces, NAMESPACE) {
+            return Ok(());
         }
-        if dated.is_some_and(|dated| dated > now.saturating_add(CLOCK_SKEW)) {
-            return Err(Invalid::Future { made: dated.unwrap_or_default() }.into());
+        Err(Invalid::NotAllowed { key: self.name(), namespaces: self.namespaces.clone() }.into())
+    }
+
+    /// Whether the key is valid now, and when the object was made by its own word.
+    fn check_times(&self, dated: Option<i64>, clock: &Clock) -> Result<(), NotVerified> {
+        let has_come = |moment: i64| [clock.has_come(moment), dated.is_none_or(|it| it >= moment)];
+        if let Some(from) = self.valid_after.filter(|from| has_come(*from).contains(&false)) {
+            return Err(Invalid::KeyTooYoung { key: self.name(), from }.into());
         }
-        let times = [Some(now), dated];
-        for time in times.into_iter().flatten() {
-            if let Some(from) = self.valid_after.filter(|from| time < *from) {
-                return Err(Invalid::KeyTooYoung { key, from }.into());
-            }
-            if let Some(since) = self.valid_before.filter(|since| time >= *since) {
-                return Err(Invalid::KeyExpired { key, since }.into());
-            }
+        let is_past = |moment: i64| clock.has_come(moment) || dated.is_some_and(|it| it >= moment);
+        if let Some(since) = self.valid_before.filter(|since| is_past(*since)) {
+            return Err(Invalid::KeyExpired { key: self.name(), since }.into());
         }
         Ok(())
     }
@@ -169,6 +209,54 @@ impl AllowedSigner {
     }
 }
 
+/// Which of the lines of one key permits what it signed. As git does, it takes the principals of the first
+/// line that is in force and looks for a line that is about one of them and permits it. A plain public key
+/// permits everything.
+pub(super) fn permitting<'k>(
+    lines: &[&'k AllowedSigner],
+    dated: Option<i64>,
+    clock: &Clock,
+) -> Result<&'k AllowedSigner, NotVerified> {
+    let mut failed = None;
+    let mut holds = |result: Result<(), NotVerified>| match result {
+        Ok(()) => true,
+        Err(error) => {
+            failed.get_or_insert(error);
+            false
+        }
+    };
+    let Some(first) = lines.iter().find(|line| holds(line.check_times(dated, clock))) else {
+        let key = lines.first().map(|line| line.name()).unwrap_or_default();
+        return Err(failed.unwrap_or_else(|| Invalid::UnknownKey { key }.into()));
+    };
+    if first.principals.is_none() {
+        return Ok(first);
+    }
+    for principal in first.names() {
+        for line in lines.iter().filter(|line| line.is_of(principal)) {
+            if holds(line.check_namespace()) && holds(line.check_times(dated, clock)) {
+                return Ok(line);
+            }
+        }
+    }
+    let principals = first.principals.clone().unwrap_or_default();
+    Err(failed.unwrap_or_else(|| Invalid::NoPrincipal { key: first.name(), principals }.into()))
+}
+
+/// The principals that a line begins with, and what follows them.
+fn principals(line: &str) -> Result<(&str, &str), String> {
+    let end = line.find([' ', '\t']).unwrap_or(line.len());
+    check_principals(line.get(..end).unwrap_or_default())?;
+    let (name, rest) = match line.strip_prefix('"') {
+        Some(quoted) => quoted.split_once('"').ok_or("a quote does not end")?,
+        None => line.split_at(end),
+    };
+    if name.contains('"') || !(rest.is_empty() || rest.starts_with([' ', '\t'])) {
+        return Err("a quote stands within the principals".to_owned());
+    }
+    Ok((name, rest))
+}
+
 /// Refuses what stands where principals do and is meant otherwise: options out of place, markers of a
 /// `known_hosts` such as `@revoked`, and options of an `authorized_keys`. Whoever wrote them wanted less
 /// than the key's every signature.
@@ -189,35 +277,31 @@ fn check_principals(word: &str) -> Result<(), String> {
 }
 
 /// The next word of a line; quotes keep spaces in it.
-fn word(text: &str) -> Result<(String, &str), String> {
-    let text = text.trim_start();
+fn word(text: &str) -> Result<(&str, &str), String> {
+    let text = text.trim_start_matches([' ', '\t']);
     let mut quoted = false;
-    for (at, character) in text.char_indices() {
-        match character {
-            '"' => quoted = !quoted,
-            ' ' | '\t' if !quoted => {
-                let (word, rest) = text.split_at(at);
-                return Ok((word.to_owned(), rest));
-            }
-            _ => {}
-        }
-    }
+    let mut parted = |character: char| {
+        quoted ^= character == '"';
+        !quoted && matches!(character, ' ' | '\t')
+    };
+    let end = text.find(&mut parted).unwrap_or(text.len());
     match (text, quoted) {
         ("", _) => Err("the key is missing".to_owned()),
         (_, true) => Err("a quote does not end".to_owned()),
-        (text, false) => Ok((text.to_owned(), "")),
+        (text, false) => Ok(text.split_at(end)),
     }
 }
 
-/// Options, split at the commas outside quotes.
-fn split_options(options: &str) -> Vec<&str> {
-    let mut quoted = false;
-    options
-        .split(move |character: char| {
-            quoted ^= character == '"';
-            character == ',' && !quoted
-        })
-        .collect()
+/// The value of an option, which stands in quotes, and what follows it.
+fn unquoted<'t>(name: &str, text: &'t str) -> Result<(&'t str, &'t str), String> {
+    let quoted = text.strip_prefix('"').and_then(|text| text.split_once('"'));
+    match quoted {
+        Some((value, _)) if value.contains('\\') => {
+            Err(format!("the value of the option `{name}` holds a backslash"))
+        }
+        Some(quoted) => Ok(quoted),
+        None => Err(format!("the value of the option `{name}` does not stand in quotes")),
+    }
 }
 
 pub(super) fn is_key_type(word: &str) -> bool {
@@ -238,16 +322,20 @@ fn time(text: &str) -> Result<i64, String> {
     let (Some(year), Some(month), Some(day), Some(hour), Some(minute), Some(second)) = parts else {
         return Err(wrong());
     };
-    DateTime::new(year, month, day, hour, minute, second, 0)
+    let time = DateTime::new(year, month, day, hour, minute, second, 0)
         .and_then(|time| time.to_zoned(TimeZone::UTC))
-        .map(|time| time.timestamp().as_second())
-        .map_err(|_| wrong())
+        .map_err(|_| wrong())?;
+    // For ssh-keygen that is no time.
+    Some(time.timestamp().as_second()).filter(|seconds| *seconds > 0).ok_or_else(wrong)
 }
 
 /// Whether a text is in a list of patterns with `*`, `?` and `!` (ssh_config(5)).
 fn in_patterns(patterns: &str, text: &str) -> bool {
     let mut found = false;
-    for pattern in patterns.split(',').map(str::trim) {
+    for pattern in patterns.split(',') {
+        if pattern.len() >= MAX_PATTERN {
+            return false;
+        }
         match pattern.strip_prefix('!') {
             Some(pattern) if matches(pattern.as_bytes(), text.as_bytes()) => return false,
             Some(_) => {}

@@ -89,6 +89,38 @@ fn openpgp_algorithms_that_are_not_accepted() {
     }
 }
 
+/// RSA of more bits than gpg makes: made of many primes, which verifies like any other, here and by gpg.
+#[test]
+fn openpgp_rsa_of_any_length() {
+    for (bits, keys, signature, wanted) in [
+        (
+            8_192,
+            include_str!("rsa/openpgp-8192.asc"),
+            include_str!("rsa/openpgp-8192.sig"),
+            ["good", "did not sign"],
+        ),
+        // rPGP reads no such key, and says so.
+        (
+            16_384,
+            include_str!("rsa/openpgp-16384.asc"),
+            include_str!("rsa/openpgp-16384.sig"),
+            ["the key file cannot be read", "the key file cannot be read"],
+        ),
+    ] {
+        for (content, wanted) in [PAYLOAD, b"release 1.1\n"].iter().zip(wanted) {
+            let got = check(keys.as_bytes(), signature.as_bytes(), content);
+            assert!(got.contains(wanted), "{bits} bits: {got}");
+        }
+        let gpg = Gpg::new();
+        gpg.run(MADE, &["--import"], keys.as_bytes());
+        let [file, content] = ["signature", "content"].map(|name| gpg.0.path().join(name));
+        std::fs::write(&file, signature).unwrap();
+        std::fs::write(&content, PAYLOAD).unwrap();
+        let files = [file.to_str().unwrap(), content.to_str().unwrap()];
+        gpg.run("20300101T000000!", &["--verify", files[0], files[1]], b"");
+    }
+}
+
 /// The sample certificate and the sample signature of RFC 9580 (appendices A.3 and A.6): somebody else's.
 const SAMPLE_KEY: &str = "-----BEGIN PGP PUBLIC KEY BLOCK-----
 
@@ -245,7 +277,7 @@ fn openpgp_critical_words() {
     let keys = gpg.export(&["A"]);
     for (notation, wanted) in [
         ("note@example.com=x", "good"),
-        ("!note@example.com=x", "nobody here knows its critical notation note@example.com"),
+        ("!note@example.com=x", "nobody here acts upon its critical notation note@example.com"),
     ] {
         let signature = gpg.sign("A", MADE, &["--sig-notation", notation]);
         let got = check(&keys, &signature, PAYLOAD);

@@ -8,9 +8,11 @@ use bytes::Bytes;
 use super::*;
 use crate::check::{self, Outcome, Question};
 use crate::input::Env;
+use crate::meta::{MetaRequest, ResolveSourceMeta, Resolving};
 use crate::policy::{Policy, PolicyFiles};
 use crate::resolve::{FileFixture, Fixtures};
 use crate::source::{Platform, SourceOp};
+use crate::verify::sigstore::TrustRoots;
 
 const SIGNED: &str = "20250201T000000!";
 const RULE: &str = "package docker
@@ -21,17 +23,24 @@ decision := {\"allow\": allow}
 
 /// What becomes of a download: allowed, denied with the notes, or an error.
 async fn judged(keys: &[u8], signature: &[u8], content: &[u8]) -> String {
+    judged_by(&policy(keys, signature), content).await
+}
+
+fn policy(keys: &[u8], signature: &[u8]) -> [Policy; 1] {
     let file = |name: &str, content: &[u8]| (name.to_owned(), Bytes::copy_from_slice(content));
     let files =
         [file("p.rego", RULE.as_bytes()), file("app.asc", signature), file("keys.asc", keys)];
     let files = PolicyFiles::memory(BTreeMap::from(files));
-    let policies = [Policy::load("test", files, &["p.rego".to_owned()]).unwrap()];
+    [Policy::load("test", files, &["p.rego".to_owned()]).unwrap()]
+}
+
+async fn judged_by(policies: &[Policy; 1], content: &[u8]) -> String {
     let mut fixtures = Fixtures::default();
     fixtures.http =
         Some(FileFixture { content: Bytes::copy_from_slice(content), filename: "app".to_owned() });
     let op = SourceOp::new("https://example.com/app");
     let question = Question { op, platform: Platform::default(), env: Env::default() };
-    match check::check(&policies, &question, &fixtures).await {
+    match check::check(policies, &question, &fixtures).await {
         Ok(checked) if matches!(checked.outcome, Outcome::Allowed(_)) => "allowed".to_owned(),
         Ok(checked) => format!("denied: {}", checked.notes.join("; ")),
         Err(error) => {
@@ -43,6 +52,119 @@ async fn judged(keys: &[u8], signature: &[u8], content: &[u8]) -> String {
             }
             text
         }
+    }
+}
+
+/// What is made of an answer.
+type Lie = fn(ChecksumResponse) -> Option<ChecksumResponse>;
+
+/// A daemon that has the file, and answers something else than it was asked for.
+struct Lying<'f>(&'f Fixtures, Lie);
+
+impl ResolveSourceMeta for Lying<'_> {
+    fn resolve<'a>(&'a self, request: &'a MetaRequest) -> Resolving<'a> {
+        Box::pin(async move {
+            let mut answer = self.0.resolve(request).await?;
+            if let Some(http) = &mut answer.http {
+                http.checksum_response = http.checksum_response.take().and_then(self.1);
+            }
+            Ok(answer)
+        })
+    }
+}
+
+/// An answer to another question is none: neither a rule nor its negation passes by it.
+#[tokio::test]
+async fn digests_of_something_else_are_no_answer() {
+    let gpg = Gpg::new();
+    gpg.key("A", "ed25519", BEGUN, "never");
+    let file = |name: &str, content: Vec<u8>| (name.to_owned(), Bytes::from(content));
+    let call = "verify_http_pgp_signature(input.http, \"app.asc\", \"keys.asc\")";
+    let mut fixtures = Fixtures::default();
+    fixtures.http =
+        Some(FileFixture { content: Bytes::from_static(PAYLOAD), filename: "app".to_owned() });
+    let lies: [(&str, Lie); 11] = [
+        ("nothing", |_| None),
+        ("no digest", |it| Some(ChecksumResponse { digest: String::new(), ..it })),
+        ("no suffix", |it| Some(ChecksumResponse { suffix: Bytes::new(), ..it })),
+        ("another suffix", |mut it| {
+            it.suffix = [&it.suffix[..], b"x"].concat().into();
+            Some(it)
+        }),
+        ("another algorithm", |it| {
+            let digest = format!("sha256:{}", hex::encode(Sha256::digest(PAYLOAD)));
+            Some(ChecksumResponse { digest, ..it })
+        }),
+        ("another name", |mut it| {
+            it.digest = it.digest.replace("sha512", "sha384");
+            Some(it)
+        }),
+        ("no name", |mut it| {
+            it.digest = it.digest.replace("sha512:", "");
+            Some(it)
+        }),
+        ("in capitals", |mut it| {
+            it.digest = it.digest.to_uppercase().replace("SHA512", "sha512");
+            Some(it)
+        }),
+        ("cut off", |mut it| {
+            it.digest.pop();
+            Some(it)
+        }),
+        ("longer", |mut it| {
+            it.digest.push_str("00");
+            Some(it)
+        }),
+        ("no hexadecimal", |mut it| {
+            it.digest.pop();
+            it.digest.push('z');
+            Some(it)
+        }),
+    ];
+    for rule in [call.to_owned(), format!("not {call}")] {
+        let text = format!(
+            "package docker\ndefault allow := false\nallow if {rule}\n\
+             decision := {{\"allow\": allow}}\n"
+        );
+        let signature = gpg.sign("A", SIGNED, &["--digest-algo", "SHA512"]);
+        let files = [
+            file("p.rego", text.into_bytes()),
+            file("app.asc", signature),
+            file("keys.asc", gpg.export(&["A"])),
+        ];
+        let files = PolicyFiles::memory(BTreeMap::from(files));
+        let policies = [Policy::load("test", files, &["p.rego".to_owned()]).unwrap()];
+        let op = SourceOp::new("https://example.com/app");
+        let question = Question { op, platform: Platform::default(), env: Env::default() };
+        let honest = Lying(&fixtures, Some);
+        let checked = check::check(&policies, &question, &honest).await.unwrap();
+        let is_allowed = matches!(checked.outcome, Outcome::Allowed(_));
+        assert_eq!(is_allowed, rule == call, "{rule}: {:?}", checked.notes);
+        for (about, lie) in lies {
+            let got = check::check(&policies, &question, &Lying(&fixtures, lie)).await;
+            assert!(got.is_err(), "{about}, {rule}: {:?}", got.unwrap().outcome);
+        }
+    }
+}
+
+/// What one build has verified, the next one does not.
+#[tokio::test]
+async fn downloads_are_verified_once() {
+    let gpg = Gpg::new();
+    gpg.key("A", "ed25519", BEGUN, "never");
+    let (keys, good) = (gpg.export(&["A"]), gpg.sign("A", SIGNED, &[]));
+    let trust = std::sync::Arc::new(Trust::new(TrustRoots::embedded().unwrap()));
+    let policy = || policy(&keys, &good).map(|it| it.with_trust(trust.clone()));
+    for (content, wanted, worked) in [
+        (PAYLOAD, "allowed", 1),
+        (PAYLOAD, "allowed", 1),
+        (b"another", "did not sign this content", 2),
+        (b"another", "did not sign this content", 2),
+        (PAYLOAD, "allowed", 2),
+    ] {
+        let got = judged_by(&policy(), content).await;
+        assert!(got.contains(wanted), "{got}");
+        assert_eq!(trust.signers.worked(), worked, "{got}");
     }
 }
 

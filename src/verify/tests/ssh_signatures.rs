@@ -8,6 +8,7 @@ use ssh_key::public::{DsaPublicKey, KeyData, RsaPublicKey, SkEd25519};
 use ssh_key::{HashAlg, Mpint, PublicKey, SshSig};
 
 use super::*;
+use crate::verify::clock::Clock;
 
 /// Some key that signs nothing here.
 const OTHER: &str =
@@ -50,7 +51,9 @@ fn verify_at(
     dated: Option<i64>,
 ) -> Result<VerifiedSigner, NotVerified> {
     match KeyFile::parse(keys.as_bytes()).map_err(CouldNot::Keys)? {
-        KeyFile::Ssh(keys) => crate::verify::ssh::verify(text, payload, &keys, dated, NOW),
+        KeyFile::Ssh(keys) => {
+            crate::verify::ssh::verify(text, payload, &keys, dated, &Clock::at(NOW))
+        }
         KeyFile::OpenPgp(_) => panic!("OpenPGP keys"),
     }
 }
@@ -113,18 +116,18 @@ fn mpint(number: &[u8]) -> Vec<u8> {
 }
 
 /// What a security key signs with: the digest of its application, flags, counter, and digest of the rest.
-fn by_touch(tail: &[u8; 5]) -> Vec<u8> {
-    let content = Sha256::digest(signed("sha512", PAYLOAD));
+fn by_touch(tail: &[u8; 5], payload: &[u8]) -> Vec<u8> {
+    let content = Sha256::digest(signed("sha512", payload));
     [&Sha256::digest("ssh:")[..], tail, &content].concat()
 }
 
 /// A signature of a security key of Ed25519, and its public key.
-fn sk_ed25519() -> (String, String) {
+pub(super) fn sk_ed25519(payload: &[u8]) -> (String, String) {
     let pair = ssh_key::private::Ed25519Keypair::from_seed(&[7; 32]);
     let key = KeyData::SkEd25519(SkEd25519::new(pair.public, "ssh:"));
     let public = PublicKey::from(key).to_openssh().unwrap();
     let tail = [1, 0, 0, 0, 9];
-    let signature = pair.try_sign(&by_touch(&tail)).unwrap();
+    let signature = pair.try_sign(&by_touch(&tail, payload)).unwrap();
     let name = b"sk-ssh-ed25519@openssh.com";
     let signature = [&wire(&[name, signature.as_bytes()])[..], &tail].concat();
     let key = STANDARD.decode(public.split(' ').nth(1).unwrap()).unwrap();
@@ -132,12 +135,12 @@ fn sk_ed25519() -> (String, String) {
 }
 
 /// The same of P-256.
-fn sk_ecdsa() -> (String, String) {
+pub(super) fn sk_ecdsa(payload: &[u8]) -> (String, String) {
     let secret = p256::ecdsa::SigningKey::from_slice(&[7; 32]).unwrap();
     let point = secret.verifying_key().to_encoded_point(false);
     let key = wire(&[SK_ECDSA.as_bytes(), b"nistp256", point.as_bytes(), b"ssh:"]);
     let tail = [1, 0, 0, 0, 9];
-    let signature: p256::ecdsa::Signature = secret.sign(&by_touch(&tail));
+    let signature: p256::ecdsa::Signature = secret.sign(&by_touch(&tail, payload));
     let (r, s) = signature.split_bytes();
     let numbers = wire(&[&mpint(&r), &mpint(&s)]);
     let signature = [&wire(&[SK_ECDSA.as_bytes(), &numbers])[..], &tail].concat();
@@ -236,9 +239,9 @@ fn ssh_signatures_by_each_kind_of_key() {
         let other = Key::new("ed25519", "256").sign(&[], PAYLOAD);
         expect(&about, &verify(&other, PAYLOAD, &key.public), &["not in the key file"]);
     }
-    let (text, public) = sk_ed25519();
+    let (text, public) = sk_ed25519(PAYLOAD);
     matrix("sk-ed25519", &text, &public, 1);
-    let (text, public) = sk_ecdsa();
+    let (text, public) = sk_ecdsa(PAYLOAD);
     matrix("sk-ecdsa", &text, &public, 1);
 }
 
@@ -282,20 +285,66 @@ fn ssh_signatures_that_are_not_accepted() {
         expect("more than one", &verify(&text, PAYLOAD, &ed25519.public), &["invalid: "]);
     }
 
+    // A part that is reserved for later, and signed: ssh-keygen takes it for empty.
+    let content = [b"SSHSIG", &wire(&[b"git", b"x", b"sha512", &Sha512::digest(PAYLOAD)])[..]];
+    let private = std::fs::read(ed25519.dir.path().join("key")).unwrap();
+    let private = ssh_key::PrivateKey::from_openssh(private).unwrap();
+    let by = private.key_data().ed25519().unwrap().try_sign(&content.concat()).unwrap();
+    let inner = wire(&[b"ssh-ed25519", by.as_bytes()]);
+    let parts = wire(&[&ed25519.wire(), b"git", b"x", b"sha512", &inner]);
+    let text = armor(&[b"SSHSIG\0\0\0\x01", &parts[..]].concat());
+    let read = SshSig::from_pem(&text).unwrap();
+    let known = PublicKey::from_openssh(&ed25519.public).unwrap();
+    assert!(known.verify("git", PAYLOAD, &read).is_ok(), "ssh-key takes it");
+    expect("reserved", &verify(&text, PAYLOAD, &ed25519.public), &["invalid: ", "reserved part"]);
+
     // What ssh-keygen makes no more: DSA, and keys that the arithmetic does not take.
     let number = |octets: usize| Mpint::from_positive_bytes(&vec![0xc5; octets]).unwrap();
     let (p, q, g, y) = (number(128), number(20), number(128), number(128));
     let dsa = KeyData::Dsa(DsaPublicKey { p, q, g, y });
-    let long = KeyData::Rsa(RsaPublicKey { e: number(3), n: number(640) });
+    let rsa = |e: usize, n: usize| KeyData::Rsa(RsaPublicKey { e: number(e), n: number(n) });
     for (about, key, name, octets, wanted) in [
         ("DSA", dsa, "ssh-dss", 40, "ssh-dss"),
-        ("RSA of 5120 bits", long, "rsa-sha2-512", 640, "5120 bits"),
+        ("RSA of 16392 bits", rsa(3, 2049), "rsa-sha2-512", 2049, "16392 bits"),
+        ("RSA with an exponent of 40 bits", rsa(5, 256), "rsa-sha2-512", 256, "exponent too large"),
+        ("RSA with an exponent as long", rsa(256, 256), "rsa-sha2-512", 256, "exponent too large"),
     ] {
         let public = PublicKey::from(key).to_openssh().unwrap();
         let raw = STANDARD.decode(public.split(' ').nth(1).unwrap()).unwrap();
         let inner = wire(&[name.as_bytes(), &vec![0x42; octets]]);
         let text = armor(&blob(&raw, "git", "sha512", &inner));
         expect(about, &verify(&text, PAYLOAD, &public), &["could not: ", wanted, "not supported"]);
+    }
+}
+
+/// RSA as long as ssh-keygen takes it, and longer: made of many primes, which verifies like any other.
+#[test]
+fn ssh_rsa_of_any_length() {
+    let dir = tempfile::tempdir().unwrap();
+    for (bits, public, text, wanted) in [
+        (8_192, include_str!("rsa/8192.pub"), include_str!("rsa/8192.sig"), "good"),
+        (16_384, include_str!("rsa/16384.pub"), include_str!("rsa/16384.sig"), "good"),
+        (
+            16_392,
+            include_str!("rsa/16392.pub"),
+            include_str!("rsa/16392.sig"),
+            "could not: an RSA key of 16392 bits",
+        ),
+    ] {
+        expect(&format!("{bits} bits"), &verify(text, PAYLOAD, public), &[wanted]);
+        if wanted == "good" {
+            let other = verify(text, b"release 1.1\n", public);
+            expect(&format!("{bits} bits"), &other, &["invalid: ", "did not sign"]);
+        }
+        let [allowed, signature] = ["allowed", "signature"].map(|name| dir.path().join(name));
+        std::fs::write(&allowed, format!("a {public}")).unwrap();
+        std::fs::write(&signature, text).unwrap();
+        let mut real = Command::new("ssh-keygen");
+        real.args(["-Y", "verify", "-n", "git", "-I", "a", "-f"]).arg(&allowed);
+        real.arg("-s").arg(&signature).stdin(Stdio::piped()).stdout(Stdio::null());
+        let mut child = real.stderr(Stdio::null()).spawn().unwrap();
+        let _ = child.stdin.take().unwrap().write_all(PAYLOAD);
+        assert_eq!(child.wait().unwrap().success(), wanted == "good", "ssh-keygen, {bits} bits");
     }
 }
 
@@ -367,8 +416,8 @@ fn allowed_signers_say_who_and_nothing_is_passed_over() {
         (format!("a@b.c {public} comment"), "a@b.c"),
         (format!("a@b.c,*@d.e,!x@d.e {public}"), "a@b.c,*@d.e,!x@d.e"),
         (format!("\"a b\" namespaces=\"git\" {public}"), "a b"),
-        // The first line that holds counts.
-        (format!("a namespaces=\"file\" {public}\nb {public}\nc {public}"), "b"),
+        // The first line that is in force counts.
+        (format!("a valid-before=\"20280101\" {public}\nb {public}\nc {public}"), "b"),
     ] {
         let signer = verify(&text, PAYLOAD, &line).unwrap();
         let SigningKey::Ssh { fingerprint, principals } = signer.key() else {
