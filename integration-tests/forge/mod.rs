@@ -6,6 +6,7 @@
 
 mod der;
 mod log;
+pub mod services;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -478,15 +479,25 @@ impl Forge {
         manifest: &str,
     ) -> (Vec<u8>, BTreeMap<String, String>) {
         let payload = simple_payload(manifest);
-        let signature = (by.sign)(&payload);
+        let annotations = self.annotated(by, &payload);
+        (payload, annotations)
+    }
+
+    /// The annotations of a payload that somebody signs, whatever it says.
+    pub fn simple_of(&self, leaf: &Leaf, payload: &[u8]) -> BTreeMap<String, String> {
+        self.annotated(&leaf.certified(&|data| sign(&leaf.key, data)), payload)
+    }
+
+    fn annotated(&self, by: &Certified<'_>, payload: &[u8]) -> BTreeMap<String, String> {
+        let signature = (by.sign)(payload);
         let verifier = log::Verifier::Certificate(by.certificate);
-        let body = log::hashedrekord(sha256(&payload), &signature, verifier);
+        let body = log::hashedrekord(sha256(payload), &signature, verifier);
         let mut annotations = self.logged(&body, &signature);
         let certificate = pem("CERTIFICATE", by.certificate);
         annotations.insert("dev.sigstore.cosign/certificate".into(), certificate);
         annotations
             .insert("dev.sigstore.cosign/chain".into(), pem("CERTIFICATE", self.authority.der()));
-        (payload, annotations)
+        annotations
     }
 
     /// The same with a key of one's own.
