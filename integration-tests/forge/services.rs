@@ -6,7 +6,7 @@ use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use p256::pkcs8::DecodePublicKey as _;
 use serde_json::{Value, json};
 
-use super::{AT, Forge, PublicKey, Who, b64, log, pem, sha256, sign, spki};
+use super::{AT, Forge, PublicKey, Who, b64, log, pem, sha256, spki};
 
 fn text<'v>(value: &'v Value, pointer: &str) -> &'v str {
     value.pointer(pointer).and_then(Value::as_str).unwrap_or_else(|| panic!("{pointer}: {value}"))
@@ -52,7 +52,7 @@ impl Forge {
         };
         let body = body.to_string();
         let id = sha256(spki(&self.rekor));
-        let entry = log::entry("any", "0.0.1", &body, &id, &|note: &[u8]| sign(&self.rekor, note));
+        let entry = self.rekor_entry("any", &body);
         let proof = &entry["inclusionProof"];
         let anonymous = json!({
             "body": b64(&body), "integratedTime": AT + 60, "logIndex": 0,
@@ -70,7 +70,6 @@ impl Forge {
 
     /// Rekor's `POST /api/v2/log/entries`.
     pub fn append(&self, request: &Value) -> Value {
-        use ed25519_dalek::Signer as _;
         let asked = &request["hashedRekordRequestV002"];
         let digest: [u8; 32] = octets(asked, "/digest").try_into().unwrap();
         let signature = octets(asked, "/signature/content");
@@ -84,9 +83,7 @@ impl Forge {
             log::Verifier::Key(&key)
         };
         let body = log::hashedrekord2(digest, &signature, verifier).to_string();
-        let id = sha256(self.rekor2_spki());
-        let signer = |note: &[u8]| self.rekor2.sign(note).to_bytes().to_vec();
-        log::entry("hashedrekord", "0.0.2", &body, &id, &signer)
+        self.rekor2_entry("hashedrekord", &body)
     }
 
     /// A timestamp authority's answer (RFC 3161, section 3.4).
