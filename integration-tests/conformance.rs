@@ -10,12 +10,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 use buildgate::check::{CheckError, Checked, Outcome, Question, decide};
 use buildgate::input::Env;
 use buildgate::meta::MetaRequest;
-use buildgate::policy::{Policy, PolicyFiles};
+use buildgate::policy::{Limits, Policy, PolicyFiles};
 use buildgate::resolve::Fixtures;
 use buildgate::source::{Platform, SourceOp};
 use serde::Deserialize;
@@ -189,7 +190,11 @@ async fn load_and_decide(case: &Case, fixtures: &Fixtures) -> Result<Checked, St
     let op =
         SourceOp { identifier: case.source.identifier.clone(), attrs: case.source.attrs.clone() };
     let question = Question { op, platform, env };
-    decide(&[policy], &question, fixtures).await.map_err(|error: CheckError| error.to_string())
+    // What a case comes to is asked, not how long that takes on a machine with other work to do. What
+    // never ends still reaches the limits of memory and depth, or this one.
+    let patient = Limits { time: Duration::from_secs(60), ..Limits::default() };
+    let policies = [policy.with_limits(patient)];
+    decide(&policies, &question, fixtures).await.map_err(|error: CheckError| error.to_string())
 }
 
 fn answer(checked: Checked) -> Answer {

@@ -7,8 +7,10 @@ mod downloads;
 mod frontend;
 mod gate;
 mod hardened;
+mod keyless;
 mod locked;
 mod offline;
+mod several;
 mod trusting;
 
 use serde_json::{Value, json};
@@ -116,16 +118,22 @@ impl<'w> Repository<'w> {
 
     /// Makes one manifest with these layers the only referrer of `subject`.
     async fn refer(&self, subject: &Value, kind: &str, layers: &[Layer]) {
+        let descriptor = self.referring(subject, kind, layers).await;
+        self.refer_by(subject, &[descriptor]).await;
+    }
+
+    /// Puts a manifest with these layers about `subject`, and gives what a list says of it.
+    async fn referring(&self, subject: &Value, kind: &str, layers: &[Layer]) -> Value {
         let manifest = self.manifest(layers, kind, Some(subject)).await;
         let name = digest(manifest.to_string());
         let mut descriptor = self.put(&name, MANIFEST, &manifest).await;
         descriptor["artifactType"] = kind.into();
-        self.refer_by(subject, descriptor).await;
+        descriptor
     }
 
-    /// Makes a manifest that is there, as described, the only referrer of `subject`.
-    async fn refer_by(&self, subject: &Value, descriptor: Value) {
-        let index = json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": [descriptor]});
+    /// Makes manifests that are there, as described, the only referrers of `subject`.
+    async fn refer_by(&self, subject: &Value, descriptors: &[Value]) {
+        let index = json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": descriptors});
         let tag = subject["digest"].as_str().unwrap().replace(':', "-");
         self.put(&tag, INDEX, &index).await;
     }

@@ -1,5 +1,7 @@
 //! `trust`: what is trusted, and a refresh from a TUF repository of our own over HTTP on loopback.
 
+mod interrupted;
+
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};

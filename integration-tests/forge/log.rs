@@ -64,21 +64,31 @@ pub fn dsse(payload: &[u8], signature: &[u8], verifier: Verifier<'_>) -> Value {
     })
 }
 
+/// A log, by what its checkpoints call it.
+pub struct Log<'a> {
+    pub origin: &'a str,
+    pub id: [u8; 32],
+    pub sign: &'a dyn Fn(&[u8]) -> Vec<u8>,
+}
+
+/// What the log of this origin with an Ed25519 key is called by
+/// (<https://github.com/C2SP/C2SP/blob/main/signed-note.md>).
+pub fn checkpoint_key(origin: &str, key: &ed25519_dalek::VerifyingKey) -> [u8; 32] {
+    sha256([origin.as_bytes(), b"\n\x01", key.as_bytes()].concat())
+}
+
 /// An entry, alone in its log, with its proof.
-pub fn entry(
-    kind: &str,
-    version: &str,
-    body: &str,
-    id: &[u8; 32],
-    signer: &dyn Fn(&[u8]) -> Vec<u8>,
-) -> Value {
+pub fn entry((kind, version): (&str, &str), body: &str, log: &Log<'_>) -> Value {
+    let Log { origin, id, sign } = log;
     let mut leaf = vec![0];
     leaf.extend(body.as_bytes());
     let root = sha256(leaf);
-    let note = format!("rekor.example.com\n1\n{}\n", b64(root));
+    let note = format!("{origin}\n1\n{}\n", b64(root));
     let mut hinted = id[..4].to_vec();
-    hinted.extend(signer(note.as_bytes()));
-    let checkpoint = format!("{note}\n\u{2014} rekor.example.com {}\n", b64(hinted));
+    hinted.extend(sign(note.as_bytes()));
+    // Rekor v1 puts the number of its tree behind its name.
+    let name = origin.split(' ').next().unwrap();
+    let checkpoint = format!("{note}\n\u{2014} {name} {}\n", b64(hinted));
     json!({
         "logIndex": "0", "logId": {"keyId": b64(id)},
         "kindVersion": {"kind": kind, "version": version},

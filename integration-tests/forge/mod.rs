@@ -6,6 +6,7 @@
 
 mod der;
 mod log;
+pub mod services;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -27,6 +28,10 @@ use sha2::{Digest as _, Sha256};
 pub const AT: i64 = 1_748_736_000;
 /// A certificate lives for so long from [`AT`] on, in seconds.
 pub const LIFE: u64 = 600;
+
+/// What the logs' checkpoints call them: Rekor v1 with the number of its tree.
+const REKOR: &str = "rekor.example.com - 1";
+const REKOR2: &str = "rekor2.example.com";
 
 pub const STATEMENT: &str = "application/vnd.in-toto+json";
 
@@ -240,10 +245,14 @@ impl Forge {
     pub fn trusted_root(&self) -> Value {
         let since = json!({"start": "2024-01-01T00:00:00Z"});
         let log = |uri: &str, spki: &[u8], details: &str| {
+            let id = match details {
+                "PKIX_ED25519" => self.rekor2_id(),
+                _ => sha256(spki),
+            };
             json!({
                 "baseUrl": uri, "hashAlgorithm": "SHA2_256",
                 "publicKey": {"rawBytes": b64(spki), "keyDetails": details, "validFor": since},
-                "logId": {"keyId": b64(sha256(spki))},
+                "logId": {"keyId": b64(id)},
             })
         };
         let authority = |uri: &str, chain: &[&[u8]]| {
@@ -273,6 +282,25 @@ impl Forge {
 
     fn rekor2_spki(&self) -> Vec<u8> {
         ed25519_spki(&self.rekor2)
+    }
+
+    fn rekor2_id(&self) -> [u8; 32] {
+        log::checkpoint_key(REKOR2, &self.rekor2.verifying_key())
+    }
+
+    /// An entry of Rekor v1, with its proof.
+    fn rekor_entry(&self, kind: &str, body: &str) -> Value {
+        let signer = |text: &[u8]| sign(&self.rekor, text);
+        let id = sha256(spki(&self.rekor));
+        log::entry((kind, "0.0.1"), body, &log::Log { origin: REKOR, id, sign: &signer })
+    }
+
+    /// An entry of Rekor v2.
+    fn rekor2_entry(&self, kind: &str, body: &str) -> Value {
+        use ed25519_dalek::Signer as _;
+        let signer = |text: &[u8]| self.rekor2.sign(text).to_bytes().to_vec();
+        let id = self.rekor2_id();
+        log::entry((kind, "0.0.2"), body, &log::Log { origin: REKOR2, id, sign: &signer })
     }
 
     /// A certificate for somebody, with the key of that seed.
@@ -442,20 +470,13 @@ impl Forge {
         let body = body.to_string();
         let entry = match rekor {
             Rekor::V1 => {
-                let id = sha256(spki(&self.rekor));
-                let signer = |text: &[u8]| sign(&self.rekor, text);
-                let mut entry = log::entry(kind, "0.0.1", &body, &id, &signer);
+                let mut entry = self.rekor_entry(kind, &body);
                 let promise = log::promise(&self.rekor, &body, AT + 60);
                 entry["integratedTime"] = json!((AT + 60).to_string());
                 entry["inclusionPromise"] = json!({"signedEntryTimestamp": b64(promise)});
                 Some(entry)
             }
-            Rekor::V2 => {
-                use ed25519_dalek::Signer as _;
-                let id = sha256(self.rekor2_spki());
-                let signer = |text: &[u8]| self.rekor2.sign(text).to_bytes().to_vec();
-                Some(log::entry(kind, "0.0.2", &body, &id, &signer))
-            }
+            Rekor::V2 => Some(self.rekor2_entry(kind, &body)),
             Rekor::None => None,
         };
         material["tlogEntries"] = json!(entry.into_iter().collect::<Vec<_>>());
@@ -478,15 +499,25 @@ impl Forge {
         manifest: &str,
     ) -> (Vec<u8>, BTreeMap<String, String>) {
         let payload = simple_payload(manifest);
-        let signature = (by.sign)(&payload);
+        let annotations = self.annotated(by, &payload);
+        (payload, annotations)
+    }
+
+    /// The annotations of a payload that somebody signs, whatever it says.
+    pub fn simple_of(&self, leaf: &Leaf, payload: &[u8]) -> BTreeMap<String, String> {
+        self.annotated(&leaf.certified(&|data| sign(&leaf.key, data)), payload)
+    }
+
+    fn annotated(&self, by: &Certified<'_>, payload: &[u8]) -> BTreeMap<String, String> {
+        let signature = (by.sign)(payload);
         let verifier = log::Verifier::Certificate(by.certificate);
-        let body = log::hashedrekord(sha256(&payload), &signature, verifier);
+        let body = log::hashedrekord(sha256(payload), &signature, verifier);
         let mut annotations = self.logged(&body, &signature);
         let certificate = pem("CERTIFICATE", by.certificate);
         annotations.insert("dev.sigstore.cosign/certificate".into(), certificate);
         annotations
             .insert("dev.sigstore.cosign/chain".into(), pem("CERTIFICATE", self.authority.der()));
-        (payload, annotations)
+        annotations
     }
 
     /// The same with a key of one's own.

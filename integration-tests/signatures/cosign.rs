@@ -7,18 +7,18 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::{BY_KEY, Repository, by_identity, check, policy};
-use crate::forge::{AT, Forge, Who, public_pem};
+use crate::forge::{Forge, Who, public_pem};
 use crate::gate_ops::Gate;
 use crate::peers::{self, HttpServer, Response, World, need};
 
 /// cosign with a key pair of its own, and services of nobody.
-struct Cosign {
+pub(super) struct Cosign {
     program: std::path::PathBuf,
     folder: TempDir,
 }
 
 impl Cosign {
-    fn start() -> Result<Self, peers::NoPeer> {
+    pub(super) fn start() -> Result<Self, peers::NoPeer> {
         let cosign =
             Self { program: peers::pinned("cosign")?, folder: tempfile::tempdir().unwrap() };
         let root = Forge::new(77).trusted_root().to_string();
@@ -30,7 +30,7 @@ impl Cosign {
         Ok(cosign)
     }
 
-    fn run(&self, args: &[&str]) {
+    pub(super) fn run(&self, args: &[&str]) {
         let out = Command::new(&self.program)
             .args(args)
             .current_dir(self.folder.path())
@@ -45,12 +45,16 @@ impl Cosign {
         assert!(out.status.success(), "cosign {args:?}: {}", String::from_utf8_lossy(&out.stderr));
     }
 
-    fn write(&self, name: &str, text: &str) {
+    pub(super) fn write(&self, name: &str, text: &str) {
         std::fs::write(self.folder.path().join(name), text).unwrap();
     }
 
+    pub(super) fn read(&self, name: &str) -> String {
+        std::fs::read_to_string(self.folder.path().join(name)).unwrap()
+    }
+
     fn public(&self, name: &str) -> String {
-        std::fs::read_to_string(self.folder.path().join(format!("{name}.pub"))).unwrap()
+        self.read(&format!("{name}.pub"))
     }
 
     /// Signs with the key `ours`, as this version does, or as older ones did.
@@ -146,20 +150,17 @@ async fn what_cosign_signs_is_judged_at_the_gate() {
     }
 }
 
-/// A timestamp authority of the forge, over HTTP (RFC 3161, section 3.4).
+/// A timestamp authority of the forge, over HTTP.
 fn timestamps(seed: u8) -> HttpServer {
     let forge = Forge::new(seed);
     HttpServer::start(move |request| {
-        // The one string of so many octets in a request is the digest.
-        let at = request.body.windows(2).position(|it| it == [0x04, 0x20]).unwrap() + 2;
-        let imprint: [u8; 32] = request.body[at..at + 32].try_into().unwrap();
-        let reply = Response::ok(forge.token(&imprint, AT + 60));
+        let reply = Response::ok(forge.stamp(&request.body));
         reply.with("Content-Type", "application/timestamp-reply")
     })
 }
 
-/// Without a Fulcio there is no certificate to be had by logging in; cosign takes one that is there. Of
-/// a log it knows none here, so that a timestamp authority says when it was.
+/// As older versions did with a certificate that was there already. Of a log it knows none here, so that
+/// a timestamp authority says when it was.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_cosign_signs_with_a_certificate() {
     let world = need!(peers::world());

@@ -340,6 +340,13 @@ async fn downloads_are_attested_by_a_file_or_by_github() {
             false,
             "its signature is not valid",
         ),
+        ("by P-384", vec![(api.clone(), inline(&certified(&by_curve)))], true, ""),
+        (
+            "by another curve than the certificate's",
+            vec![(api.clone(), inline(&certified(&by_other_curve)))],
+            false,
+            "its signature is not valid",
+        ),
         (
             "no provenance",
             vec![(api.clone(), list(json!([{"bundle": bundle(COSIGN_SIGN, ARTIFACT)}])))],
@@ -383,7 +390,6 @@ async fn downloads_are_attested_by_a_file_or_by_github() {
         ),
         ("32, the good one last", vec![(api.clone(), many(31))], true, ""),
         ("none", vec![(api.clone(), list(json!([])))], false, "there are none"),
-        ("not found", vec![(api.clone(), None)], false, "has no attestation of"),
     ] {
         let download = Download::new(&forge, "", &answers);
         let (came, notes) = download.judged(&by_github).await.unwrap();
@@ -393,6 +399,12 @@ async fn downloads_are_attested_by_a_file_or_by_github() {
     // What is there and cannot be looked at is no answer.
     let good = json!({"bundle": right});
     for (what, answers, words) in [
+        // Private repositories are not found by strangers either.
+        (
+            "not found",
+            vec![(api.clone(), None)],
+            "nothing (404), which it says of what it may not show",
+        ),
         ("33, the good one last", vec![(api.clone(), many(32))], "more than 32"),
         ("no bundle", vec![(api.clone(), list(json!([{}, good])))], "holds no bundle"),
         (
@@ -413,8 +425,10 @@ async fn downloads_are_attested_by_a_file_or_by_github() {
         ("null", vec![(api.clone(), text(json!({"attestations": null})))], "cannot be read"),
     ] {
         let download = Download::new(&forge, "", &answers);
-        let error = download.judged(&by_github).await.unwrap_err();
-        assert!(error.contains(words), "{what}: {error}");
+        for rule in [&by_github, &format!("not {by_github}")] {
+            let error = download.judged(rule).await.unwrap_err();
+            assert!(error.contains(words), "{what}, {rule}: {error}");
+        }
     }
     let huge = format!("{right}{}", " ".repeat(33 << 20));
     let answers = [(api.clone(), kept(&stored)), (stored.clone(), Some(huge.into_bytes()))];

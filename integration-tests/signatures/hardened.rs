@@ -7,7 +7,7 @@ use buildgate::verify::sigstore::{HardenedKey, PublicKey};
 use serde_json::{Value, json};
 
 use super::doors::{Door, built, check};
-use super::{BUNDLE, INDEX, Layer, Repository, SIMPLE, SLSA, layer, policy};
+use super::{BUNDLE, COSIGN_SIGN, INDEX, Layer, Repository, SIMPLE, SLSA, layer, policy};
 use crate::forge::{AT, Forge, Rekor, Who, about, key, public_pem};
 use crate::gate_enforce::Gate;
 use crate::peers::{self, World, need};
@@ -32,7 +32,7 @@ async fn hardened(repository: &Repository<'_>, tag: &str, title: &str) -> String
     let mut described = repository.described(&attestation).await;
     described["artifactType"] = IN_TOTO.into();
     described["annotations"] = json!({"in-toto.io/predicate-type": SLSA});
-    repository.refer_by(&image, described).await;
+    repository.refer_by(&image, &[described]).await;
     image["annotations"] = json!({"com.docker.dhi.build.id": "7"});
     let index = json!({
         "schemaVersion": 2, "mediaType": INDEX, "manifests": [image],
@@ -101,10 +101,10 @@ fn hardened_images_are_told_by_their_key() {
             }
             "by-anybody" => Some(layer(SIMPLE, forge.simple(&leaf, &attestation))),
             "bundle-by-anybody" => {
-                Some(bundle(forge.attest(&leaf, &about(SLSA, &attestation), Rekor::V1)))
+                Some(bundle(forge.attest(&leaf, &about(COSIGN_SIGN, &attestation), Rekor::V1)))
             }
             "right-bundle" => {
-                let statement = about(SLSA, &attestation);
+                let statement = about(COSIGN_SIGN, &attestation);
                 Some(bundle(forge.attest_by_key(&key(50), &statement, Some(Rekor::V1))))
             }
             "unsigned" => None,

@@ -3,6 +3,8 @@
 
 use serde_json::{Value, json};
 
+use super::doors::{Door, check as said};
+use super::trusting::Org;
 use super::{BUNDLE, COSIGN_SIGN, Repository, SIMPLE, SLSA, by_identity, check, layer, policy};
 use crate::cli::Folder;
 use crate::forge::{Forge, Rekor, Who, about, digest};
@@ -90,6 +92,13 @@ async fn nobody_is_asked_while_deciding() {
         });
         let (ran, _) = judged(&updated.to_string(), "");
         check(expires, &ran, code, words);
+    }
+    // And at the doors, where a daemon fetches what is judged.
+    let org = Org::new(world, "offline", vec![("sigstore", root)], None);
+    let attached = [("app.sigstore.json", bundle.as_str())];
+    for (door, image) in [(Door::Frontend, ATTESTED), (Door::Gate, &image)] {
+        let came = org.built(door, &dockerfile, (&rule(image), &attached));
+        said(&format!("{door:?}"), &came, Ok(""));
     }
     assert_eq!(parties.asked().len(), 0, "{:?}", parties.asked());
 }

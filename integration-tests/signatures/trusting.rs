@@ -17,7 +17,7 @@ use crate::gate_ops::{Gate, folder};
 use crate::peers::{self, HttpServer, Request, Response, World, need};
 
 /// An organisation, and whom it trusts.
-struct Org<'w> {
+pub(super) struct Org<'w> {
     world: &'w World,
     /// Trust roots by name.
     roots: Vec<(&'static str, String)>,
@@ -28,7 +28,7 @@ struct Org<'w> {
 }
 
 impl<'w> Org<'w> {
-    fn new(
+    pub(super) fn new(
         world: &'w World,
         name: &str,
         roots: Vec<(&'static str, String)>,
@@ -54,7 +54,7 @@ impl<'w> Org<'w> {
     }
 
     /// Builds under a rule with its files: whether it passes, and what is said.
-    fn built(
+    pub(super) fn built(
         &self,
         door: Door,
         dockerfile: &str,
@@ -348,6 +348,8 @@ fn another_github_is_asked_at_each_door() {
         ("none", Response::ok("{\"attestations\": []}"), Err("there are none")),
         ("no-list", Response::ok("{\"message\": \"rate limited\"}"), Err(unread)),
         ("failing", Response::status(500), Err("500")),
+        // What is not found is no answer at any door: a private repository is not found either.
+        ("not-found", Response::status(404), Err("404")),
     ];
     let all = cases.iter().flat_map(|(what, answer, _)| {
         let api = format!("/api/v3/repos/org/app/attestations/{}", digest(what));

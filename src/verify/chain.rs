@@ -29,13 +29,20 @@ pub const SIMPLE_SIGNING: &str = "application/vnd.dev.cosign.simplesigning.v1+js
 /// The predicate types of provenance.
 pub const PROVENANCE: [&str; 2] =
     ["https://slsa.dev/provenance/v1", "https://slsa.dev/provenance/v0.2"];
+/// What cosign states of a manifest that it signs in a bundle.
+pub const COSIGN_SIGN: &str = "https://sigstore.dev/cosign/sign/v1";
 
 const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
 const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 const PREDICATE_TYPE: &str = "in-toto.io/predicate-type";
 const REFERENCE_TYPE: &str = "vnd.docker.reference.type";
 const REFERENCE_DIGEST: &str = "vnd.docker.reference.digest";
-/// Signature manifests of one chain that are looked at.
+/// What a statement about an attestation manifest may state to count as its signature: that somebody
+/// signed it, or made it. Docker's engine takes any, a scanner's report about it too.
+const SIGNS: [&str; 3] = [COSIGN_SIGN, PROVENANCE[0], PROVENANCE[1]];
+/// The same by the key of Docker Hardened Images, which states a lot about them.
+const HARDENED_SIGNS: [&str; 1] = [COSIGN_SIGN];
+/// Signature manifests of one chain that are looked at, and signatures in them together.
 const MAX_SIGNATURES: usize = 16;
 /// Most bytes of a manifest, and of all signatures of a chain together.
 const MAX_MANIFEST: usize = 4 << 20;
@@ -84,7 +91,7 @@ pub struct ChainSigners {
     pub refused: Vec<NotVerified>,
 }
 
-/// Verifies the signatures of a chain's attestations at `now` (seconds since 1970), by Sigstore's
+/// Verifies all signatures of a chain's attestations at `now` (seconds since 1970), by Sigstore's
 /// public root or, for a Docker Hardened Image, Docker's key.
 ///
 /// # Errors
@@ -107,22 +114,34 @@ pub fn verify_chain(
             return Err(CouldNot::Missing { what: what.to_owned() }.into());
         }
     }
-    if chain.signature_manifests.len() > MAX_SIGNATURES {
-        let count = chain.signature_manifests.len();
-        return Err(too_much(format!("{count} signature manifests of {MAX_SIGNATURES}")));
-    }
     let (index, _) = document(chain, &chain.root)?;
     let hardened = is_hardened(&index);
     let attestation = attestation(chain, &index, hardened)?;
+    let by = by(trust, hardened)?;
+    let mut judged = Judged { chain, attestation, by, trust, now, left: MAX_BYTES, looked_at: 0 };
     let mut signers = ChainSigners::default();
-    let mut left = MAX_BYTES;
-    for digest in &chain.signature_manifests {
-        match signature(chain, digest, (attestation, hardened), &mut left, (trust, now)) {
-            Ok(signature) => signers.verified.push(signature),
-            Err(refused) => signers.refused.push(refused),
+    for digest in chain.signature_manifests.iter().take(MAX_SIGNATURES) {
+        judged.signatures(digest, &mut signers);
+        if judged.looked_at > MAX_SIGNATURES {
+            return Ok(signers);
         }
     }
+    let count = chain.signature_manifests.len();
+    if count > MAX_SIGNATURES {
+        let more = format!("{MAX_SIGNATURES} signature manifests of {count}");
+        signers.refused.push(too_much(more));
+    }
     Ok(signers)
+}
+
+/// Who must have signed, and what a bundle of theirs may state.
+fn by(trust: &Trust, hardened: bool) -> Result<(Signer<'_>, &'static [&'static str]), NotVerified> {
+    let root = trust.root(None).map_err(CouldNot::TrustRoot)?;
+    if !hardened {
+        return Ok((Signer::Keyless(root), &SIGNS));
+    }
+    let key = trust.hardened().map_err(CouldNot::Keys)?;
+    Ok((Signer::DockerHardenedImages(root, key), &HARDENED_SIGNS))
 }
 
 /// The size of the attestation manifest, which is the image's and holds provenance.
@@ -158,46 +177,91 @@ fn attestation(
     Ok(size)
 }
 
-/// One signature of the attestation manifest, which has `size` bytes. Of signatures there may be
-/// `left` bytes.
-fn signature(
-    chain: &AttestationChain,
-    digest: &str,
-    (size, hardened): (u64, bool),
-    left: &mut usize,
-    (trust, now): (&Trust, i64),
-) -> Result<Arc<VerifiedSignature>, NotVerified> {
-    let (manifest, _) = document(chain, digest)?;
-    let attestation = chain.attestation_manifest.clone();
-    let signed = Descriptor {
-        media_type: OCI_MANIFEST.to_owned(),
-        digest: attestation,
-        size,
-        annotations: None,
-    };
-    is_about(&manifest, digest, &signed)?;
-    let Some(layer) = manifest.layers.iter().flatten().next() else {
-        return Err(broken(format!("the signature manifest {digest} is empty")));
-    };
-    let root = trust.root(None).map_err(CouldNot::TrustRoot)?;
-    let by = if hardened {
-        Signer::DockerHardenedImages(root, trust.hardened().map_err(CouldNot::Keys)?)
-    } else {
-        Signer::Keyless(root)
-    };
-    let content = blob(chain, &layer.digest, MAX_BUNDLE.min(*left))?;
-    *left = left.saturating_sub(content.len());
-    match layer.media_type.as_str() {
-        BUNDLE if manifest.artifact_type == BUNDLE => {
-            trust.cache.bundle(content, Artifact::Digest(&signed.digest), by, now)
+/// An attestation manifest whose signatures are looked at, one by one.
+struct Judged<'c> {
+    chain: &'c AttestationChain,
+    /// Its size.
+    attestation: u64,
+    by: (Signer<'c>, &'static [&'static str]),
+    trust: &'c Trust,
+    now: i64,
+    /// Bytes of signatures that may still be read.
+    left: usize,
+    /// Signatures that were looked at.
+    looked_at: usize,
+}
+
+impl<'c> Judged<'c> {
+    /// Verifies what the signature manifest `digest` holds.
+    fn signatures(&mut self, digest: &str, signers: &mut ChainSigners) {
+        let manifest = match self.manifest(digest) {
+            Ok(manifest) => manifest,
+            Err(refused) => return signers.refused.push(refused),
+        };
+        let layers = manifest.layers.as_deref().unwrap_or_default();
+        let is_signature = |it: &&Descriptor| match it.media_type.as_str() {
+            BUNDLE => manifest.artifact_type == BUNDLE,
+            other => other == SIMPLE_SIGNING,
+        };
+        let mut found = false;
+        for layer in layers.iter().filter(is_signature) {
+            found = true;
+            match self.signature(layer) {
+                Ok(signature) => signers.verified.push(signature),
+                Err(refused) => signers.refused.push(refused),
+            }
+            if self.looked_at > MAX_SIGNATURES {
+                return;
+            }
         }
-        SIMPLE_SIGNING => {
-            let none = BTreeMap::new();
-            let annotations = layer.annotations.as_ref().unwrap_or(&none);
-            let signing = SimpleSigning { payload: content, annotations };
-            trust.cache.simple_signing(&signing, &signed.digest, by, now)
+        if !found {
+            signers.refused.push(broken(match layers.first() {
+                Some(layer) => {
+                    format!("the signature manifest {digest} holds {:?}", layer.media_type)
+                }
+                None => format!("the signature manifest {digest} is empty"),
+            }));
         }
-        other => Err(broken(format!("the signature manifest {digest} holds {other:?}"))),
+    }
+
+    /// A signature manifest, which is about the attestation manifest.
+    fn manifest(&self, digest: &str) -> Result<Document, NotVerified> {
+        let (manifest, _) = document(self.chain, digest)?;
+        let signed = Descriptor {
+            media_type: OCI_MANIFEST.to_owned(),
+            digest: self.chain.attestation_manifest.clone(),
+            size: self.attestation,
+            annotations: None,
+        };
+        is_about(&manifest, digest, &signed)?;
+        Ok(manifest)
+    }
+
+    /// One signature: a bundle of what counts as one, or simple signing.
+    fn signature(&mut self, layer: &Descriptor) -> Result<Arc<VerifiedSignature>, NotVerified> {
+        self.looked_at += 1;
+        if self.looked_at > MAX_SIGNATURES {
+            return Err(too_much(format!("more than {MAX_SIGNATURES} signatures")));
+        }
+        let limit = MAX_BUNDLE.min(self.left);
+        if layer.size > limit as u64 {
+            let (digest, size) = (&layer.digest, layer.size);
+            return Err(too_much(format!(
+                "the signature {digest} has {size} bytes, of which {limit} may be read"
+            )));
+        }
+        let content = blob(self.chain, &layer.digest, limit)?;
+        self.left = self.left.saturating_sub(content.len());
+        let (by, states) = self.by;
+        let (cache, signed) = (&self.trust.cache, self.chain.attestation_manifest.as_str());
+        if layer.media_type == BUNDLE {
+            let signature = cache.bundle(content, Artifact::Digest(signed), by, self.now)?;
+            signature.states(states).map_err(|it| NotVerified::Invalid(it.into()))?;
+            return Ok(signature);
+        }
+        let none = BTreeMap::new();
+        let annotations = layer.annotations.as_ref().unwrap_or(&none);
+        cache.simple_signing(&SimpleSigning { payload: content, annotations }, signed, by, self.now)
     }
 }
 

@@ -6,6 +6,7 @@
 //! `github_attestation` trusts GitHub's own instance too, which vouches for private repositories, and
 //! believes only what was built from the repository that it names, as GitHub's own issuer has it: GitHub's
 //! answer alone proves nothing about that. Docker's engine leaves it to the rule to look at the signer.
+//! *Absent* is an empty list. That there is nothing at the URL is not: see [`Natives::github_attestation`].
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -90,11 +91,13 @@ impl Natives<'_> {
         }
         let asked = github(&self.shared.trust.github().api, repository, &checksum);
         let Some(answer) = self.content(&asked) else { return Ok(needs(asked)) };
-        let Some(data) = &answer.data else {
-            self.notes.push(format!("{repository} has no attestation of {checksum} on GitHub"));
-            return Ok(Called::Undefined);
-        };
         let about = format!("GitHub's attestations of {checksum} by {repository}");
+        // GitHub says the same of a repository that it does not show to strangers, and a daemon that
+        // fetches for us the same of any failure.
+        let Some(data) = &answer.data else {
+            let why = "GitHub answered that there is nothing (404), which it says of what it may not show, too";
+            return Err(CallError::GithubList { what: about, why: why.to_owned() });
+        };
         let unreadable =
             |source| CallError::GithubAnswer { what: about.clone(), source: Arc::new(source) };
         let listed: Attestations<'_> = serde_json::from_slice(data).map_err(unreadable)?;
@@ -174,7 +177,8 @@ impl Natives<'_> {
         let Err(NotVerified::Invalid(Invalid::Sigstore(
             SigstoreInvalid::Certificate { .. }
             | SigstoreInvalid::Log { .. }
-            | SigstoreInvalid::Time { .. },
+            | SigstoreInvalid::Time { .. }
+            | SigstoreInvalid::NotYet { .. },
         ))) = &public
         else {
             return public;

@@ -24,15 +24,13 @@ use crate::input::Field;
 use crate::meta::{AttestationBlob, ImageSignatures, MetaRequest, SignaturesRequest};
 use crate::policy::document::value_of;
 use crate::source::SourceOp;
-use crate::verify::chain::{BUNDLE, SIMPLE_SIGNING};
+use crate::verify::chain::{BUNDLE, COSIGN_SIGN, SIMPLE_SIGNING};
 use crate::verify::sigstore::{
     Artifact, Identity, Log, MAX_PUBLIC_KEY, PublicKey, Signer, SimpleSigning, TrustRoot,
     VerifiedSignature,
 };
 use crate::verify::{CouldNot, NotVerified};
 
-/// What cosign states of an image that it signs in a bundle.
-const COSIGN_SIGN: &str = "https://sigstore.dev/cosign/sign/v1";
 /// Reasons that a note lists.
 const MAX_REASONS: usize = 8;
 

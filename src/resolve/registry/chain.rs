@@ -27,9 +27,15 @@ const PROVENANCE: [&str; 2] =
     ["https://slsa.dev/provenance/v0.2", "https://slsa.dev/provenance/v1"];
 pub(super) const SIGSTORE_BUNDLE: &str = "application/vnd.dev.sigstore.bundle.v0.3+json";
 pub(super) const COSIGN_SIGNATURE: &str = "application/vnd.dev.cosign.artifact.sig.v1+json";
+/// Media type of a simple signing payload.
+pub(super) const SIMPLE_SIGNING: &str = "application/vnd.dev.cosign.simplesigning.v1+json";
 const IN_TOTO: &str = "application/vnd.in-toto+json";
 /// Layers of one manifest that are fetched at most.
 const MAX_LAYERS: usize = 16;
+/// Manifests with signatures that are fetched at most, and bytes of what is in them. Those beyond are
+/// named and not given: the verifier says so where none of the others holds.
+const MAX_SIGNATURES: usize = 16;
+const MAX_SIGNATURE_BYTES: u64 = 32 << 20;
 
 /// A chain that leads nowhere.
 #[derive(Debug, thiserror::Error)]
@@ -71,7 +77,7 @@ impl Registries {
         };
         chain.attestation_manifest.clone_from(&attestation.digest);
         let manifest = self.manifest(repository, &attestation, &mut chain).await?;
-        self.signature(repository, &attestation.digest, &mut chain).await?;
+        self.signers(repository, &attestation.digest, &mut chain).await?;
         let provenance = |layer: &&Descriptor| {
             let predicate = layer.annotations.get(PREDICATE_TYPE);
             predicate.is_some_and(|predicate| PROVENANCE.contains(&predicate.as_str()))
@@ -111,30 +117,69 @@ impl Registries {
         Ok(found.cloned())
     }
 
-    /// Adds the manifest that signs `attestation`, and what it holds; a bundle is preferred.
-    async fn signature(
+    /// Adds all that signs `attestation`, bundles first. Docker's engine looks at the first alone, so that
+    /// whoever puts another one before it takes an image's signature away.
+    async fn signers(
         &self,
         repository: &Repository,
         attestation: &str,
         chain: &mut AttestationChain,
     ) -> Result<(), ResolveError> {
         let referrers = self.contents.referrers(repository, attestation).await?;
-        let of =
-            |kind: &str| referrers.manifests.iter().find(|referrer| referrer.artifact_type == kind);
-        let Some(signature) = of(SIGSTORE_BUNDLE).or_else(|| of(COSIGN_SIGNATURE)) else {
-            // A registry that knows no types of artifacts leaves them out.
-            return match of("") {
-                None => Ok(()),
-                Some(untyped) => {
-                    let what = repository.what(&untyped.digest);
-                    Err(failed(&what, ChainError::Untyped(untyped.digest.clone())))
-                }
-            };
+        let of = |kind: &'static str| {
+            referrers.manifests.iter().filter(move |referrer| referrer.artifact_type == kind)
         };
-        chain.signature_manifests.push(signature.digest.clone());
-        let manifest = self.manifest(repository, signature, chain).await?;
-        let layers: Vec<&Descriptor> = manifest.layers.iter().collect();
-        self.layers(repository, &signature.digest, &layers, chain).await
+        let mut signing: Vec<&Descriptor> = Vec::new();
+        for descriptor in of(SIGSTORE_BUNDLE).chain(of(COSIGN_SIGNATURE)) {
+            if !signing.iter().any(|it| it.digest == descriptor.digest) {
+                signing.push(descriptor);
+            }
+            if signing.len() > MAX_SIGNATURES {
+                break;
+            }
+        }
+        if let (true, Some(untyped)) = (signing.is_empty(), of("").next()) {
+            // A registry that knows no types of artifacts leaves them out.
+            let what = repository.what(&untyped.digest);
+            return Err(failed(&what, ChainError::Untyped(untyped.digest.clone())));
+        }
+        let mut left = MAX_SIGNATURE_BYTES;
+        for (at, descriptor) in signing.into_iter().enumerate() {
+            chain.signature_manifests.push(descriptor.digest.clone());
+            if at < MAX_SIGNATURES {
+                left = self.signature(repository, descriptor, left, chain).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds one manifest with signatures, of which there may be `left` bytes; gives what is left then.
+    async fn signature(
+        &self,
+        repository: &Repository,
+        descriptor: &Descriptor,
+        mut left: u64,
+        chain: &mut AttestationChain,
+    ) -> Result<u64, ResolveError> {
+        let Some(document) = there(self.contents.described(repository, descriptor).await)? else {
+            return Ok(left);
+        };
+        let added = blob(&document.media_type, &descriptor.annotations, &document.bytes);
+        chain.add(&descriptor.digest, added);
+        // An index holds no signature, whatever it says it is.
+        let Content::Manifest(manifest) = &document.content else { return Ok(left) };
+        let signs = |it: &&Descriptor| matches!(&*it.media_type, SIGSTORE_BUNDLE | SIMPLE_SIGNING);
+        for layer in manifest.layers.iter().filter(signs).take(MAX_LAYERS) {
+            if layer.size > left {
+                continue;
+            }
+            let fetched = self.contents.attestation(repository, layer).await;
+            if let Some(bytes) = there(fetched)? {
+                left = left.saturating_sub(layer.size);
+                chain.add(&layer.digest, blob(&layer.media_type, &layer.annotations, &bytes));
+            }
+        }
+        Ok(left)
     }
 
     /// Fetches a manifest and adds it to the chain.
@@ -172,6 +217,15 @@ impl Registries {
             chain.add(&layer.digest, blob(&layer.media_type, &layer.annotations, &bytes));
         }
         Ok(())
+    }
+}
+
+/// What was fetched, unless it is not there or larger than is read: one of several may be so.
+fn there<T>(fetched: Result<T, ResolveError>) -> Result<Option<T>, ResolveError> {
+    match fetched {
+        Ok(fetched) => Ok(Some(fetched)),
+        Err(ResolveError::NotFound { .. } | ResolveError::TooLarge { .. }) => Ok(None),
+        Err(error) => Err(error),
     }
 }
 

@@ -8,15 +8,13 @@
 use std::collections::BTreeMap;
 
 use super::Registries;
-use super::chain::{COSIGN_SIGNATURE, SIGSTORE_BUNDLE};
+use super::chain::{COSIGN_SIGNATURE, SIGSTORE_BUNDLE, SIMPLE_SIGNING};
 use super::content::Repository;
 use super::document::{Content, Descriptor, Document, Manifest};
 use crate::meta::{AttestationBlob, ImageSignatures, ResolveError};
 use crate::resolve::transport::failed;
 use crate::source::ImageSource;
 
-/// Media type of a simple signing payload.
-const SIMPLE_SIGNING: &str = "application/vnd.dev.cosign.simplesigning.v1+json";
 /// cosign's annotation of a bundle that holds a statement, and what a signature states.
 const PREDICATE_TYPE: &str = "dev.sigstore.bundle.predicateType";
 const COSIGN_SIGN: &str = "https://sigstore.dev/cosign/sign/v1";

@@ -2,6 +2,7 @@
 
 mod credentials;
 mod limits;
+mod signed;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -166,58 +167,6 @@ async fn a_docker_manifest_list_has_no_chain() {
     let (network, _folder) = network("{}", |_| {});
     let chain = ask(&network, &server.host, CHAIN).await.unwrap().attestations.unwrap();
     assert_eq!(chain, AttestationChain { image_manifest, ..AttestationChain::default() });
-}
-
-#[tokio::test]
-async fn a_bundle_is_preferred_among_signatures() {
-    let sigstore = "application/vnd.dev.sigstore.bundle.v0.3+json";
-    let cosign = "application/vnd.dev.cosign.artifact.sig.v1+json";
-    // By the referrers API, and by the tag that stands in for it.
-    for by_tag in [false, true] {
-        let mut store = Store::default();
-        let expected = attested(&mut store, OCI_INDEX);
-        let layer = store.blob(sigstore, b"{\"bundle\":1}");
-        let empty = store.blob("application/vnd.oci.empty.v1+json", b"{}");
-        let body = json!({"config": empty, "layers": [layer]});
-        let mut bundle = store.document(OCI_MANIFEST, None, &body);
-        bundle["artifactType"] = json!(sigstore);
-        let mut other = bundle.clone();
-        other["artifactType"] = json!(cosign);
-        other["digest"] = json!(format!("sha256:{}", "0".repeat(64)));
-        let list = json!({"schemaVersion": 2, "manifests": [other, bundle]}).to_string();
-        let path = match by_tag {
-            true => format!(
-                "/v2/acme/app/manifests/{}",
-                expected.attestation_manifest.replace(':', "-")
-            ),
-            false => format!("/v2/acme/app/referrers/{}", expected.attestation_manifest),
-        };
-        store.0.insert(path, Reply::ok(OCI_INDEX, list));
-        let server = Server::start(serving(store)).await;
-        let (network, _folder) = network("{}", |_| {});
-        let chain = ask(&network, &server.host, CHAIN).await.unwrap().attestations.unwrap();
-        assert_eq!(chain.signature_manifests, [bundle["digest"].as_str().unwrap()]);
-        assert!(chain.blobs.contains_key(layer["digest"].as_str().unwrap()));
-    }
-}
-
-#[tokio::test]
-async fn what_refers_and_has_no_type_may_be_a_signature() {
-    for (kind, wanted) in [(None, false), (Some("application/spdx+json"), true)] {
-        let mut store = Store::default();
-        let expected = attested(&mut store, OCI_INDEX);
-        let mut other = store.document(OCI_MANIFEST, None, &json!({"layers": []}));
-        if let Some(kind) = kind {
-            other["artifactType"] = json!(kind);
-        }
-        let list = json!({"schemaVersion": 2, "manifests": [other]}).to_string();
-        let path = format!("/v2/acme/app/referrers/{}", expected.attestation_manifest);
-        store.0.insert(path, Reply::ok(OCI_INDEX, list));
-        let server = Server::start(serving(store)).await;
-        let (network, _folder) = network("{}", |_| {});
-        let answer = ask(&network, &server.host, CHAIN).await;
-        assert_eq!(answer.is_ok(), wanted, "{kind:?}");
-    }
 }
 
 #[tokio::test]

@@ -102,7 +102,7 @@ pub(crate) fn layer(forge: &Forge, who: &Who, format: Format, digest: &str) -> L
     let leaf = forge.leaf(who, 100);
     match format {
         Format::Bundle => {
-            let bundle = forge.attest(&leaf, &about(SLSA, digest), Rekor::V1);
+            let bundle = forge.attest(&leaf, &about(COSIGN_SIGN, digest), Rekor::V1);
             (BUNDLE, bundle.to_string().into_bytes(), json!({}))
         }
         Format::Simple => {
@@ -338,7 +338,7 @@ fn what_is_given_to_us_is_held_against_its_digest() {
             check(&format!("{what} huge"), &huge, &trust, "could not: too much");
         }
         type Change = fn(&mut AttestationChain);
-        let rows: [(&str, Change, &str); 9] = [
+        let rows: [(&str, Change, &str); 10] = [
             ("no signature", |it| it.signature_manifests.clear(), "absent"),
             ("no root", |it| it.root.clear(), "could not: missing"),
             ("no attestations", |it| it.attestation_manifest.clear(), "could not: missing"),
@@ -369,7 +369,15 @@ fn what_is_given_to_us_is_held_against_its_digest() {
             (
                 "seventeen signatures",
                 |it| it.signature_manifests = vec![it.signature_manifests[0].clone(); 17],
-                "could not: too much",
+                "verified",
+            ),
+            (
+                "a good one behind sixteen that are gone",
+                |it| {
+                    let gone = vec![digest(b"gone"); 16];
+                    it.signature_manifests = [gone, it.signature_manifests.clone()].concat();
+                },
+                "could not: missing",
             ),
             ("another image", |it| it.image_manifest = digest(b"else"), "chain"),
         ];

@@ -11,7 +11,8 @@ use super::error::{SigstoreInvalid, malformed, refused, unsupported};
 use super::proof::{Statement, Subject};
 use super::signed::{SignatureKind, SignatureType, TrustedTimestamp};
 use super::{
-    Artifact, Log, PublicKey, Signer, TrustRoot, VerifiedSignature, alone, kind, log, signer, time,
+    Artifact, HardenedKey, Log, PublicKey, Signer, TrustRoot, VerifiedSignature, alone, kind, log,
+    signer, time,
 };
 use crate::verify::{Invalid, NotVerified};
 
@@ -73,17 +74,26 @@ pub(super) fn verify(
     if material.tlog_entries.len().max(timestamps).max(certificates) > MAX_PARTS {
         return Err(malformed(format!("it has more than {MAX_PARTS} parts of one kind")));
     }
-    match by {
+    let verified = match by {
         Signer::Keyless(root) => keyless(bundle, artifact, root, now),
         Signer::Key(key, log) => by_key(bundle, artifact, (key, log), now),
         Signer::DockerHardenedImages(root, hardened) => {
-            let key = (&hardened.key, Log::WherePresent(root));
-            let mut verified = by_key(bundle, artifact, key, now)?;
-            time::none_before(hardened.since, &verified.timestamps, root)?;
-            verified.is_dhi = true;
-            Ok(verified)
+            hardened_image(bundle, artifact, (root, hardened), now)
         }
-    }
+    };
+    verified.map_err(|refused| time::until_it_has_come(bundle, now, refused))
+}
+
+fn hardened_image(
+    bundle: &Bundle,
+    artifact: Artifact<'_>,
+    (root, hardened): (&TrustRoot, &HardenedKey),
+    now: i64,
+) -> Result<VerifiedSignature, NotVerified> {
+    let mut verified = by_key(bundle, artifact, (&hardened.key, Log::WherePresent(root)), now)?;
+    time::none_before(hardened.since, &verified.timestamps, root)?;
+    verified.is_dhi = true;
+    Ok(verified)
 }
 
 fn keyless(
@@ -116,7 +126,7 @@ fn keyless(
     })?;
     let mut verified = proven(Some(root));
     verified.timestamps = time::timestamps(bundle, root, now)?;
-    log::in_force(bundle, &verified.timestamps, root, now)?;
+    verified.lasting = log::in_force(bundle, &verified.timestamps, root, now)?;
     verified.signer = Some(signer);
     Ok(verified)
 }
@@ -180,7 +190,7 @@ fn logged(
     }
     let mut verified = proven(Some(root));
     verified.timestamps = time::timestamps(bundle, root, now)?;
-    log::in_force(bundle, &verified.timestamps, root, now)?;
+    verified.lasting = log::in_force(bundle, &verified.timestamps, root, now)?;
     Ok(verified)
 }
 
@@ -197,6 +207,7 @@ fn proven(root: Option<&TrustRoot>) -> VerifiedSignature {
         docker_reference: String::new(),
         is_dhi: false,
         trust_root: root.map(|root| root.name().to_owned()),
+        lasting: Vec::new(),
     }
 }
 

@@ -1,23 +1,26 @@
 //! What was verified already, so that one image is verified once a build.
 //!
 //! What is kept is asked for by a digest of everything that went into it, the trust root's content
-//! and the key included; a trust root that has expired since is an error all the same, and so is a
-//! time that lies in the future by a clock that was set back.
+//! and the key included. What depends on when somebody asks is judged each time: a trust root that has
+//! expired since is an error all the same, a time that lies in the future by a clock that was set back is
+//! one, and a log that vouches for no time must still be in force.
 //!
 //! A refusal is kept for a few minutes: long enough that nobody makes us refuse the same bytes for
-//! each rule, policy and build anew, short enough that a clock that was wrong is forgiven.
+//! each rule, policy and build anew, short enough that a clock that was wrong is forgiven. It is kept no
+//! longer than nothing begins or ends that it may depend on.
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use sha2::{Digest as _, Sha256};
 
 use super::{
-    Artifact, Log, Signer, SimpleSigning, TrustRoot, VerifiedSignature, time, verify_bundle,
-    verify_simple_signing,
+    Artifact, Log, Signer, SigstoreInvalid, SimpleSigning, TrustRoot, VerifiedSignature, log, time,
+    verify_bundle, verify_simple_signing, windows,
 };
-use crate::verify::{CouldNot, NotVerified};
+use crate::verify::{CouldNot, Invalid, NotVerified};
 
 type Key = [u8; 32];
 
@@ -37,8 +40,8 @@ pub struct VerificationCache {
 #[derive(Debug, Default)]
 struct Known {
     held: Generations<Arc<VerifiedSignature>>,
-    /// When it was refused, and why.
-    refused: Generations<(i64, NotVerified)>,
+    /// From when until when it stands, and why it was refused.
+    refused: Generations<(Range<i64>, NotVerified)>,
 }
 
 /// Two generations: what is used moves to the young one, and when that is full the old one goes.
@@ -137,7 +140,10 @@ impl VerificationCache {
             Err(
                 refused @ (NotVerified::Invalid(_)
                 | NotVerified::CouldNot(CouldNot::Unsupported { .. })),
-            ) => known.refused.keep(key, (now, refused.clone()), self.half),
+            ) => {
+                let stands = now..stands_until(refused, by, now);
+                known.refused.keep(key, (stands, refused.clone()), self.half);
+            }
             Err(
                 NotVerified::Absent
                 | NotVerified::CouldNot(
@@ -162,13 +168,27 @@ impl VerificationCache {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(verified) = known.held.get(key) {
             known.held.keep(*key, verified.clone(), self.half);
-            return Some(
-                time::none_after(now, verified.timestamps(), by.root()).map(|()| verified),
-            );
+            return Some(holds(&verified, by, now).map(|()| verified));
         }
-        let (at, refused) = known.refused.get(key)?;
-        (at <= now && now < at.saturating_add(REFUSED_FOR)).then_some(Err(refused))
+        let (stands, refused) = known.refused.get(key)?;
+        stands.contains(&now).then_some(Err(refused))
     }
+}
+
+/// Whether what held once does at `now`, by a trust root that is in force.
+fn holds(verified: &VerifiedSignature, by: Signer<'_>, now: i64) -> Result<(), NotVerified> {
+    time::none_after(now, verified.timestamps(), by.root())?;
+    by.root().map_or(Ok(()), |root| log::still(&verified.lasting, root, now))
+}
+
+/// Until when a refusal of `now` stands at most.
+fn stands_until(refused: &NotVerified, by: Signer<'_>, now: i64) -> i64 {
+    let mut until = now.saturating_add(REFUSED_FOR);
+    if let NotVerified::Invalid(Invalid::Sigstore(SigstoreInvalid::NotYet { from, .. })) = refused {
+        until = until.min(*from);
+    }
+    let changes = by.root().and_then(|root| windows::changes_after(root.material(), now));
+    changes.map_or(until, |at| until.min(at))
 }
 
 impl<V> Default for Generations<V> {

@@ -44,6 +44,14 @@ pub enum SigstoreInvalid {
         /// Why not.
         why: String,
     },
+    /// One of these, and not for good: a time that it goes by has not come yet.
+    #[error("{because}")]
+    NotYet {
+        /// Why it does not hold now.
+        because: Box<Self>,
+        /// When that may be otherwise, in seconds since 1970.
+        from: i64,
+    },
     /// Somebody else signed.
     #[error("it was signed by {found}, not by {wanted}")]
     Identity {

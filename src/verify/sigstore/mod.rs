@@ -27,6 +27,7 @@ mod simple;
 #[cfg(test)]
 pub(crate) mod tests;
 mod time;
+mod windows;
 
 pub use self::bundle::{MAX_BUNDLE, verify_bundle};
 pub(in crate::verify) use self::cache::Generations;

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 
 use super::error::{SigstoreInvalid, clipped};
+use super::log::Lasting;
 use super::signed::{
     AttestationSignature, SignatureKind, SignatureType, SignerInfo, TrustedTimestamp,
 };
@@ -37,6 +38,8 @@ pub struct VerifiedSignature {
     pub(super) docker_reference: String,
     pub(super) is_dhi: bool,
     pub(super) trust_root: Option<String>,
+    /// Logs that must be in force whenever it is relied upon, because no time is known at which they were.
+    pub(super) lasting: Vec<Lasting>,
 }
 
 /// An in-toto statement that was signed.

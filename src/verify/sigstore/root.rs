@@ -20,13 +20,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use sha2::{Digest as _, Sha256};
 use sigstore_trust_root::{
-    SIGSTORE_GITHUB_TRUSTED_ROOT, SIGSTORE_PRODUCTION_TRUSTED_ROOT, TimeRange, TrustedRoot,
-    TsaAuthority,
+    SIGSTORE_GITHUB_TRUSTED_ROOT, SIGSTORE_PRODUCTION_TRUSTED_ROOT, TrustedRoot, TsaAuthority,
 };
 use sigstore_verify::Verifier;
 
 use super::error::TrustRootError;
-use super::{provider, time};
+use super::{provider, time, windows};
 use crate::verify::CLOCK_SKEW;
 
 /// Most bytes of a trust root.
@@ -39,7 +38,8 @@ pub const EMBEDDED: [(&str, &str, i64); 2] = [
     ("github", SIGSTORE_GITHUB_TRUSTED_ROOT, EMBEDDED_AS_OF),
 ];
 
-/// 2026-10-23, when sigstore-trust-root 0.15.1 was released.
+/// 2026-10-23, when sigstore-trust-root 0.15.1 was released. A test ties this to the version in
+/// Cargo.lock and to what is in the roots.
 const EMBEDDED_AS_OF: i64 = 1_792_713_600;
 
 /// The form of before versions were kept, and the one that is written.
@@ -186,7 +186,7 @@ impl TrustRoot {
         if !matches!(form.media_type.as_str(), UPDATED | UPDATED_V1) {
             let json = std::str::from_utf8(data).map_err(|error| malformed(&error))?;
             let mut root = Self::read(name, json, Origin::Plain)?;
-            root.expires = ended(&root.material);
+            root.expires = windows::ended(&root.material);
             return Ok(root);
         }
         let file: UpdatedRoot = serde_json::from_slice(data).map_err(|error| malformed(&error))?;
@@ -200,7 +200,7 @@ impl TrustRoot {
     fn embedded(name: &str, json: &str, as_of: i64) -> Result<Self, TrustRootError> {
         let mut root = Self::read(name, json, Origin::Embedded)?;
         root.as_of = Some(as_of);
-        root.expires = ended(&root.material);
+        root.expires = windows::ended(&root.material);
         Ok(root)
     }
 
@@ -370,17 +370,4 @@ impl TrustRoots {
 
 fn malformed(name: &str, why: &dyn fmt::Display) -> TrustRootError {
     TrustRootError::Malformed { name: name.to_owned(), why: why.to_string() }
-}
-
-/// When the last of its certificate authorities ends, or of its logs where it has none; `None` where
-/// one never does.
-fn ended(root: &TrustedRoot) -> Option<i64> {
-    let end = |window: Option<TimeRange>| window.and_then(|it| it.end).map(|end| end.as_second());
-    let last = |ends: Vec<Option<i64>>| {
-        ends.into_iter().collect::<Option<Vec<_>>>().and_then(|ends| ends.into_iter().max())
-    };
-    if root.certificate_authorities.is_empty() {
-        return last(root.tlogs.iter().map(|it| end(it.public_key.valid_for)).collect());
-    }
-    last(root.certificate_authorities.iter().map(|it| end(it.valid_for)).collect())
 }

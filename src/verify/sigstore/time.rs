@@ -56,11 +56,39 @@ pub(super) fn none_after(
     let latest = now.saturating_add(CLOCK_SKEW);
     for it in timestamps {
         let at: Option<jiff::Timestamp> = it.timestamp.parse().ok();
-        if at.is_none_or(|at| at.as_second() > latest) {
-            return Err(none(root, format!("{} is in the future", it.timestamp)));
+        let Some(at) = at.map(|at| at.as_second()) else {
+            return Err(none(root, format!("{} is no time", it.timestamp)));
+        };
+        if at > latest {
+            let because = none(root, format!("{} is in the future", it.timestamp));
+            return Err(not_yet(because, at.saturating_sub(CLOCK_SKEW)));
         }
     }
     Ok(())
+}
+
+/// A refusal of a bundle with a promised time that lies after `now` (seconds since 1970): for that alone
+/// the verifier refuses it, which goes by the clock of this machine.
+pub(super) fn until_it_has_come(bundle: &Bundle, now: i64, refused: NotVerified) -> NotVerified {
+    let entries = &bundle.verification_material.tlog_entries;
+    let promised = entries.iter().filter(|entry| entry.inclusion_promise.is_some());
+    let times = promised.filter_map(|entry| entry.integrated_time).map(|at| at.as_second());
+    match times.filter(|at| *at > now).min() {
+        Some(first) => not_yet(refused, first),
+        None => refused,
+    }
+}
+
+/// A refusal that stands until then at most.
+fn not_yet(refused: NotVerified, from: i64) -> NotVerified {
+    match refused {
+        NotVerified::Invalid(Invalid::Sigstore(because))
+            if !matches!(because, SigstoreInvalid::NotYet { .. }) =>
+        {
+            Invalid::Sigstore(SigstoreInvalid::NotYet { because: Box::new(because), from }).into()
+        }
+        other => other,
+    }
 }
 
 /// The times that Rekor v1 signed with its promises; an inclusion proof vouches for no time.

@@ -1,7 +1,9 @@
 //! Signatures of attestations, and of hardened images.
 
 use super::*;
-use crate::verify::sigstore::tests::forge::{Certified, PublicKey as PublicBits};
+use crate::verify::sigstore::tests::forge::{
+    Certified, PublicKey as PublicBits, sign, signed, simple_payload,
+};
 
 #[test]
 fn signatures_of_attestations_must_hold() {
@@ -104,7 +106,7 @@ fn signatures_of_attestations_must_hold() {
     ] {
         let by = Certified { certificate: &certificate, sign };
         let bundle = |digest: &str| -> Layer {
-            let bundle = forge.attest_as(&by, &about(SLSA, digest), Rekor::V1);
+            let bundle = forge.attest_as(&by, &about(COSIGN_SIGN, digest), Rekor::V1);
             (BUNDLE, bundle.to_string().into_bytes(), json!({}))
         };
         check(what, &Draft { manifest: &unchanged, layer: &bundle }.chain(), &right, wanted);
@@ -115,16 +117,181 @@ fn signatures_of_attestations_must_hold() {
         check(what, &Draft { manifest: &unchanged, layer: &simple }.chain(), &right, wanted);
     }
     let by_key = |digest: &str| {
-        let bundle = forge.attest_by_key(&key(9), &about(SLSA, digest), Some(Rekor::V1));
+        let bundle = forge.attest_by_key(&key(9), &about(COSIGN_SIGN, digest), Some(Rekor::V1));
         (BUNDLE, bundle.to_string().into_bytes(), json!({}))
     };
     let by_key = Draft { manifest: &unchanged, layer: &by_key }.chain();
     check("a key's bundle", &by_key, &right, "material");
-    // One that holds counts beside one that does not, and both are spoken of.
-    let mut two = signed(&forge, &jane(), Format::Bundle, None);
-    two.signature_manifests.insert(0, digest(b"gone"));
-    let signers = verify_chain(&two, &right, NOW).unwrap();
-    assert_eq!((signers.verified.len(), signers.refused.len()), (1, 1));
+}
+
+/// One that holds counts, wherever it stands among others, and all are spoken of.
+#[test]
+fn each_of_several_signatures_is_looked_at() {
+    let (forge, stranger) = (Forge::new(10), Forge::new(30));
+    let trust = trust(&forge.trusted_root());
+    let (john, other) = (Who::person("john@example.com"), digest(b"else"));
+    let other = other.as_str();
+    type Signed<'s> = (&'s Forge, &'s Who, Format, Option<&'s str>);
+    let jane = jane();
+    let bundle: Signed<'_> = (&forge, &jane, Format::Bundle, None);
+    let simple: Signed<'_> = (&forge, &jane, Format::Simple, None);
+    let by_john: Signed<'_> = (&forge, &john, Format::Bundle, None);
+    let foreign: Signed<'_> = (&stranger, &jane, Format::Bundle, None);
+    let foreign_simple: Signed<'_> = (&stranger, &jane, Format::Simple, None);
+    let of_another: Signed<'_> = (&forge, &jane, Format::Bundle, Some(other));
+    let chained = |signed: &[Signed<'_>]| {
+        let one = |(forge, who, format, about): &Signed<'_>| {
+            let layer = |digest: &str| layer(forge, who, *format, about.unwrap_or(digest));
+            Draft { manifest: &unchanged, layer: &layer }.chain()
+        };
+        joined(signed.iter().map(one))
+    };
+    for (what, signed, verified, refused) in [
+        ("bad, good", &[foreign, bundle][..], &["jane@example.com"][..], &["log"][..]),
+        ("good, bad", &[bundle, foreign], &["jane@example.com"], &["log"]),
+        ("bad, bad", &[foreign, of_another], &[], &["log", "subject"]),
+        ("two good", &[bundle, by_john], &["jane@example.com", "john@example.com"], &[]),
+        ("a bad bundle, good simple", &[foreign, simple], &["jane@example.com"], &["log"]),
+        ("bad simple, a good bundle", &[foreign_simple, bundle], &["jane@example.com"], &["log"]),
+    ] {
+        let signers = verify_chain(&chained(signed), &trust, NOW).unwrap();
+        let signer =
+            |it: &Arc<VerifiedSignature>| it.signer().unwrap().subject_alternative_name.clone();
+        assert_eq!(signers.verified.iter().map(signer).collect::<Vec<_>>(), verified, "{what}");
+        assert_eq!(outcomes(signers.refused), refused, "{what}");
+    }
+    let mut gone = chained(&[bundle]);
+    gone.signature_manifests.insert(0, digest(b"gone"));
+    let signers = verify_chain(&gone, &trust, NOW).unwrap();
+    assert_eq!(signers.verified.len(), 1);
+    assert_eq!(outcomes(signers.refused), ["could not: missing"]);
+    // And in one manifest, as cosign adds to what is there.
+    for (what, count, others, verified, refused) in [
+        ("one behind another", 1, true, 1, &["log"][..]),
+        ("sixteen", 16, false, 16, &[]),
+        ("seventeen", 17, false, 16, &["could not: too much"]),
+    ] {
+        let first = if others { foreign_simple } else { simple };
+        let mut chain = chained(&[first]);
+        let about = chain.attestation_manifest.clone();
+        let made: Vec<Layer> = (0..count)
+            .map(|at| {
+                let who = Who::person(&format!("{at}@example.com"));
+                layer(&forge, &who, Format::Simple, &about)
+            })
+            .collect();
+        let name = chain.signature_manifests[0].clone();
+        let mut manifest: Value = serde_json::from_slice(&chain.blobs[&name].data).unwrap();
+        let layers = manifest["layers"].as_array_mut().unwrap();
+        layers.truncate(usize::from(others));
+        for (kind, content, annotations) in made {
+            let name = digest(&content);
+            layers.push(json!({
+                "mediaType": kind, "digest": name, "size": content.len(), "annotations": annotations,
+            }));
+            let data = content.into();
+            let blob = crate::meta::AttestationBlob { data, ..Default::default() };
+            chain.blobs.insert(name, blob);
+        }
+        let put = put(&mut chain, &manifest);
+        chain.signature_manifests = vec![put["digest"].as_str().unwrap().to_owned()];
+        let signers = verify_chain(&chain, &trust, NOW).unwrap();
+        assert_eq!(signers.verified.len(), verified, "{what}: {:?}", signers.refused);
+        assert_eq!(outcomes(signers.refused), refused, "{what}");
+    }
+}
+
+/// One chain with the signatures of several, in their order.
+fn joined(mut chains: impl Iterator<Item = AttestationChain>) -> AttestationChain {
+    let mut joined = chains.next().unwrap();
+    for chain in chains {
+        assert_eq!(joined.attestation_manifest, chain.attestation_manifest);
+        joined.signature_manifests.extend(chain.signature_manifests);
+        joined.blobs.extend(chain.blobs);
+    }
+    joined
+}
+
+fn outcomes(refused: Vec<NotVerified>) -> Vec<&'static str> {
+    refused.into_iter().map(|it| outcome::<()>(&Err(it))).collect()
+}
+
+/// What a statement about the right manifest states decides whether it is a signature of it.
+#[test]
+fn statements_that_are_no_signatures_are_none() {
+    let forge = Forge::new(10);
+    let trust = trust(&forge.trusted_root());
+    let leaf = forge.leaf(&jane(), 100);
+    let hardened = |stage: &str, it: &mut Value| {
+        if stage == "index" {
+            it["manifests"].as_array_mut().unwrap().truncate(1);
+            it["manifests"][0]["annotations"] = json!({"com.docker.dhi.build.id": "7"});
+            it["annotations"] = json!({"org.opencontainers.image.title": "dhi/app"});
+        }
+    };
+    let bundled = |bundle: Value| -> Layer { (BUNDLE, bundle.to_string().into_bytes(), json!({})) };
+    for (states, keyless, by_docker) in [
+        (COSIGN_SIGN, "verified", "verified"),
+        (PROVENANCE[0], "verified", "predicate type"),
+        (PROVENANCE[1], "verified", "predicate type"),
+        ("https://spdx.dev/Document", "predicate type", "predicate type"),
+        ("https://cosign.sigstore.dev/attestation/vuln/v1", "predicate type", "predicate type"),
+        ("https://openvex.dev/ns/v0.2.0", "predicate type", "predicate type"),
+        ("https://slsa.dev/verification_summary/v1", "predicate type", "predicate type"),
+        ("https://sigstore.dev/cosign/sign/v1 ", "predicate type", "predicate type"),
+        ("https://sigstore.dev/cosign/sign/v2", "predicate type", "predicate type"),
+        ("", "predicate type", "predicate type"),
+    ] {
+        for rekor in [Rekor::V1, Rekor::V2] {
+            let by_jane =
+                |digest: &str| bundled(forge.attest(&leaf, &about(states, digest), rekor));
+            let chain = Draft { manifest: &unchanged, layer: &by_jane }.chain();
+            check(&format!("{states:?}, {rekor:?}"), &chain, &trust, keyless);
+            let by_key = |digest: &str| {
+                bundled(forge.attest_by_key(&key(50), &about(states, digest), Some(rekor)))
+            };
+            let chain = Draft { manifest: &hardened, layer: &by_key }.chain();
+            check(&format!("{states:?}, {rekor:?}, hardened"), &chain, &trust, by_docker);
+        }
+    }
+    // The bytes of the manifest, as `cosign sign-blob` signs any file: that states nothing.
+    let named = Draft { manifest: &unchanged, layer: &|_| bundled(json!({})) }.chain();
+    let bytes = named.blobs[&named.attestation_manifest].data.clone();
+    let of_bytes = |_: &str| bundled(forge.sign_file(&leaf, &bytes, Rekor::V1));
+    let chain = Draft { manifest: &unchanged, layer: &of_bytes }.chain();
+    assert_eq!(chain.attestation_manifest, named.attestation_manifest);
+    check("a file", &chain, &trust, "predicate type");
+    // An envelope of something else than a statement.
+    let enveloped = |digest: &str| {
+        let mut bundle = forge.attest(&leaf, &about(COSIGN_SIGN, digest), Rekor::V1);
+        bundle["dsseEnvelope"]["payloadType"] = "text/plain".into();
+        bundled(bundle)
+    };
+    let chain = Draft { manifest: &unchanged, layer: &enveloped }.chain();
+    check("another payload", &chain, &trust, "could not: unsupported");
+    // A simple signing payload of another type, rightly signed.
+    for (what, manifest) in
+        [("simple", &unchanged as &dyn Fn(&str, &mut Value)), ("simple, hardened", &hardened)]
+    {
+        for (from, to, wanted) in [
+            ("cosign container image signature", "cosign container image signature", "verified"),
+            ("cosign container image signature", "atomic container signature", "malformed"),
+            ("\"type\"", "\"kind\"", "malformed"),
+        ] {
+            let layer = |digest: &str| -> Layer {
+                let payload = String::from_utf8(simple_payload(digest)).unwrap();
+                assert!(payload.contains(from));
+                let payload = payload.replace(from, to).into_bytes();
+                let annotations = match what {
+                    "simple" => forge.simple_of(&leaf, &payload),
+                    _ => BTreeMap::from([signed(&sign(&key(50), &payload))]),
+                };
+                (SIMPLE_SIGNING, payload, json!(annotations))
+            };
+            let chain = Draft { manifest, layer: &layer }.chain();
+            check(&format!("{what}: {to}"), &chain, &trust, wanted);
+        }
+    }
 }
 
 /// What is more than is looked at is neither valid nor invalid.
@@ -143,14 +310,7 @@ fn signatures_beyond_the_budget_are_not_judged() {
         Draft { manifest: &unchanged, layer: &layer }.chain()
     };
     let join = |sizes: &[(usize, Option<&str>)]| {
-        let mut chains = sizes.iter().map(|(size, about)| padded(*size, *about));
-        let mut joined = chains.next().unwrap();
-        for chain in chains {
-            assert_eq!(joined.attestation_manifest, chain.attestation_manifest);
-            joined.signature_manifests.extend(chain.signature_manifests);
-            joined.blobs.extend(chain.blobs);
-        }
-        joined
+        joined(sizes.iter().map(|(size, about)| padded(*size, *about)))
     };
     let wrong = Some(other.as_str());
     for (what, sizes, verified, wanted) in [
@@ -164,9 +324,7 @@ fn signatures_beyond_the_budget_are_not_judged() {
     ] {
         let signers = verify_chain(&join(sizes), &right, NOW).unwrap();
         assert_eq!(signers.verified.len(), verified, "{what}");
-        let refused: Vec<&str> =
-            signers.refused.into_iter().map(|it| outcome::<()>(&Err(it))).collect();
-        assert_eq!(refused, wanted, "{what}");
+        assert_eq!(outcomes(signers.refused), wanted, "{what}");
     }
 }
 
@@ -198,7 +356,7 @@ fn hardened_images_are_signed_by_their_key_alone() {
     };
     let (docker, somebody) = (keyed(50), keyed(51));
     let bundle = |digest: &str| {
-        let bundle = forge.attest_by_key(&key(50), &about(SLSA, digest), Some(Rekor::V1));
+        let bundle = forge.attest_by_key(&key(50), &about(COSIGN_SIGN, digest), Some(Rekor::V1));
         (BUNDLE, bundle.to_string().into_bytes(), json!({}))
     };
     let jane_simple = |digest: &str| layer(&forge, &jane(), Format::Simple, digest);

@@ -2,6 +2,7 @@
 
 mod algorithms;
 mod bundles;
+mod cache;
 #[path = "../../../../integration-tests/forge/mod.rs"]
 pub(crate) mod forge;
 mod keys;
@@ -52,7 +53,11 @@ pub(crate) fn outcome<T>(result: &Result<T, NotVerified>) -> &'static str {
         Err(NotVerified::CouldNot(CouldNot::Missing { .. })) => "could not: missing",
         Err(NotVerified::CouldNot(CouldNot::TooMuch { .. })) => "could not: too much",
         Err(NotVerified::Invalid(Invalid::Malformed { .. })) => "malformed",
+        Err(NotVerified::Invalid(Invalid::Sigstore(SigstoreInvalid::NotYet {
+            because, ..
+        }))) => outcome::<()>(&Err(Invalid::Sigstore((**because).clone()).into())),
         Err(NotVerified::Invalid(Invalid::Sigstore(invalid))) => match invalid {
+            SigstoreInvalid::NotYet { .. } => unreachable!("it was taken above"),
             SigstoreInvalid::Signature { .. } => "signature",
             SigstoreInvalid::Subject { .. } => "subject",
             SigstoreInvalid::Certificate { .. } => "certificate",

@@ -1,13 +1,11 @@
 //! Trust roots, their age, and what was verified already.
 
-use std::sync::Arc;
-
 use serde_json::json;
 
 use super::forge::{Rekor, statement};
 use super::*;
 
-fn updated(forge: &Forge, fetched: i64, expires: i64) -> TrustRoot {
+pub(super) fn updated(forge: &Forge, fetched: i64, expires: i64) -> TrustRoot {
     let moment = |at| jiff::Timestamp::from_second(at).unwrap();
     let content = forge.trusted_root().to_string();
     let root =
@@ -15,19 +13,33 @@ fn updated(forge: &Forge, fetched: i64, expires: i64) -> TrustRoot {
     TrustRoot::parse("sigstore", serde_json::to_string(&root.unwrap()).unwrap().as_bytes()).unwrap()
 }
 
+/// Which release of the crate carries the embedded roots, by Cargo.lock, what is in them, and the day of
+/// that release. Whoever updates the crate comes by here, and looks the day up in its changelog.
 #[test]
 fn the_embedded_roots_are_the_ones_that_are_dated() {
+    let lock = include_str!("../../../../Cargo.lock");
+    let (_, locked) = lock.split_once("name = \"sigstore-trust-root\"\nversion = \"").unwrap();
+    let version = locked.split('"').next().unwrap();
     let roots = TrustRoots::embedded().unwrap();
     let seen: Vec<String> = roots
         .iter()
-        .map(|it| format!("{} {}", it.name(), hex::encode(&it.fingerprint()[..8])))
+        .map(|it| {
+            let day = jiff::Timestamp::from_second(it.as_of().unwrap()).unwrap();
+            let content = hex::encode(&it.fingerprint()[..8]);
+            format!("{} {content}, of {version}, released {day}", it.name())
+        })
         .collect();
-    // Where this differs the crate was updated: then its day in `root.rs` has changed too.
     insta::assert_debug_snapshot!(seen);
     let now = EMBEDDED[0].2 + 86_400;
     assert_eq!(roots.get(None).unwrap().name(), "sigstore");
     assert!(roots.iter().all(|it| it.usable(now) == Ok(()) && it.origin() == Origin::Embedded));
     assert!(matches!(roots.get(Some("ours")), Err(TrustRootError::Unknown { .. })));
+    // Nothing in a root begins after the release that carries it, and no release is of tomorrow.
+    for root in roots.iter() {
+        let latest = windows::all(root.material()).map(|it| it.start.as_second()).max().unwrap();
+        assert!(latest <= root.as_of().unwrap(), "{}: {latest}", root.name());
+        assert!(root.as_of().unwrap() <= jiff::Timestamp::now().as_second(), "{}", root.name());
+    }
 }
 
 #[test]
@@ -97,50 +109,4 @@ fn roots_that_are_none() {
     roots.insert(root("ours", &right)).unwrap();
     assert_eq!(roots.get(Some("sigstore")).unwrap().origin(), Origin::Plain);
     assert!(matches!(roots.insert(root("ours", &right)), Err(TrustRootError::Twice { .. })));
-}
-
-#[test]
-fn what_holds_is_verified_once() {
-    let forge = Forge::new(10);
-    let bundle = forge.attest(&person(&forge), &statement(SLSA, ARTIFACT), Rekor::V1).to_string();
-    let root = updated(&forge, NOW, NOW + 100);
-    let cache = VerificationCache::new(8);
-    let by = Signer::Keyless(&root);
-    let ask = |bundle: &str, artifact: &[u8], by, now| {
-        cache.bundle(bundle.as_bytes(), Artifact::Bytes(artifact), by, now)
-    };
-    let first = ask(&bundle, ARTIFACT, by, NOW).unwrap();
-    assert!(Arc::ptr_eq(&first, &ask(&bundle, ARTIFACT, by, NOW).unwrap()));
-    assert_eq!(cache.worked(), 1);
-    // A refusal stands for a while, and not for longer.
-    for (what, now, worked) in [
-        ("first", NOW, 3),
-        ("again", NOW, 3),
-        ("a little later", NOW + 50, 3),
-        ("by a clock that was set back", NOW - 1, 5),
-    ] {
-        check("something else", &ask(&bundle, b"else", by, now), "subject");
-        check("tampered", &ask(&bundle[1..], ARTIFACT, by, now), "malformed");
-        assert_eq!(cache.worked(), worked, "{what}");
-    }
-    let lasting = updated(&forge, NOW, NOW + 1_000_000);
-    let lasting = Signer::Keyless(&lasting);
-    // It was refused last at NOW - 1, by the same content of a root.
-    for (now, worked) in [(NOW, 5), (NOW + 298, 5), (NOW + 299, 6)] {
-        check("something else", &ask(&bundle, b"else", lasting, now), "subject");
-        assert_eq!(cache.worked(), worked, "{now}");
-    }
-    assert_eq!(cache.len(), 1, "what does not hold is not kept as if it did");
-    check("expired since", &ask(&bundle, ARTIFACT, by, NOW + 100), "could not: trust root");
-    let stranger = root_of(&Forge::new(30));
-    check("by another root", &ask(&bundle, ARTIFACT, Signer::Keyless(&stranger), NOW), "log");
-    let manifest = forge::digest(b"a manifest");
-    for seed in 100..120 {
-        let leaf = forge.leaf(&Who::person("jane@example.com"), seed);
-        let (payload, annotations) = forge.simple(&leaf, &manifest);
-        let signed = SimpleSigning { payload: &payload, annotations: &annotations };
-        let first = cache.simple_signing(&signed, &manifest, by, NOW).unwrap();
-        assert!(Arc::ptr_eq(&first, &cache.simple_signing(&signed, &manifest, by, NOW).unwrap()));
-        assert!(cache.len() <= 8);
-    }
 }
