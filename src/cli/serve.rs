@@ -152,6 +152,11 @@ struct Judging {
     /// image that it names
     #[arg(long, value_name = "TYPES", value_delimiter = ',')]
     cache_types: Vec<String>,
+    /// Let builds use these frontends alone: dockerfile.v0, the daemon's own, and repositories of images,
+    /// as in docker/dockerfile, a comma list (repeatable) [default: all]; list the images in
+    /// buildkitd.toml as well (allowedRepositories), since what a frontend does in there the gate cannot see
+    #[arg(long, value_name = "FRONTENDS", value_delimiter = ',')]
+    frontends: Vec<String>,
     /// Refuse builds that ask for an entitlement: security.insecure, network.host or device (all of
     /// them), a comma list (repeatable)
     #[arg(long, value_name = "ENTITLEMENT", value_delimiter = ',')]
@@ -269,6 +274,7 @@ impl Flags {
             git_submodules: one("--git-submodules", &judging.git_submodules),
             build_op: one("--build-op", &judging.build_op),
             cache_types: many("--cache-types", &judging.cache_types),
+            frontends: many("--frontends", &judging.frontends),
             deny_entitlement: many("--deny-entitlement", &judging.deny_entitlement),
             decision_log: one("--decision-log", &operations.decision_log),
             metrics_listen: one("--metrics-listen", &operations.metrics_listen),

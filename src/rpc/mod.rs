@@ -8,7 +8,9 @@ pub mod frame;
 mod reset;
 mod serve;
 
-pub use body::{Body, BoxError, GrpcError, answered, one, read_one, refusal, through, whole};
+pub use body::{
+    Body, BoxError, GrpcError, answered, one, read_one, read_within, refusal, through, whole,
+};
 pub use channel::{
     CONNECTION_WINDOW, Channel, ConnectError, MAX_HEADERS, RESETS, Scope, Unsent, WINDOW,
     unavailable,
