@@ -148,6 +148,7 @@ verifier-policy-set = "production"
 listen-mode = "0660"
 listen-group = "docker"
 deny-entitlement = ["security.insecure"]
+frontends = ["dockerfile.v0", "docker/dockerfile", "reg.example:5000/blubber"]
 drain = 90
 listen = ["unix:///run/gate.sock"]
 tls-cert = "tls/gate.pem"
@@ -168,6 +169,7 @@ policy-set = "production"
 git-submodules = "deny"
 build-op = "allow"
 cache-types = ["gha"]
+frontends = ["dockerfile.v0"]
 deny-entitlement = ["network.host", "device"]
 
 [[listener.client]]
