@@ -233,7 +233,8 @@ Signals: SIGHUP reads policies again and reopens the decision log; SIGTERM and S
 end, and the second one cuts them.
 Environment: DOCKER_CONFIG is the folder of Docker's config.json with the gate's own credentials,
 for --signature-registries alone (~/.docker where it is not set); OTEL_EXPORTER_OTLP_ENDPOINT is
-where traces go; RUST_LOG is what is logged (info).
+where traces go, and OTEL_EXPORTER_OTLP_CERTIFICATE the file of a collector's authorities; RUST_LOG
+is what is logged (info).
 
 Exit codes: 0 ended as told, or --check found all good; 2 could not serve, a part of it ended by
 itself, or wrong use";

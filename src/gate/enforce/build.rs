@@ -37,6 +37,8 @@ use crate::wire::proto::policysession::CheckPolicyRequest;
 
 /// Most sources of one build that are decided about: what a client names costs memory and a line of the log.
 const MAX_SOURCES: usize = 10_000;
+/// Most bytes of what they are called.
+const MAX_NAMES: usize = 16 << 20;
 
 /// What is said where judging ends in a panic. (The panic itself is in the gate's own log.)
 const BROKE_OFF: &str = "judging broke off by a fault of buildgate's own, which its log tells";
@@ -110,12 +112,20 @@ pub struct Begun {
     pub converts: bool,
 }
 
+/// The decisions about sources.
+#[derive(Default)]
+struct Decided {
+    of: HashMap<Key, Arc<OnceCell<Verdict>>>,
+    /// Bytes of what they are called.
+    names: usize,
+}
+
 /// A build under way.
 pub struct Build {
     begun: Begun,
     internal: tokio::sync::Mutex<Option<Arc<Internal>>>,
     registry: OnceCell<Arc<Network>>,
-    decided: Mutex<HashMap<Key, Arc<OnceCell<Verdict>>>>,
+    decided: Mutex<Decided>,
     /// What we put in place of sources: decided already.
     handed_out: Mutex<HashSet<Key>>,
     progress: Arc<Progress>,
@@ -214,7 +224,9 @@ impl Build {
         match self.cell(&key) {
             Some(cell) => cell.get_or_init(|| self.decide(key)).await.clone(),
             None => {
-                let why = format!("one build has more than {MAX_SOURCES} sources");
+                let why = format!(
+                    "one build has more than {MAX_SOURCES} sources, or {MAX_NAMES} bytes of their names"
+                );
                 let beyond = self.beyond.get_or_init(|| self.refuse(op, why, Audited::Stands));
                 beyond.await.clone()
             }
@@ -224,10 +236,16 @@ impl Build {
     /// Where the decision about a source is; `None` where there are too many.
     fn cell(&self, key: &Key) -> Option<Arc<OnceCell<Verdict>>> {
         let mut decided = self.decided.lock().unwrap_or_else(PoisonError::into_inner);
-        if decided.len() >= MAX_SOURCES && !decided.contains_key(key) {
+        if let Some(cell) = decided.of.get(key) {
+            return Some(Arc::clone(cell));
+        }
+        let (op, ..) = key;
+        let names = decided.names.saturating_add(op.size());
+        if decided.of.len() >= MAX_SOURCES || names > MAX_NAMES {
             return None;
         }
-        Some(Arc::clone(decided.entry(key.clone()).or_default()))
+        decided.names = names;
+        Some(Arc::clone(decided.of.entry(key.clone()).or_default()))
     }
 
     /// Refuses something of it for a reason of our own, written down as any decision is; gives what is

@@ -191,10 +191,29 @@ async fn sources_beyond_the_bound_are_refused_and_written_down_once() {
     for name in ["one", "more"] {
         let answer = bench.build.answer(question(&format!("local://{name}"))).await.unwrap();
         let Answer::Deny { messages } = answer else { panic!("{answer:?}") };
-        assert_eq!(messages, ["one build has more than 10000 sources"]);
+        let beyond = "one build has more than 10000 sources, or 16777216 bytes of their names";
+        assert_eq!(messages, [beyond]);
     }
     assert_eq!(bench.lines(), ["deny local://one"]);
     assert_eq!(bench.build.answer(question("local://7")).await.unwrap(), Answer::Allow);
+}
+
+/// Few sources may be long ones, with long attributes.
+#[test]
+fn what_sources_are_called_is_bounded() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let bench = runtime.block_on(Bench::start(Mode::Enforce));
+    let platform = bench.build.begun.daemon.platform.clone();
+    let cell = |number: usize| {
+        let mut op = SourceOp::new(format!("local://{number:04}"));
+        let long = "x".repeat(1 << 20);
+        op.attrs.insert("a".to_owned(), long.clone());
+        op.identifier.push_str(&long);
+        bench.build.cell(&(op, platform.clone(), Purpose::Source)).is_some()
+    };
+    let most = (0..20).take_while(|number| cell(*number)).count();
+    assert_eq!(most, 7, "of two MiB and some bytes each");
+    assert!(cell(3), "what is known stays known");
 }
 
 #[tokio::test]

@@ -17,6 +17,8 @@ use crate::source::{Platform, SourceOp};
 
 /// Most rounds that are open at once.
 const MAX_OPEN: usize = 10_000;
+/// Most bytes of what they are about.
+const MAX_NAMES: usize = 16 << 20;
 
 /// What is asked about: a source and its platform.
 pub(super) type Key = (SourceOp, Option<Platform>);
@@ -58,6 +60,8 @@ struct Rounds {
     ages: BTreeMap<u64, Key>,
     /// How many there were.
     number: u64,
+    /// Bytes of what they are about.
+    names: usize,
 }
 
 impl Rounds {
@@ -69,12 +73,13 @@ impl Rounds {
             self.of.remove(key);
         }
         self.ages.remove(&number);
+        self.names -= key.0.size();
         Some(round)
     }
 
     /// Drops the oldest.
     fn shrink(&mut self) {
-        if let Some((_, key)) = self.ages.pop_first() {
+        if let Some(key) = self.ages.first_key_value().map(|(_, key)| key.clone()) {
             // Of its source it is the oldest, too.
             self.remove(&key, 0);
         }
@@ -91,7 +96,9 @@ impl Open {
         let root = &mut round.known.root;
         *root = SourceMeta { http: root.http.take(), ..SourceMeta::default() };
         let mut rounds = self.lock();
-        if rounds.ages.len() >= MAX_OPEN {
+        rounds.names += key.0.size();
+        while !rounds.ages.is_empty() && (rounds.ages.len() >= MAX_OPEN || rounds.names > MAX_NAMES)
+        {
             rounds.shrink();
         }
         rounds.number += 1;
@@ -215,6 +222,19 @@ mod tests {
         assert_eq!((rounds.ages.len(), rounds.of.len()), (MAX_OPEN, MAX_OPEN));
         drop(rounds);
         assert_eq!((take("3"), take("more-0"), take("more-19999")), (None, None, Some(0)));
+    }
+
+    #[test]
+    fn what_is_long_makes_room_sooner() {
+        let open = Open::default();
+        let long =
+            |number: usize| (SourceOp::new(format!("{number:02}{}", "x".repeat(1 << 20))), None);
+        for number in 0..20 {
+            open.put(long(number), Round::first());
+        }
+        let meta = SourceMeta::default();
+        let left = (0..20).filter(|number| open.take(&long(*number), &meta).is_some()).count();
+        assert_eq!((left, open.lock().names), (15, 0));
     }
 
     #[test]
