@@ -94,6 +94,17 @@ fn the_kubernetes_manifest_and_its_configuration_are_good() {
     assert_eq!(pod["containers"].as_sequence().unwrap().len(), 2);
     let address = "unix:///run/buildkit/buildkitd.sock";
     assert_eq!(container("buildkitd")["args"][1], address);
+    // The daemon knows the frontends that the gate knows, where it looks for its configuration.
+    let settings = data("buildkitd", "buildkitd.toml");
+    assert!(deployed("buildkitd.toml").ends_with(&settings), "{settings}");
+    let mounts = container("buildkitd")["volumeMounts"].as_sequence().unwrap();
+    assert!(
+        mounts.iter().any(|it| it["mountPath"] == "/etc/buildkit" && it["name"] == "buildkitd")
+    );
+    let repositories = settings.split_once("= [").unwrap().1.trim().trim_end_matches(']');
+    let frontends = format!("frontends = [\"dockerfile.v0\", {repositories}]");
+    assert!(data("buildgate", "gate.toml").contains(&frontends), "{frontends}");
+    assert!(deployed("gate.toml").contains(&frontends));
 
     // The image is the frontend's, and what it would run by itself is the frontend.
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));

@@ -21,7 +21,7 @@ use tokio::net::{TcpStream, UnixStream};
 use crate::gate_ops::{Gate, until};
 
 /// Where clients come in besides the unix socket.
-const TCP: [&str; 2] = ["--listen", "tcp://127.0.0.1:0"];
+pub const TCP: [&str; 2] = ["--listen", "tcp://127.0.0.1:0"];
 
 /// A connection of the user's own.
 pub async fn user(gate: &Gate) -> Channel {
@@ -40,7 +40,7 @@ async fn another(gate: &Gate) -> Channel {
 }
 
 /// The address of [`TCP`].
-fn tcp(gate: &Gate) -> String {
+pub fn tcp(gate: &Gate) -> String {
     until("a port", || {
         let log = gate.log();
         let found = log.lines().find_map(|line| line.split("clients come in at tcp://").nth(1));

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use buildgate::gate::proxy::{Answer, Call, Handle, ListenOptions};
 use buildgate::rpc::{self, Body, BoxError, Channel, frame};
-use buildgate::session::{CHECK_POLICY, ID, METHOD, NAME, Role, SESSION};
+use buildgate::session::{CHECK_POLICY, Ended, ID, METHOD, NAME, SESSION};
 use buildgate::wire::proto::control::{StatusRequest, StatusResponse, VertexLog};
 use futures_util::future::BoxFuture;
 use http::{HeaderValue, Method, Request, Response};
@@ -111,7 +111,8 @@ fn grpc(body: Body) -> Response<Body> {
 /// that one sends.
 async fn session(request: Request<Body>, flood: Body) -> Response<Body> {
     let (near, download, pump) = buildgate::session::tunnel().run();
-    tokio::spawn(pump.drive(request.into_body(), Role::Server));
+    let status = std::future::ready(Ended::Ours.trailers());
+    tokio::spawn(pump.answer(request.into_body(), status));
     tokio::spawn(async move {
         let (channel, connection) = Channel::over(near).await.unwrap();
         let connection = tokio::spawn(connection);
@@ -155,10 +156,7 @@ async fn client(socket: String, verifies: bool, from_client: Taken) {
             }
         }
     };
-    tokio::join!(
-        pump.drive(response.into_body(), Role::Client),
-        buildgate::session::serve(near, answer)
-    );
+    tokio::join!(pump.drive(response.into_body()), buildgate::session::serve(near, answer));
 }
 
 async fn connect(socket: &str) -> Channel {

@@ -37,6 +37,11 @@ impl Buildkit {
         Self::start_with(registry, None, None, &also)
     }
 
+    /// The same with this at the end of its configuration.
+    pub fn start_also(registry: &str, config: &str) -> Result<Self, NoPeer> {
+        Self::start_with(registry, None, None, config)
+    }
+
     /// The same with its state in this folder.
     pub fn start_in(registry: &str, state: &Path) -> Result<Self, NoPeer> {
         Self::start_with(registry, Some(state), None, "")

@@ -152,6 +152,11 @@ struct Judging {
     /// image that it names
     #[arg(long, value_name = "TYPES", value_delimiter = ',')]
     cache_types: Vec<String>,
+    /// Let builds use these frontends alone: dockerfile.v0, the daemon's own, and repositories of images,
+    /// as in docker/dockerfile, a comma list (repeatable) [default: all]; list the images in
+    /// buildkitd.toml as well (allowedRepositories), since what a frontend does in there the gate cannot see
+    #[arg(long, value_name = "FRONTENDS", value_delimiter = ',')]
+    frontends: Vec<String>,
     /// Refuse builds that ask for an entitlement: security.insecure, network.host or device (all of
     /// them), a comma list (repeatable)
     #[arg(long, value_name = "ENTITLEMENT", value_delimiter = ',')]
@@ -228,7 +233,8 @@ Signals: SIGHUP reads policies again and reopens the decision log; SIGTERM and S
 end, and the second one cuts them.
 Environment: DOCKER_CONFIG is the folder of Docker's config.json with the gate's own credentials,
 for --signature-registries alone (~/.docker where it is not set); OTEL_EXPORTER_OTLP_ENDPOINT is
-where traces go; RUST_LOG is what is logged (info).
+where traces go, and OTEL_EXPORTER_OTLP_CERTIFICATE the file of a collector's authorities; RUST_LOG
+is what is logged (info).
 
 Exit codes: 0 ended as told, or --check found all good; 2 could not serve, a part of it ended by
 itself, or wrong use";
@@ -269,6 +275,7 @@ impl Flags {
             git_submodules: one("--git-submodules", &judging.git_submodules),
             build_op: one("--build-op", &judging.build_op),
             cache_types: many("--cache-types", &judging.cache_types),
+            frontends: many("--frontends", &judging.frontends),
             deny_entitlement: many("--deny-entitlement", &judging.deny_entitlement),
             decision_log: one("--decision-log", &operations.decision_log),
             metrics_listen: one("--metrics-listen", &operations.metrics_listen),

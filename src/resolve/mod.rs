@@ -20,6 +20,8 @@ pub use options::{Options, Retries, Sizes, Timeouts};
 pub use registry::CredentialError;
 #[doc(hidden)]
 pub use registry::{Reading, read_anything};
+pub use tls::TlsError;
+pub(crate) use tls::client as tls_client;
 pub use transport::SetupError as TransportSetupError;
 pub(crate) use transport::{Body, Outgoing, Transport};
 

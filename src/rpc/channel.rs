@@ -13,6 +13,7 @@ use tokio::sync::watch;
 use tonic::Status;
 
 use super::body::{self, Body, BoxError};
+use super::frame;
 
 /// Largest block of headers or trailers: error details carry whole source files.
 pub const MAX_HEADERS: u32 = 64 << 20;
@@ -189,6 +190,32 @@ impl Channel {
         metadata: &HeaderMap,
         message: &A,
     ) -> Result<B, Status> {
+        let answer = self.asked(method, metadata, message, frame::MAX_MESSAGE).await?;
+        B::decode(answer).map_err(|error| Status::internal(format!("{method}: {error}")))
+    }
+
+    /// The same where the answer comes from somebody who may mean harm: what it holds is not looked into
+    /// beyond so many bytes.
+    ///
+    /// # Errors
+    /// As [`Channel::call`], and when the answer is larger.
+    pub async fn call_within<A: Message, B: Message + Default>(
+        &self,
+        method: &str,
+        message: &A,
+        most: usize,
+    ) -> Result<B, Status> {
+        let answer = self.asked(method, &HeaderMap::new(), message, most).await?;
+        B::decode(answer).map_err(|error| Status::internal(format!("{method}: {error}")))
+    }
+
+    async fn asked<A: Message>(
+        &self,
+        method: &str,
+        metadata: &HeaderMap,
+        message: &A,
+        most: usize,
+    ) -> Result<Bytes, Status> {
         let mut request = Request::new(body::one(&message.encode_to_vec()));
         *request.method_mut() = http::Method::POST;
         *request.uri_mut() =
@@ -198,8 +225,7 @@ impl Channel {
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
         headers.insert(header::TE, HeaderValue::from_static("trailers"));
         let response = self.forward(request).await.map_err(unavailable)?;
-        let answer = answer(response).await?;
-        B::decode(answer).map_err(|error| Status::internal(format!("{method}: {error}")))
+        answer(response, most).await
     }
 }
 
@@ -217,12 +243,12 @@ fn addressed(request: Request<Body>) -> Result<Request<Body>, BoxError> {
 }
 
 /// The message of a unary answer.
-async fn answer(response: Response<Incoming>) -> Result<Bytes, Status> {
+async fn answer(response: Response<Incoming>, most: usize) -> Result<Bytes, Status> {
     let (parts, body) = response.into_parts();
     if let Some(status) = Status::from_header_map(&parts.headers) {
         ok(status)?;
     }
-    let (message, trailers) = body::read_one(body).await?;
+    let (message, trailers) = body::read_within(body, most).await?;
     match trailers.as_ref().and_then(Status::from_header_map) {
         Some(status) => ok(status)?,
         None => return Err(Status::unknown("the daemon answered without a status")),

@@ -5,9 +5,9 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 /// Length of a frame's head: the flag and the length of the message.
 pub const HEAD: usize = 5;
 
-/// Most bytes of a message that is looked into. BuildKit takes and gives no message of more than
-/// 16 MiB; without a bound, whoever sends one fills our memory.
-pub const MAX_MESSAGE: usize = 64 << 20;
+/// Most bytes of a message that is looked into: BuildKit takes and gives no larger one
+/// (`DefaultMaxRecvMsgSize`), and what is larger need not be read to be refused in its words.
+pub const MAX_MESSAGE: usize = 16 << 20;
 
 /// A frame that is not looked into, or cannot be made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -15,8 +15,8 @@ pub enum FrameError {
     /// Compressed, which we never offer.
     #[error("the message is compressed, which was not agreed on")]
     Compressed,
-    /// More than the bound that holds for it.
-    #[error("the message has {length} bytes, more than {most}")]
+    /// More than the bound that holds for it. (The words are those of gRPC in Go.)
+    #[error("received message larger than max ({length} vs. {most})")]
     TooLarge {
         /// How many.
         length: usize,
@@ -69,6 +69,11 @@ pub fn take(buffer: &mut BytesMut, most: usize) -> Result<Option<Bytes>, FrameEr
     Ok(Some(buffer.split_to(length).freeze()))
 }
 
+/// How long the message is whose frame begins here, where its head is whole.
+pub fn announced(buffer: &[u8]) -> Option<usize> {
+    buffer.first_chunk::<HEAD>().map(|[_, length @ ..]| length_of(*length))
+}
+
 /// How many bytes of `buffer` are whole frames, whatever is in them.
 pub fn whole(buffer: &[u8]) -> usize {
     let mut end = 0_usize;
@@ -112,6 +117,12 @@ mod tests {
         assert_eq!(take(&mut two, 3), Ok(Some(Bytes::from_static(b"a"))));
         assert_eq!(take(&mut two, 3), Ok(Some(Bytes::from_static(b"b"))));
         assert_eq!((take(&mut two, 3), &two[..]), (Ok(None), &b"\0"[..]));
+    }
+
+    #[test]
+    fn a_length_is_announced_by_the_head() {
+        assert_eq!(announced(b"\0\0\0\0"), None);
+        assert_eq!(announced(b"\0\0\0\x01\x02abc"), Some(258));
     }
 
     #[test]

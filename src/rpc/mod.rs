@@ -11,7 +11,9 @@ mod reset;
 mod serve;
 
 pub use batch::Batched;
-pub use body::{Body, BoxError, GrpcError, answered, one, read_one, refusal, through, whole};
+pub use body::{
+    Body, BoxError, GrpcError, answered, one, read_one, read_within, refusal, through, whole,
+};
 pub use channel::{
     CONNECTION_WINDOW, Channel, ConnectError, MAX_HEADERS, RESETS, Scope, Unsent, WINDOW,
     unavailable,

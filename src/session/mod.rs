@@ -17,7 +17,7 @@ mod tunnel;
 pub use id::{NoId, SessionId};
 pub use policy::{OpenError, PolicySession, SessionGone};
 pub use service::{CHECK_POLICY, Verifier, Verifying, answer};
-pub use tunnel::{Pump, Role, Tunnel, serve, tunnel};
+pub use tunnel::{Ended, Pump, Tunnel, serve, tunnel};
 
 use http::HeaderName;
 

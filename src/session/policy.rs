@@ -9,7 +9,7 @@ use tokio::task::AbortHandle;
 use tonic::Status;
 
 use super::service::{self, CHECK_POLICY, Verifier};
-use super::tunnel::{self, Role};
+use super::tunnel;
 use super::{ID, METHOD, NAME, SESSION, SHARED_KEY, SessionId};
 use crate::rpc::{Body, BoxError, Channel};
 
@@ -120,7 +120,7 @@ async fn run(
     tell.send_replace(State::Open);
     let answer = move |request| service::answer(Arc::clone(&verifier), request);
     tokio::select! {
-        () = pump.drive(incoming, Role::Client) => {}
+        _ = pump.drive(incoming) => {}
         () = tunnel::serve(near, answer) => {}
     }
     tell.send_replace(State::Gone(SessionGone::Dropped));
@@ -221,7 +221,8 @@ mod tests {
         assert_eq!(request.uri().path(), SESSION);
         assert_eq!(request.headers()[METHOD], CHECK_POLICY);
         let (near, download, pump) = tunnel::tunnel().run();
-        let pumping = tokio::spawn(pump.drive(through(request.into_body()), Role::Server));
+        let status = std::future::ready(tunnel::Ended::Ours.trailers());
+        let pumping = tokio::spawn(pump.answer(through(request.into_body()), status));
         tokio::spawn(async move {
             let (channel, connection) = Channel::over(near).await.unwrap();
             tokio::spawn(connection);

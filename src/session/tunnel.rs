@@ -1,5 +1,7 @@
 //! The bytes of a connection as `BytesMessage`s of a gRPC stream, with backpressure both ways.
 
+use std::time::Duration;
+
 use bytes::{BufMut, Bytes, BytesMut};
 use http::{HeaderMap, Request, Response};
 use http_body::Frame;
@@ -9,6 +11,8 @@ use prost::Message;
 use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, ReadHalf, WriteHalf};
 use tokio::sync::mpsc;
+use tokio::time::timeout;
+use tonic::Status;
 
 use crate::rpc::frame::{self, FrameError, HEAD};
 use crate::rpc::{self, Batched, Body, BoxError};
@@ -22,6 +26,12 @@ const CHUNK: usize = 32 << 10;
 const QUEUE: usize = 8;
 /// Largest message that is taken.
 const MAX_MESSAGE: usize = 32 << 20;
+
+/// How long the other side of a stream may take to say how it ended.
+const GOODBYE: Duration = Duration::from_secs(1);
+
+/// Where frames go out.
+type Sink = mpsc::Sender<Result<Frame<Bytes>, BoxError>>;
 
 /// A stream that is no stream of `BytesMessage`s.
 #[derive(Debug, thiserror::Error)]
@@ -43,16 +53,16 @@ pub struct Tunnel {
     /// What goes out, as the body of a request or of a response.
     pub outgoing: Body,
     far: DuplexStream,
-    sink: mpsc::Sender<Frame<Bytes>>,
+    sink: Sink,
 }
 
 /// A tunnel that nothing has come through yet.
 pub fn tunnel() -> Tunnel {
     let (near, far) = tokio::io::duplex(BUFFER);
-    let (sink, source) = mpsc::channel::<Frame<Bytes>>(QUEUE);
+    let (sink, source) = mpsc::channel::<Result<Frame<Bytes>, BoxError>>(QUEUE);
     let frames = futures_util::stream::unfold(source, |mut source| async move {
         let frame = source.recv().await?;
-        Some((Ok::<_, BoxError>(frame), source))
+        Some((frame, source))
     });
     Tunnel { near, outgoing: StreamBody::new(frames).boxed_unsync(), far, sink }
 }
@@ -69,44 +79,96 @@ impl Tunnel {
 /// Moves the bytes of a tunnel.
 pub struct Pump {
     far: DuplexStream,
-    sink: mpsc::Sender<Frame<Bytes>>,
+    sink: Sink,
 }
 
-/// How a stream's end is told to its other side.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Role {
-    /// We answer the stream: its end has a status.
-    Server,
-    /// We opened the stream.
-    Client,
+/// How the other side ended a stream that we opened.
+#[derive(Debug)]
+pub enum Ended {
+    /// With a status, in these trailers.
+    Said(HeaderMap),
+    /// It broke.
+    Broke(String),
+    /// It has not: we did.
+    Ours,
+}
+
+impl Ended {
+    /// How a stream that stands for it ends: in the same way, as far as there is one.
+    ///
+    /// # Errors
+    /// When there are no trailers that could say it.
+    pub fn trailers(self) -> Result<HeaderMap, BoxError> {
+        let mut trailers = HeaderMap::new();
+        match self {
+            Self::Said(said) => return Ok(said),
+            Self::Broke(why) => Status::unavailable(format!("buildgate: {why}")),
+            Self::Ours => Status::ok(""),
+        }
+        .add_header(&mut trailers)?;
+        Ok(trailers)
+    }
 }
 
 impl Pump {
-    /// Moves bytes until either side ends; what breaks is told to the log.
-    pub async fn drive<B>(self, incoming: B, role: Role)
+    /// Moves the bytes of a stream that we opened until either side ends; what breaks is told to the log.
+    pub async fn drive<B>(self, incoming: B) -> Ended
     where
         B: http_body::Body<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
     {
-        let (reader, writer) = tokio::io::split(self.far);
+        let Self { far, sink } = self;
+        let (reader, writer) = tokio::io::split(far);
+        let mut inward = std::pin::pin!(inward(incoming, writer));
         let ended = tokio::select! {
-            ended = inward(incoming, writer) => ended,
-            ended = outward(reader, &self.sink) => ended,
+            ended = &mut inward => ended,
+            ended = outward(reader, &sink) => match ended {
+                // The other side hears of it, and has something to say to that.
+                Ok(()) => {
+                    drop(sink);
+                    timeout(GOODBYE, inward).await.unwrap_or(Ok(None))
+                }
+                Err(error) => Err(error),
+            },
+        };
+        match ended {
+            Ok(Some(trailers)) => Ended::Said(trailers),
+            Ok(None) => Ended::Ours,
+            Err(error) => {
+                tracing::debug!("{error}");
+                Ended::Broke(error.to_string())
+            }
+        }
+    }
+
+    /// The same of a stream that we answer, whose end is told as `status` says it.
+    pub async fn answer<B>(
+        self,
+        incoming: B,
+        status: impl Future<Output = Result<HeaderMap, BoxError>>,
+    ) where
+        B: http_body::Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
+        let Self { far, sink } = self;
+        let (reader, writer) = tokio::io::split(far);
+        let ended = tokio::select! {
+            ended = inward(incoming, writer) => ended.map(|_| ()),
+            ended = outward(reader, &sink) => ended,
         };
         if let Err(error) = ended {
             tracing::debug!("{error}");
         }
-        if role == Role::Server {
-            let mut trailers = HeaderMap::new();
-            trailers.insert("grpc-status", http::HeaderValue::from_static("0"));
-            // A side that is gone needs no goodbye.
-            let _ = self.sink.send(Frame::trailers(trailers)).await;
-        }
+        // A side that is gone needs no goodbye.
+        let _ = sink.send(status.await.map(Frame::trailers)).await;
     }
 }
 
-/// What came in, unpacked.
-async fn inward<B>(incoming: B, mut writer: WriteHalf<DuplexStream>) -> Result<(), TunnelError>
+/// What came in, unpacked; gives the trailers behind it.
+async fn inward<B>(
+    incoming: B,
+    mut writer: WriteHalf<DuplexStream>,
+) -> Result<Option<HeaderMap>, TunnelError>
 where
     B: http_body::Body<Data = Bytes>,
     B::Error: Into<BoxError>,
@@ -115,26 +177,26 @@ where
     let mut buffer = BytesMut::new();
     while let Some(frame) = incoming.frame().await {
         let frame = frame.map_err(|error| TunnelError::Body(error.into()))?;
-        let Ok(data) = frame.into_data() else { return Ok(()) };
+        let data = match frame.into_data() {
+            Ok(data) => data,
+            Err(last) => return Ok(last.into_trailers().ok()),
+        };
         buffer.extend_from_slice(&data);
         while let Some(message) = frame::take(&mut buffer, MAX_MESSAGE)? {
             let BytesMessage { data } = BytesMessage::decode(message)?;
             writer.write_all(&data).await?;
         }
     }
-    Ok(())
+    Ok(None)
 }
 
 /// What goes out, packed.
-async fn outward(
-    mut reader: ReadHalf<DuplexStream>,
-    sink: &mpsc::Sender<Frame<Bytes>>,
-) -> Result<(), TunnelError> {
+async fn outward(mut reader: ReadHalf<DuplexStream>, sink: &Sink) -> Result<(), TunnelError> {
     let mut chunk = vec![0; CHUNK];
     loop {
         let length = reader.read(&mut chunk).await?;
         let data = chunk.get(..length).unwrap_or_default();
-        if data.is_empty() || sink.send(Frame::data(packed(data)?)).await.is_err() {
+        if data.is_empty() || sink.send(Ok(Frame::data(packed(data)?))).await.is_err() {
             return Ok(());
         }
     }
@@ -171,8 +233,8 @@ mod tests {
     fn pair() -> (DuplexStream, DuplexStream) {
         let (one, out_one, pump_one) = tunnel().run();
         let (two, out_two, pump_two) = tunnel().run();
-        tokio::spawn(pump_one.drive(out_two, Role::Client));
-        tokio::spawn(pump_two.drive(out_one, Role::Server));
+        tokio::spawn(pump_one.drive(out_two));
+        tokio::spawn(pump_two.answer(out_one, std::future::ready(Ended::Ours.trailers())));
         (one, two)
     }
 
@@ -206,8 +268,8 @@ mod tests {
         for frames in [&b"\x01\0\0\0\0"[..], b"\0\xff\0\0\0", b"\0\0\0\0\x01\xff"] {
             let (mut near, _outgoing, pump) = tunnel().run();
             let incoming = http_body_util::Full::new(Bytes::from_static(frames));
-            let driven = pump.drive(incoming, Role::Client);
-            tokio::time::timeout(std::time::Duration::from_secs(10), driven).await.unwrap();
+            let ended = timeout(Duration::from_secs(10), pump.drive(incoming)).await.unwrap();
+            assert!(matches!(ended, Ended::Broke(_)), "{frames:?}: {ended:?}");
             assert_eq!(near.read(&mut [0; 1]).await.unwrap(), 0, "{frames:?}");
         }
     }

@@ -174,6 +174,13 @@ impl SourceOp {
         Self { identifier: identifier.into(), attrs: BTreeMap::new() }
     }
 
+    /// Bytes of all that it says.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        let attrs = self.attrs.iter().map(|(name, value)| name.len() + value.len());
+        self.identifier.len() + attrs.sum::<usize>()
+    }
+
     /// Reads a source as people write it: an identifier (`docker-image://…`), a git or HTTP URL as
     /// a Dockerfile has it, or else an image reference. An image without tag and digest is
     /// `latest`, as in a Dockerfile.

@@ -3,7 +3,7 @@
 
 use sha2::{Digest, Sha256};
 
-use super::raw::RawField;
+use super::raw::{self, RawError};
 
 /// The numbers of `pb.Op.op`, of which an op has one (its last has none).
 const KINDS: std::ops::RangeInclusive<u32> = 2..=8;
@@ -16,14 +16,29 @@ pub struct TwoKinds {
     pub digest: String,
 }
 
+/// An op that cannot be taken for one thing.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum KindError {
+    /// It is no message.
+    #[error(transparent)]
+    Malformed(#[from] RawError),
+    /// It is more than one thing.
+    #[error(transparent)]
+    TwoKinds(#[from] TwoKinds),
+}
+
 /// Refuses an op that says more than once what it is.
 ///
 /// # Errors
-/// When it does.
-pub fn single(op: &[u8], fields: &[RawField]) -> Result<(), TwoKinds> {
-    match fields.iter().filter(|field| KINDS.contains(&field.number)).count() {
+/// When it does, or is no message.
+pub fn single(op: &[u8]) -> Result<(), KindError> {
+    let mut kinds = 0_usize;
+    for part in raw::each(op) {
+        kinds += usize::from(KINDS.contains(&part?.number));
+    }
+    match kinds {
         0 | 1 => Ok(()),
-        _ => Err(TwoKinds { digest: digest(op) }),
+        _ => Err(TwoKinds { digest: digest(op) }.into()),
     }
 }
 
@@ -34,11 +49,9 @@ pub(super) fn digest(op: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
     use prost::Message;
 
     use super::super::proto::pb;
-    use super::super::raw;
     use super::*;
 
     #[test]
@@ -59,12 +72,11 @@ mod tests {
             (vec![&source, &source], false),
             (vec![&passthrough, &exec], false),
         ] {
-            let op = Bytes::from(parts.into_iter().flatten().copied().collect::<Vec<u8>>());
-            let fields = raw::fields(&op).unwrap();
-            assert_eq!(single(&op, &fields).is_ok(), wanted, "{op:x?}");
+            let op: Vec<u8> = parts.into_iter().flatten().copied().collect();
+            assert_eq!(single(&op).is_ok(), wanted, "{op:x?}");
         }
         // Whatever type it has.
-        let op = Bytes::from_static(&[0x28, 1, 0x10, 1]);
-        assert!(single(&op, &raw::fields(&op).unwrap()).is_err());
+        assert!(matches!(single(&[0x28, 1, 0x10, 1]), Err(KindError::TwoKinds(_))));
+        assert!(matches!(single(&[0x28]), Err(KindError::Malformed(_))));
     }
 }

@@ -9,14 +9,15 @@ use std::sync::Arc;
 use bytes::{Buf, Bytes};
 use prost::Message;
 
-use super::kind::{TwoKinds, digest, single};
+use super::kind::{KindError, TwoKinds, digest, single};
 use super::proto::{errdefs, pb};
-use super::raw::{self, RawError};
+use super::raw::RawError;
 use super::source::PlatformError;
 use crate::source::{Platform, SourceOp};
 
-/// Ops in a definition, those of nested ones included. Large bake files have some thousands.
-pub const MAX_OPS: usize = 65_536;
+/// Ops in a definition, those of nested ones included. Large bake files have some thousands; no message
+/// that a daemon takes has many more of any use than this.
+pub const MAX_OPS: usize = 131_072;
 
 /// Definitions inside definitions.
 pub const MAX_DEPTH: usize = 8;
@@ -185,8 +186,10 @@ fn vertices(def: &[Bytes]) -> Result<Vec<Vertex>, LlbError> {
             continue;
         }
         let op = pb::Op::decode(bytes.clone()).map_err(|source| LlbError::Op { index, source })?;
-        let fields = raw::fields(bytes).map_err(|source| LlbError::Fields { index, source })?;
-        single(bytes, &fields)?;
+        single(bytes).map_err(|error| match error {
+            KindError::Malformed(source) => LlbError::Fields { index, source },
+            KindError::TwoKinds(error) => error.into(),
+        })?;
         let is_last = index + 1 == def.len();
         vertices.push(vertex(digest, op, is_last)?);
     }

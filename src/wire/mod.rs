@@ -16,6 +16,7 @@
 //! | `kind`        | that an op is one thing                                             |
 //! | [`nested`]    | builds inside a definition                                          |
 //! | [`raw`]       | changing a message without losing what we do not know of it         |
+//! | [`request`]   | what of a client's request is looked into, without decoding the rest |
 //! | [`rewrite`]   | a definition with other sources in it                               |
 
 mod attestation;
@@ -26,6 +27,7 @@ pub mod nested;
 pub mod policy;
 pub mod proto;
 pub mod raw;
+pub mod request;
 pub mod rewrite;
 mod source;
 pub mod status;

@@ -2,10 +2,11 @@
 //!
 //! They are told by the bytes of an op, which is one thing or none that passes.
 
-use super::kind::{TwoKinds, single};
-use super::proto::pb;
+use super::kind::{KindError, TwoKinds, single};
 use super::raw::{self, RawError};
 
+/// `pb.Definition.def`.
+const DEF: u32 = 1;
 /// `pb.Op.build`.
 const BUILD: u32 = 5;
 /// `pb.BuildOp.inputs`, a map.
@@ -31,31 +32,56 @@ pub enum NestedError {
     /// It is more than one thing.
     #[error(transparent)]
     TwoKinds(#[from] TwoKinds),
+    /// It is not what stands at its place.
+    #[error("LLB: an op is no message")]
+    NoOp,
 }
 
-/// The builds inside a definition.
+impl From<KindError> for NestedError {
+    fn from(error: KindError) -> Self {
+        match error {
+            KindError::Malformed(error) => error.into(),
+            KindError::TwoKinds(error) => error.into(),
+        }
+    }
+}
+
+/// The builds inside a definition. It is read op by op, and nothing of it is kept.
 ///
 /// # Errors
-/// When an op is no message, or more than one thing.
-pub fn nested(definition: &pb::Definition) -> Result<Vec<Inputs>, NestedError> {
+/// When it or an op is no message, or more than one thing.
+pub fn nested(definition: &[u8]) -> Result<Vec<Inputs>, NestedError> {
     let mut found = Vec::new();
-    for op in &definition.def {
-        let fields = raw::fields(op)?;
-        single(op, &fields)?;
-        for field in fields.into_iter().filter(|field| field.number == BUILD) {
-            found.push(match field.content {
-                Some(build) => inputs(&build)?,
-                None => Inputs::Broken,
-            });
+    for part in raw::each(definition) {
+        let part = part?;
+        if part.number != DEF {
+            continue;
+        }
+        let op = part.content.ok_or(NestedError::NoOp)?;
+        single(op)?;
+        for field in raw::each(op) {
+            let field = field?;
+            if field.number == BUILD {
+                found.push(field.content.map_or(Ok(Inputs::Broken), inputs)?);
+            }
         }
     }
     Ok(found)
 }
 
-fn inputs(build: &bytes::Bytes) -> Result<Inputs, RawError> {
-    for entry in raw::fields(build)?.into_iter().filter(|field| field.number == INPUTS) {
-        let Some(entry) = entry.content else { return Ok(Inputs::Broken) };
-        if !raw::fields(&entry)?.iter().any(|it| it.number == VALUE && it.content.is_some()) {
+fn inputs(build: &[u8]) -> Result<Inputs, RawError> {
+    for field in raw::each(build) {
+        let field = field?;
+        if field.number != INPUTS {
+            continue;
+        }
+        let Some(entry) = field.content else { return Ok(Inputs::Broken) };
+        let mut has_value = false;
+        for it in raw::each(entry) {
+            let it = it?;
+            has_value |= it.number == VALUE && it.content.is_some();
+        }
+        if !has_value {
             return Ok(Inputs::Broken);
         }
     }
@@ -66,12 +92,15 @@ fn inputs(build: &bytes::Bytes) -> Result<Inputs, RawError> {
 mod tests {
     use prost::Message;
 
+    use super::super::proto::pb;
     use super::*;
 
+    fn of(op: Vec<u8>) -> Vec<u8> {
+        pb::Definition { def: vec![op.into()], ..pb::Definition::default() }.encode_to_vec()
+    }
+
     fn check(op: &[u8], wanted: &[Inputs]) {
-        let def = vec![bytes::Bytes::copy_from_slice(op)];
-        let definition = pb::Definition { def, ..pb::Definition::default() };
-        assert_eq!(nested(&definition).unwrap(), wanted, "{op:x?}");
+        assert_eq!(nested(&of(op.to_vec())).unwrap(), wanted, "{op:x?}");
     }
 
     fn build(input: i64) -> Vec<u8> {
@@ -91,9 +120,9 @@ mod tests {
         check(&[0x28, 1], &[Inputs::Broken]);
         // The last of several counts to some.
         for two in [[build(1), source.encode_to_vec()], [source.encode_to_vec(), build(1)]] {
-            let def = vec![two.concat().into()];
-            let definition = pb::Definition { def, ..pb::Definition::default() };
-            assert!(matches!(nested(&definition), Err(NestedError::TwoKinds(_))));
+            assert!(matches!(nested(&of(two.concat())), Err(NestedError::TwoKinds(_))));
         }
+        assert!(matches!(nested(&[0x08, 1]), Err(NestedError::NoOp)));
+        assert!(matches!(nested(&[0x0a]), Err(NestedError::Malformed(_))));
     }
 }

@@ -67,21 +67,115 @@ impl Field {
     /// with the message is for its reader to say.
     #[must_use]
     pub fn string_in(self, message: &Bytes) -> Option<String> {
-        let last = fields(message).ok()?.into_iter().rev().find(|field| field.number == self.0)?;
-        String::from_utf8(last.content?.into()).ok().filter(|text| !text.is_empty())
+        let mut last = None;
+        for part in each(message) {
+            let part = part.ok()?;
+            if part.number == self.0 {
+                last = part.content;
+            }
+        }
+        String::from_utf8(last?.to_vec()).ok().filter(|text| !text.is_empty())
     }
 }
 
-/// Bytes that are no protobuf message.
+/// Most fields of a message that are kept at once, as [`fields`] does. Whoever looks at messages of
+/// anybody takes them [one by one](each).
+pub const MAX_FIELDS: usize = 100_000;
+
+/// Bytes that are no protobuf message, or too much of one.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("not a whole protobuf message (at byte {offset})")]
-pub struct RawError {
-    /// Where the field starts that cannot be read.
-    pub offset: usize,
-    source: prost::DecodeError,
+pub enum RawError {
+    /// They are none.
+    #[error("not a whole protobuf message (at byte {offset})")]
+    Cut {
+        /// Where the field starts that cannot be read.
+        offset: usize,
+        /// What is wrong with it.
+        source: prost::DecodeError,
+    },
+    /// More than [`MAX_FIELDS`].
+    #[error("a message has more than {MAX_FIELDS} fields")]
+    TooMany,
 }
 
 /// One field of a message as its peer encoded it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Part<'m> {
+    /// Its number.
+    pub number: u32,
+    /// All of it, key included.
+    pub whole: &'m [u8],
+    /// What it holds, where it is of a type with a length: text, bytes, or a message.
+    pub content: Option<&'m [u8]>,
+}
+
+impl Part<'_> {
+    /// Its value, where it is a varint.
+    #[must_use]
+    pub fn varint(&self) -> Option<u64> {
+        let mut rest = self.whole;
+        match decode_key(&mut rest) {
+            Ok((_, WireType::Varint)) => decode_varint(&mut rest).ok(),
+            Ok(_) | Err(_) => None,
+        }
+    }
+}
+
+/// The fields of a message, in the order they stand in. Nothing is kept of them; what is no field is the
+/// last that comes.
+#[derive(Clone, Debug)]
+pub struct Each<'m> {
+    length: usize,
+    rest: &'m [u8],
+}
+
+/// Takes a message apart, one field after the other.
+#[must_use]
+pub fn each(message: &[u8]) -> Each<'_> {
+    Each { length: message.len(), rest: message }
+}
+
+impl<'m> Each<'m> {
+    fn part(&mut self) -> Result<Part<'m>, RawError> {
+        let all = self.rest;
+        let offset = self.length - all.len();
+        let wrong = |source| RawError::Cut { offset, source };
+        let (number, wire_type) = decode_key(&mut self.rest).map_err(wrong)?;
+        let mut value = self.rest;
+        skip_field(wire_type, number, &mut self.rest, DecodeContext::default()).map_err(wrong)?;
+        let end = all.len() - self.rest.len();
+        let content = match wire_type {
+            WireType::LengthDelimited => {
+                value = value.get(..value.len() - self.rest.len()).unwrap_or_default();
+                decode_varint(&mut value).map_err(wrong)?;
+                Some(value)
+            }
+            WireType::Varint
+            | WireType::SixtyFourBit
+            | WireType::ThirtyTwoBit
+            | WireType::StartGroup
+            | WireType::EndGroup => None,
+        };
+        Ok(Part { number, whole: all.get(..end).unwrap_or_default(), content })
+    }
+}
+
+impl<'m> Iterator for Each<'m> {
+    type Item = Result<Part<'m>, RawError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.rest.is_empty() {
+            return None;
+        }
+        let part = self.part();
+        if part.is_err() {
+            self.rest = &[];
+        }
+        Some(part)
+    }
+}
+
+/// One field of a message, kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RawField {
     /// Its number.
@@ -95,29 +189,15 @@ pub struct RawField {
 /// Takes a message apart into its fields, in the order they stand in.
 ///
 /// # Errors
-/// When it is cut off or no message at all.
+/// When it is cut off or no message at all, or has more than [`MAX_FIELDS`].
 pub fn fields(message: &Bytes) -> Result<Vec<RawField>, RawError> {
-    let mut rest = message.clone();
     let mut found = Vec::new();
-    while !rest.is_empty() {
-        let offset = message.len() - rest.len();
-        let wrong = |source| RawError { offset, source };
-        let (number, wire_type) = decode_key(&mut rest).map_err(wrong)?;
-        let before = rest.clone();
-        skip_field(wire_type, number, &mut rest, DecodeContext::default()).map_err(wrong)?;
-        let content = match wire_type {
-            WireType::LengthDelimited => {
-                let mut value = before.slice(..before.len() - rest.len());
-                decode_varint(&mut value).map_err(wrong)?;
-                Some(value)
-            }
-            WireType::Varint
-            | WireType::SixtyFourBit
-            | WireType::ThirtyTwoBit
-            | WireType::StartGroup
-            | WireType::EndGroup => None,
-        };
-        let whole = message.slice(offset..message.len() - rest.len());
+    for part in each(message) {
+        let Part { number, whole, content } = part?;
+        if found.len() == MAX_FIELDS {
+            return Err(RawError::TooMany);
+        }
+        let (whole, content) = (message.slice_ref(whole), content.map(|it| message.slice_ref(it)));
         found.push(RawField { number, whole, content });
     }
     Ok(found)
@@ -140,15 +220,7 @@ impl RawMessage {
     /// # Errors
     /// When it is cut off or no message at all.
     pub fn parse(message: Bytes) -> Result<Self, RawError> {
-        let mut rest = message.clone();
-        while !rest.is_empty() {
-            let offset = message.len() - rest.len();
-            decode_key(&mut rest)
-                .and_then(|(number, wire_type)| {
-                    skip_field(wire_type, number, &mut rest, DecodeContext::default())
-                })
-                .map_err(|source| RawError { offset, source })?;
-        }
+        each(&message).try_for_each(|part| part.map(|_| ()))?;
         Ok(Self(message.into()))
     }
 
@@ -197,20 +269,15 @@ impl RawMessage {
     /// # Errors
     /// As [`RawMessage::parse`].
     pub fn take_each(&mut self, field: Field) -> Result<Vec<Bytes>, RawError> {
-        let whole = self.0.split().freeze();
+        let all = self.0.split().freeze();
         let mut taken = Vec::new();
-        let mut rest = whole.clone();
-        while !rest.is_empty() {
-            let offset = whole.len() - rest.len();
-            let failed = |source| RawError { offset, source };
-            let (number, wire_type) = decode_key(&mut rest).map_err(failed)?;
-            let mut value = rest.clone();
-            skip_field(wire_type, number, &mut rest, DecodeContext::default()).map_err(failed)?;
-            if number != field.0 {
-                self.0.put_slice(&whole[offset..whole.len() - rest.len()]);
-            } else if wire_type == WireType::LengthDelimited {
-                decode_varint(&mut value).map_err(failed)?;
-                taken.push(value.slice(..value.len() - rest.len()));
+        for part in each(&all) {
+            let Part { number, whole, content } = part?;
+            match content.filter(|_| number == field.0) {
+                Some(content) => taken.push(all.slice_ref(content)),
+                // Of another type, it is not what a peer reads under this number.
+                None if number == field.0 => {}
+                None => self.0.put_slice(whole),
             }
         }
         Ok(taken)
@@ -316,6 +383,31 @@ mod tests {
     }
 
     #[test]
+    fn fields_come_as_they_stand() {
+        let message = Bytes::from_static(b"\x0a\x01a\x10\x96\x01\x0d\0\0\0\0\x0a\x00");
+        let parts: Vec<_> = each(&message).map(Result::unwrap).collect();
+        let told = parts.iter().map(|it| (it.number, it.whole.len(), it.content, it.varint()));
+        let wanted: [(u32, usize, Option<&[u8]>, Option<u64>); 4] = [
+            (1, 3, Some(b"a"), None),
+            (2, 3, None, Some(150)),
+            (1, 5, None, None),
+            (1, 2, Some(b""), None),
+        ];
+        assert!(told.eq(wanted), "{parts:?}");
+        let kept = fields(&message).unwrap();
+        assert!(kept.iter().zip(&parts).all(|(kept, part)| {
+            kept.number == part.number
+                && kept.whole == part.whole
+                && kept.content.as_deref() == part.content
+        }));
+        let most = vec![0x10, 0].repeat(MAX_FIELDS);
+        assert_eq!(fields(&most.clone().into()).unwrap().len(), MAX_FIELDS);
+        let more = [most, vec![0x10, 0]].concat();
+        assert_eq!(fields(&more.clone().into()), Err(RawError::TooMany));
+        assert_eq!(each(&more).count(), MAX_FIELDS + 1);
+    }
+
+    #[test]
     fn a_varint_is_set_over_an_earlier_one() {
         let first = control::SolveRequest { internal: true, ..Default::default() };
         let mut raw = parse([first.encode_to_vec().as_slice(), UNKNOWN].concat());
@@ -344,7 +436,10 @@ mod tests {
             (b"\xff\xff\xff\xff\xff\xff", 0),
         ] {
             let error = RawMessage::parse(Bytes::copy_from_slice(message)).unwrap_err();
-            assert_eq!(error.offset, offset, "{message:x?}: {error}");
+            let RawError::Cut { offset: at, .. } = error else { panic!("{error}") };
+            assert_eq!(at, offset, "{message:x?}");
+            let mut parts = each(message);
+            assert!(parts.by_ref().any(|part| part.is_err()) && parts.next().is_none());
         }
     }
 }

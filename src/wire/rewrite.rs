@@ -10,10 +10,10 @@ use std::collections::btree_map::Entry;
 use bytes::{Bytes, BytesMut};
 use prost::Message;
 
-use super::kind::{TwoKinds, digest, single};
+use super::kind::{KindError, TwoKinds, digest, single};
 use super::llb::MAX_OPS;
 use super::proto::pb;
-use super::raw::{self, RawError, RawField};
+use super::raw::{self, Part, RawError};
 use crate::source::SourceOp;
 
 /// `pb.Definition.def`.
@@ -62,6 +62,15 @@ pub enum RewriteError {
     },
 }
 
+impl From<KindError> for RewriteError {
+    fn from(error: KindError) -> Self {
+        match error {
+            KindError::Malformed(error) => error.into(),
+            KindError::TwoKinds(error) => error.into(),
+        }
+    }
+}
+
 /// Puts other sources in place of those of these digests.
 ///
 /// # Errors
@@ -70,7 +79,7 @@ pub fn rewrite(
     definition: &Bytes,
     sources: &BTreeMap<String, SourceOp>,
 ) -> Result<Bytes, RewriteError> {
-    let source = |digest: &str, _: &[RawField]| {
+    let source = |digest: &str, _: &[u8]| {
         let source = sources.get(digest).map(|source| pb::SourceOp::from(source.clone()));
         Ok(source.map(|source| (OP_SOURCE, source.encode_to_vec().into())))
     };
@@ -96,8 +105,8 @@ pub fn with_hosts(definition: &Bytes, hosts: Hosts<'_>) -> Result<Bytes, Rewrite
         let host = pb::HostIp { host: name.to_owned(), ip: LOOPBACK.to_owned() };
         pb::Meta { extra_hosts: vec![host], ..pb::Meta::default() }.encode_to_vec()
     });
-    let exec = |_: &str, fields: &[RawField]| {
-        let Some(exec) = contents(fields, OP_EXEC).next() else { return Ok(None) };
+    let exec = |_: &str, op: &[u8]| {
+        let Some(exec) = contents(op, OP_EXEC).next().transpose()? else { return Ok(None) };
         let mut changed = BytesMut::new();
         let had_any = without_hosts(exec, hosts.suffix, &mut changed)?;
         if let Some(meta) = &meta {
@@ -109,27 +118,28 @@ pub fn with_hosts(definition: &Bytes, hosts: Hosts<'_>) -> Result<Bytes, Rewrite
 }
 
 /// Writes a command without its hosts of this kind, and tells whether there were any.
-fn without_hosts(exec: &Bytes, suffix: &str, out: &mut BytesMut) -> Result<bool, RawError> {
+fn without_hosts(exec: &[u8], suffix: &str, out: &mut BytesMut) -> Result<bool, RawError> {
     let mut found = false;
-    for RawField { number, whole, content } in raw::fields(exec)? {
+    for part in raw::each(exec) {
+        let Part { number, whole, content } = part?;
         let Some(meta) = content.filter(|_| number == EXEC_META) else {
-            out.extend_from_slice(&whole);
+            out.extend_from_slice(whole);
             continue;
         };
         let mut kept = BytesMut::with_capacity(meta.len());
-        for RawField { number, whole, content } in raw::fields(&meta)? {
-            let names = match &content {
-                Some(host) if number == META_HOSTS => raw::fields(host)?,
-                Some(_) | None => Vec::new(),
-            };
-            let is_ours = |name: &Bytes| {
+        for part in raw::each(meta) {
+            let Part { number, whole, content } = part?;
+            let host = content.filter(|_| number == META_HOSTS).unwrap_or_default();
+            let mut is_ours = false;
+            for name in contents(host, NAME) {
+                let name = name?;
                 let tail = name.len().checked_sub(suffix.len()).and_then(|at| name.get(at..));
-                tail.is_some_and(|tail| tail.eq_ignore_ascii_case(suffix.as_bytes()))
-            };
-            if contents(&names, NAME).any(is_ours) {
+                is_ours |= tail.is_some_and(|tail| tail.eq_ignore_ascii_case(suffix.as_bytes()));
+            }
+            if is_ours {
                 found = true;
             } else {
-                kept.extend_from_slice(&whole);
+                kept.extend_from_slice(whole);
             }
         }
         raw::put(out, EXEC_META, &kept);
@@ -137,29 +147,30 @@ fn without_hosts(exec: &Bytes, suffix: &str, out: &mut BytesMut) -> Result<bool,
     Ok(found)
 }
 
-/// What is put in place of a field of an op, told by its digest and its fields.
-type Change<'a> = dyn Fn(&str, &[RawField]) -> Result<Option<(u32, Bytes)>, RawError> + 'a;
+/// What is put in place of a field of an op, told by its digest and itself.
+type Change<'a> = dyn Fn(&str, &[u8]) -> Result<Option<(u32, Bytes)>, RawError> + 'a;
 
 fn with(definition: &Bytes, change: &Change<'_>) -> Result<Bytes, RewriteError> {
-    let parts = raw::fields(definition)?;
-    let ops: Vec<&Bytes> = contents(&parts, DEF).collect();
-    if ops.len() > MAX_OPS {
-        return Err(RewriteError::TooManyOps);
+    let mut ops: Vec<&[u8]> = Vec::new();
+    for op in contents(definition, DEF) {
+        if ops.len() == MAX_OPS {
+            return Err(RewriteError::TooManyOps);
+        }
+        ops.push(op?);
     }
     let names = renamed(&ops, change)?;
     if names.is_empty() {
         return Ok(definition.clone());
     }
     let mut out = BytesMut::with_capacity(definition.len() + 1024);
-    for RawField { number, whole, content } in &parts {
-        match (*number, content) {
+    for part in raw::each(definition) {
+        let Part { number, whole, content } = part?;
+        match (number, content) {
             (DEF, Some(op)) => match names.get(&digest(op)) {
                 Some(Renamed { op, .. }) => raw::put(&mut out, DEF, op),
                 None => out.extend_from_slice(whole),
             },
-            (METADATA, Some(entry)) => {
-                raw::put(&mut out, METADATA, &with_name(entry, &names)?);
-            }
+            (METADATA, Some(entry)) => named_anew(&mut out, METADATA, entry, &names)?,
             (SOURCE, Some(source)) => raw::put(&mut out, SOURCE, &relocated(source, &names)?),
             _ => out.extend_from_slice(whole),
         }
@@ -173,33 +184,39 @@ struct Renamed {
     op: Bytes,
 }
 
-/// The ops that change, by their old digest: those named, and whatever consumes one that changes.
-fn renamed(ops: &[&Bytes], change: &Change<'_>) -> Result<BTreeMap<String, Renamed>, RewriteError> {
-    let mut read = Vec::with_capacity(ops.len());
+/// The ops that change, by their old digest: those named, and whatever consumes one that changes. Of an op
+/// is kept where its inputs stand, and no more.
+fn renamed(ops: &[&[u8]], change: &Change<'_>) -> Result<BTreeMap<String, Renamed>, RewriteError> {
+    let mut read: Vec<(String, &[u8])> = Vec::with_capacity(ops.len());
     let mut places: BTreeMap<String, usize> = BTreeMap::new();
     for op in ops {
         // The same op twice is one.
         let Entry::Vacant(place) = places.entry(digest(op)) else { continue };
-        let fields = raw::fields(op)?;
-        single(op, &fields)?;
-        let inputs = contents(&fields, INPUTS).map(name_of).collect::<Result<Vec<_>, _>>()?;
+        single(op)?;
         let old = place.key().clone();
         place.insert(read.len());
-        read.push((old, fields, inputs));
+        read.push((old, op));
     }
-    // What is not here is for the daemon to miss.
-    let of_here = |inputs: &Vec<String>| -> Vec<usize> {
-        inputs.iter().filter_map(|input| places.get(input)).copied().collect()
-    };
-    let inputs: Vec<Vec<usize>> = read.iter().map(|(.., inputs)| of_here(inputs)).collect();
+    let mut inputs: Vec<Vec<usize>> = Vec::with_capacity(read.len());
+    for (_, op) in &read {
+        let mut of_here = Vec::new();
+        for input in contents(op, INPUTS) {
+            // What is not here is for the daemon to miss.
+            of_here.extend(places.get(name_of(input?)?));
+        }
+        inputs.push(of_here);
+    }
     let order = behind_inputs(&inputs).map_err(|left| RewriteError::Left {
-        digest: read.get(left).map(|(digest, ..)| digest.clone()).unwrap_or_default(),
+        digest: read.get(left).map(|(digest, _)| digest.clone()).unwrap_or_default(),
     })?;
     let mut names: BTreeMap<String, Renamed> = BTreeMap::new();
-    for (old, fields, inputs) in order.into_iter().filter_map(|at| read.get(at)) {
-        let change = change(old, fields)?;
-        if change.is_some() || inputs.iter().any(|input| names.contains_key(input)) {
-            let op = changed(fields, change, &names)?;
+    for at in order {
+        let (Some((old, op)), Some(inputs)) = (read.get(at), inputs.get(at)) else { continue };
+        let change = change(old, op)?;
+        let has_changed =
+            |input: &usize| read.get(*input).is_some_and(|(digest, _)| names.contains_key(digest));
+        if change.is_some() || inputs.iter().any(has_changed) {
+            let op = changed(op, change, &names)?;
             names.insert(old.clone(), Renamed { digest: digest(&op), op });
         }
     }
@@ -239,14 +256,15 @@ fn behind_inputs(inputs: &[Vec<usize>]) -> Result<Vec<usize>, usize> {
 
 /// The op with this field, and with its inputs under their new names.
 fn changed(
-    fields: &[RawField],
+    op: &[u8],
     change: Option<(u32, Bytes)>,
     names: &BTreeMap<String, Renamed>,
 ) -> Result<Bytes, RewriteError> {
-    let mut out = BytesMut::new();
-    for RawField { number, whole, content } in fields {
-        match (*number, content, &change) {
-            (INPUTS, Some(input), _) => raw::put(&mut out, INPUTS, &with_name(input, names)?),
+    let mut out = BytesMut::with_capacity(op.len());
+    for part in raw::each(op) {
+        let Part { number, whole, content } = part?;
+        match (number, content, &change) {
+            (INPUTS, Some(input), _) => named_anew(&mut out, INPUTS, input, names)?,
             (number, _, Some((changed, _))) if number == *changed => {}
             _ => out.extend_from_slice(whole),
         }
@@ -258,41 +276,56 @@ fn changed(
 }
 
 /// `pb.Source` with its locations under the new names.
-fn relocated(source: &Bytes, names: &BTreeMap<String, Renamed>) -> Result<BytesMut, RewriteError> {
+fn relocated(source: &[u8], names: &BTreeMap<String, Renamed>) -> Result<BytesMut, RewriteError> {
     let mut out = BytesMut::with_capacity(source.len());
-    for RawField { number, whole, content } in raw::fields(source)? {
+    for part in raw::each(source) {
+        let Part { number, whole, content } = part?;
         match (number, content) {
-            (LOCATIONS, Some(entry)) => raw::put(&mut out, LOCATIONS, &with_name(&entry, names)?),
-            _ => out.extend_from_slice(&whole),
+            (LOCATIONS, Some(entry)) => named_anew(&mut out, LOCATIONS, entry, names)?,
+            _ => out.extend_from_slice(whole),
         }
     }
     Ok(out)
 }
 
-/// A message whose first field names an op, with the op's new name.
-fn with_name(message: &Bytes, names: &BTreeMap<String, Renamed>) -> Result<Bytes, RewriteError> {
-    let Some(Renamed { digest, .. }) = names.get(&name_of(message)?) else {
-        return Ok(message.clone());
+/// Puts a message whose first field names an op, with the op's new name.
+fn named_anew(
+    into: &mut BytesMut,
+    number: u32,
+    message: &[u8],
+    names: &BTreeMap<String, Renamed>,
+) -> Result<(), RewriteError> {
+    let Some(Renamed { digest, .. }) = names.get(name_of(message)?) else {
+        raw::put(into, number, message);
+        return Ok(());
     };
-    let mut out = BytesMut::with_capacity(message.len());
-    raw::put(&mut out, NAME, digest.as_bytes());
-    for RawField { number, whole, content: _ } in raw::fields(message)? {
-        if number != NAME {
-            out.extend_from_slice(&whole);
+    let mut anew = BytesMut::with_capacity(message.len());
+    raw::put(&mut anew, NAME, digest.as_bytes());
+    for part in raw::each(message) {
+        let part = part?;
+        if part.number != NAME {
+            anew.extend_from_slice(part.whole);
         }
     }
-    Ok(out.freeze())
+    raw::put(into, number, &anew);
+    Ok(())
 }
 
 /// The op that a message names.
-fn name_of(message: &Bytes) -> Result<String, RewriteError> {
-    let fields = raw::fields(message)?;
-    let name = contents(&fields, NAME).last().cloned().unwrap_or_default();
-    String::from_utf8(name.to_vec()).map_err(|_| RewriteError::Name)
+fn name_of(message: &[u8]) -> Result<&str, RewriteError> {
+    let mut last: &[u8] = &[];
+    for name in contents(message, NAME) {
+        last = name?;
+    }
+    str::from_utf8(last).map_err(|_| RewriteError::Name)
 }
 
-fn contents(fields: &[RawField], number: u32) -> impl Iterator<Item = &Bytes> {
-    fields.iter().filter(move |it| it.number == number).filter_map(|it| it.content.as_ref())
+/// What the fields of a number hold, and whatever is no field.
+fn contents(message: &[u8], number: u32) -> impl Iterator<Item = Result<&[u8], RawError>> {
+    raw::each(message).filter_map(move |part| match part {
+        Ok(part) => part.content.filter(|_| part.number == number).map(Ok),
+        Err(error) => Some(Err(error)),
+    })
 }
 
 #[cfg(test)]

@@ -10,17 +10,19 @@ use tonic::Status;
 use super::Enforcer;
 use super::build::{Build, Purpose, Verdict};
 use super::cache::{self, Import};
-use super::claims::Owner;
+use super::claims::{Owner, shown};
 use super::definitions;
+use super::frontends;
 use crate::gate::ops::ErrorKind;
 use crate::gate::proxy::{Answer, Call};
 use crate::gateway::{BUILD_ID, SERVICE};
 use crate::rpc::{self, BoxError};
 use crate::source::{Platform, SourceOp};
 use crate::wire::proto::gateway::{
-    CacheOptionsEntry, ResolveSourceMetaRequest, ResolveSourceMetaResponse, SolveRequest,
+    CacheOptionsEntry, ResolveSourceMetaRequest, ResolveSourceMetaResponse,
 };
 use crate::wire::raw::{Field, RawMessage};
+use crate::wire::request::{self, Looked};
 use crate::wire::status;
 
 /// Answers a call of `LLBBridge`.
@@ -31,7 +33,7 @@ pub async fn bridge(enforcer: &Enforcer, owner: &Owner, call: Call) -> Result<An
     let reference = build_id(call.request.headers())?;
     let build = enforcer.claims.forwarded(owner, &reference).await.map_err(|error| {
         enforcer.recorder.metrics().error(ErrorKind::Refused);
-        Status::permission_denied(format!("buildgate: build {reference}: {error}"))
+        Status::permission_denied(format!("buildgate: build {}: {error}", shown(&reference)))
     })?;
     match call.method().strip_prefix(SERVICE) {
         Some("Solve") => {
@@ -81,9 +83,9 @@ fn with(mut call: Call, message: &[u8]) -> Call {
 
 /// Judges what a solve brings along that the daemon does not ask about: LLB, and the caches it imports.
 async fn admitted(build: &Build, message: bytes::Bytes) -> Result<bytes::Bytes, Status> {
-    let request = SolveRequest::decode(message.clone()).map_err(unread)?;
-    definitions::admit(build, request.definition.iter().chain(request.frontend_inputs.values()))
-        .await?;
+    let Looked { request, definitions: llb, rules } = request::gateway(&message).map_err(unread)?;
+    frontends::admit(build, &request.frontend, &request.frontend_opt, rules).await?;
+    definitions::admit(build, &llb).await?;
     let mut raw = RawMessage::parse(message).map_err(unread)?;
     definitions::apart(build, &mut raw, definitions::GATEWAY).await?;
     if let Some((name, value)) = definitions::options(build, &request.frontend_opt).await? {
@@ -108,8 +110,7 @@ async fn chain(
     build: &Build,
     message: bytes::Bytes,
 ) -> Result<Option<ResolveSourceMetaResponse>, Status> {
-    let request = ResolveSourceMetaRequest::decode(message.clone()).map_err(unread)?;
-    RawMessage::parse(message).map_err(unread)?;
+    let Looked { request, rules, .. } = request::metadata(&message).map_err(unread)?;
     let asks = |it: &crate::wire::proto::gateway::ResolveSourceImageRequest| {
         it.attestation_chain || !it.resolve_attestations.is_empty()
     };
@@ -117,7 +118,7 @@ async fn chain(
         return Ok(None);
     }
     // Rules that convert apply in the daemon, behind what we could look at here.
-    if build.begun().converts || !request.source_policies.is_empty() {
+    if build.begun().converts || rules.any {
         return Err(Status::failed_precondition(
             "buildgate: attestations cannot be asked for together with static source policies",
         ));

@@ -6,9 +6,12 @@
 //! for, and is refused.
 
 use std::collections::{HashMap, HashSet};
+use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 use tokio::sync::OnceCell;
 use tonic::Status;
 
@@ -20,9 +23,11 @@ use super::peer::Peer;
 use super::progress::Progress;
 use super::ruling::{self, Audited, Ruling};
 use super::turns::Evaluator;
+use crate::check::{CheckError, Evaluate};
 use crate::gate::ops::{self, Action, Decision, ErrorKind, Mode, Recorder, Settings};
 use crate::input::Env;
 use crate::meta::SourceMeta;
+use crate::policy::Caps;
 use crate::resolve::{self, Network};
 use crate::rpc::Channel;
 use crate::session::{Verifier, Verifying};
@@ -32,6 +37,11 @@ use crate::wire::proto::policysession::CheckPolicyRequest;
 
 /// Most sources of one build that are decided about: what a client names costs memory and a line of the log.
 const MAX_SOURCES: usize = 10_000;
+/// Most bytes of what they are called.
+const MAX_NAMES: usize = 16 << 20;
+
+/// What is said where judging ends in a panic. (The panic itself is in the gate's own log.)
+const BROKE_OFF: &str = "judging broke off by a fault of buildgate's own, which its log tells";
 
 /// What stands for a source that a question does not name.
 const UNNAMED: &str = "no source";
@@ -62,6 +72,18 @@ pub enum Verdict {
 
 type Key = (SourceOp, Platform, Purpose);
 
+/// Who evaluates a build's policies.
+pub trait Judging: Evaluate + Send {
+    /// What they ask of the build as a whole.
+    fn caps<'a>(&'a self, env: &'a Env) -> BoxFuture<'a, Result<Caps, CheckError>>;
+}
+
+impl Judging for Evaluator {
+    fn caps<'a>(&'a self, env: &'a Env) -> BoxFuture<'a, Result<Caps, CheckError>> {
+        Box::pin(self.caps(env))
+    }
+}
+
 /// What a build begins with.
 pub struct Begun {
     /// What its decisions have in common.
@@ -82,12 +104,20 @@ pub struct Begun {
     pub channel: Channel,
     /// What that daemon can do.
     pub daemon: Arc<Daemon>,
-    /// Where its policies are evaluated.
-    pub evaluator: Evaluator,
+    /// Who evaluates its policies.
+    pub evaluator: Box<dyn Judging>,
     /// The client's own verifier.
     pub peer: Option<Peer>,
     /// Whether the client's static rules may put sources in place of others.
     pub converts: bool,
+}
+
+/// The decisions about sources.
+#[derive(Default)]
+struct Decided {
+    of: HashMap<Key, Arc<OnceCell<Verdict>>>,
+    /// Bytes of what they are called.
+    names: usize,
 }
 
 /// A build under way.
@@ -95,7 +125,7 @@ pub struct Build {
     begun: Begun,
     internal: tokio::sync::Mutex<Option<Arc<Internal>>>,
     registry: OnceCell<Arc<Network>>,
-    decided: Mutex<HashMap<Key, Arc<OnceCell<Verdict>>>>,
+    decided: Mutex<Decided>,
     /// What we put in place of sources: decided already.
     handed_out: Mutex<HashSet<Key>>,
     progress: Arc<Progress>,
@@ -139,9 +169,12 @@ impl Build {
         let refused = |why: String| Status::failed_precondition(format!("buildgate: {why}"));
         let Begun { evaluator, env, daemon, .. } = &self.begun;
         let name = async || {
-            let caps = evaluator.caps(env).await.map_err(|error| {
-                refused(format!("what the policies ask of the build could not be decided: {error}"))
-            })?;
+            let undecided = |why: &dyn std::fmt::Display| {
+                refused(format!("what the policies ask of the build could not be decided: {why}"))
+            };
+            let caps = AssertUnwindSafe(evaluator.caps(env)).catch_unwind().await;
+            let caps =
+                caps.map_err(|_| undecided(&BROKE_OFF))?.map_err(|error| undecided(&error))?;
             if caps.exec_proxy != Some(true) {
                 return Ok(None);
             }
@@ -191,7 +224,9 @@ impl Build {
         match self.cell(&key) {
             Some(cell) => cell.get_or_init(|| self.decide(key)).await.clone(),
             None => {
-                let why = format!("one build has more than {MAX_SOURCES} sources");
+                let why = format!(
+                    "one build has more than {MAX_SOURCES} sources, or {MAX_NAMES} bytes of their names"
+                );
                 let beyond = self.beyond.get_or_init(|| self.refuse(op, why, Audited::Stands));
                 beyond.await.clone()
             }
@@ -201,10 +236,16 @@ impl Build {
     /// Where the decision about a source is; `None` where there are too many.
     fn cell(&self, key: &Key) -> Option<Arc<OnceCell<Verdict>>> {
         let mut decided = self.decided.lock().unwrap_or_else(PoisonError::into_inner);
-        if decided.len() >= MAX_SOURCES && !decided.contains_key(key) {
+        if let Some(cell) = decided.of.get(key) {
+            return Some(Arc::clone(cell));
+        }
+        let (op, ..) = key;
+        let names = decided.names.saturating_add(op.size());
+        if decided.of.len() >= MAX_SOURCES || names > MAX_NAMES {
             return None;
         }
-        Some(Arc::clone(decided.entry(key.clone()).or_default()))
+        decided.names = names;
+        Some(Arc::clone(decided.of.entry(key.clone()).or_default()))
     }
 
     /// Refuses something of it for a reason of our own, written down as any decision is; gives what is
@@ -221,7 +262,9 @@ impl Build {
 
     async fn decide(&self, key: Key) -> Verdict {
         let began = Instant::now();
-        let ruling = ruling::rule(self, &key).await;
+        // Nothing is half done by it that anyone would go on with: it is refused, once and for all.
+        let ruling = AssertUnwindSafe(ruling::rule(self, &key)).catch_unwind().await;
+        let ruling = ruling.unwrap_or_else(|_| Ruling::undecided(BROKE_OFF.to_owned()));
         let (op, platform, purpose) = key;
         let verdict = self.written(&op, &platform, ruling, began).await;
         if let Verdict::Convert(instead) = &verdict {

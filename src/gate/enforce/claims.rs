@@ -18,9 +18,10 @@ use crate::session::SessionId;
 /// How long a session or a build that is named before it is there is waited for (the daemon waits as
 /// long for a build).
 pub const PATIENCE: Duration = Duration::from_secs(3);
-/// How long a build is waited for that is there and has not reached its daemon: what its solve names
-/// may have to be judged first. It ends with the solve.
-const ARRIVING: Duration = Duration::from_secs(600);
+/// Longest name that is looked for, in bytes. (BuildKit's are 25, ours 64.)
+const LONGEST: usize = 1024;
+/// Characters of a longer one in messages.
+const SHOWN: usize = 64;
 
 /// What makes two connections those of one client: who it is, and where it came in. What begins at one
 /// listener is not steered from another, which has policies and methods of its own.
@@ -52,6 +53,9 @@ pub enum Foreign {
     /// A build of this reference is under way.
     #[error("there is one of this name already")]
     Taken,
+    /// Nothing has a name like that.
+    #[error("its name has more than {LONGEST} bytes")]
+    Long,
 }
 
 /// Everything that is claimed. Cheap to clone.
@@ -61,7 +65,13 @@ pub struct Claims(Arc<Shared>);
 #[derive(Default)]
 struct Shared {
     state: Mutex<State>,
-    changed: Notify,
+}
+
+/// What somebody waits for.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Awaited {
+    Session(String),
+    Build(String),
 }
 
 #[derive(Default)]
@@ -71,12 +81,24 @@ struct State {
     ours: HashSet<SessionId>,
     /// How many verifiers there were.
     verifiers: u64,
+    /// What is waited for, by how many.
+    awaited: HashMap<Awaited, (Arc<Notify>, usize)>,
 }
 
 impl State {
-    /// Whether one of our names is in any part of this.
-    fn is_ours(&self, value: &str) -> bool {
-        self.ours.iter().any(|id| value.contains(id.reveal()))
+    /// Why no client has this: one of our names is in some part of it, or it is longer than any.
+    fn barred(&self, value: &str) -> Option<Foreign> {
+        if value.len() > LONGEST {
+            return Some(Foreign::Long);
+        }
+        self.ours.iter().any(|id| value.contains(id.reveal())).then_some(Foreign::Ours)
+    }
+
+    /// Tells those who wait for it, and nobody else.
+    fn tell(&self, what: &Awaited) {
+        if let Some((changed, _)) = self.awaited.get(what) {
+            changed.notify_waiters();
+        }
     }
 
     /// What a client sees of a build, which `there` takes as soon as it is far enough.
@@ -86,8 +108,8 @@ impl State {
         reference: &str,
         there: impl Fn(&Stage) -> Option<T>,
     ) -> Seen<Result<T, Foreign>> {
-        if self.is_ours(reference) {
-            return Seen::Found(Err(Foreign::Ours));
+        if let Some(barred) = self.barred(reference) {
+            return Seen::Found(Err(barred));
         }
         match self.builds.get(reference) {
             None => Seen::Nothing,
@@ -159,6 +181,16 @@ pub fn target(value: &str) -> &str {
     }
 }
 
+/// A name in messages: one that is longer than any is cut.
+pub fn shown(name: &str) -> String {
+    match name.char_indices().nth(SHOWN) {
+        Some((end, _)) if name.len() > LONGEST => {
+            format!("{}…", name.get(..end).unwrap_or_default())
+        }
+        Some(_) | None => name.to_owned(),
+    }
+}
+
 impl Claims {
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -181,8 +213,8 @@ impl Claims {
         verifier: Option<Channel>,
     ) -> Result<SessionClaim, Foreign> {
         let mut state = self.state();
-        if state.is_ours(value) {
-            return Err(Foreign::Ours);
+        if let Some(barred) = state.barred(value) {
+            return Err(barred);
         }
         state.verifiers += u64::from(verifier.is_some());
         let verifier = verifier.map(|channel| (state.verifiers, channel));
@@ -200,8 +232,8 @@ impl Claims {
         if verifier.is_some() {
             claim.verifier = verifier;
         }
+        state.tell(&Awaited::Session(id.clone()));
         drop(state);
-        self.0.changed.notify_waiters();
         Ok(SessionClaim { claims: self.clone(), id, verifier: number })
     }
 
@@ -210,13 +242,14 @@ impl Claims {
     /// # Errors
     /// When it is not.
     pub async fn owns(&self, owner: &Owner, value: &str) -> Result<(), Foreign> {
-        let look = |state: &State| match state.sessions.get(target(value)) {
-            _ if state.is_ours(value) => Seen::Found(Err(Foreign::Ours)),
-            Some(claim) if claim.owner == *owner => Seen::Found(Ok(())),
-            Some(_) => Seen::Found(Err(Foreign::Client)),
-            None => Seen::Nothing,
+        let look = |state: &State| match (state.barred(value), state.sessions.get(target(value))) {
+            (Some(barred), _) => Seen::Found(Err(barred)),
+            (None, Some(claim)) if claim.owner == *owner => Seen::Found(Ok(())),
+            (None, Some(_)) => Seen::Found(Err(Foreign::Client)),
+            (None, None) => Seen::Nothing,
         };
-        self.wait(look).await.unwrap_or(Err(Foreign::Nobody))
+        let what = Awaited::Session(target(value).to_owned());
+        self.wait(what, look).await.unwrap_or(Err(Foreign::Nobody))
     }
 
     /// Where the policy verifier of a client's session is reached; `None` where it brings none.
@@ -228,7 +261,7 @@ impl Claims {
                 None => Seen::Nothing,
             }
         };
-        self.wait(look).await
+        self.wait(Awaited::Session(target(value).to_owned()), look).await
     }
 
     /// Notes a solve that came in.
@@ -237,16 +270,16 @@ impl Claims {
     /// When there is one of the same reference, or it has one of our names.
     pub fn arrive(&self, owner: &Owner, reference: &str) -> Result<BuildClaim, Foreign> {
         let mut state = self.state();
-        if state.is_ours(reference) {
-            return Err(Foreign::Ours);
+        if let Some(barred) = state.barred(reference) {
+            return Err(barred);
         }
         if state.builds.contains_key(reference) {
             return Err(Foreign::Taken);
         }
         let arrived = UnderWay { owner: owner.clone(), stage: Stage::Arrived };
         state.builds.insert(reference.to_owned(), arrived);
+        state.tell(&Awaited::Build(reference.to_owned()));
         drop(state);
-        self.0.changed.notify_waiters();
         Ok(BuildClaim { claims: self.clone(), reference: reference.to_owned() })
     }
 
@@ -262,7 +295,7 @@ impl Claims {
                 Stage::Begun(build) | Stage::Forwarded(build) => Some(Arc::clone(build)),
             })
         };
-        self.wait(look).await.unwrap_or(Err(Foreign::Nobody))
+        self.wait(Awaited::Build(reference.to_owned()), look).await.unwrap_or(Err(Foreign::Nobody))
     }
 
     /// The same, as soon as it is on its way to the daemon: what names it there is not ahead of it then.
@@ -276,7 +309,7 @@ impl Claims {
                 Stage::Forwarded(build) => Some(Arc::clone(build)),
             })
         };
-        self.wait(look).await.unwrap_or(Err(Foreign::Nobody))
+        self.wait(Awaited::Build(reference.to_owned()), look).await.unwrap_or(Err(Foreign::Nobody))
     }
 
     /// Whether a solve of this reference came in.
@@ -287,27 +320,59 @@ impl Claims {
     /// Whether a build of this reference is under way and not the client's.
     pub fn is_anothers(&self, owner: &Owner, reference: &str) -> Option<Foreign> {
         let state = self.state();
-        if state.is_ours(reference) {
-            return Some(Foreign::Ours);
+        if let Some(barred) = state.barred(reference) {
+            return Some(barred);
         }
         let build = state.builds.get(reference)?;
         (build.owner != *owner).then_some(Foreign::Client)
     }
 
-    /// Waits until `look` finds something, for as long as anyone would.
-    async fn wait<T>(&self, look: impl Fn(&State) -> Seen<T>) -> Option<T> {
+    /// Waits until `look` finds something. What nobody has heard of is waited for as long as anyone would;
+    /// a build that is on its way until its solve has brought it there or has ended, which it does with
+    /// its client at the latest: whatever it waits for itself, this does not give up before it.
+    async fn wait<T>(&self, what: Awaited, look: impl Fn(&State) -> Seen<T>) -> Option<T> {
         let began = Instant::now();
+        let waiting = Waiting::begin(self, what);
         loop {
-            let changed = self.0.changed.notified();
-            let mut changed = std::pin::pin!(changed);
+            let mut changed = std::pin::pin!(waiting.changed.notified());
             // From here on no change is missed.
             changed.as_mut().enable();
-            let patience = match look(&self.state()) {
+            let seen = look(&self.state());
+            match seen {
                 Seen::Found(found) => return Some(found),
-                Seen::Coming => ARRIVING,
-                Seen::Nothing => PATIENCE,
-            };
-            timeout_at(began + patience, changed).await.ok()?;
+                Seen::Coming => changed.await,
+                Seen::Nothing => timeout_at(began + PATIENCE, changed).await.ok()?,
+            }
+        }
+    }
+}
+
+/// Somebody who waits.
+struct Waiting<'c> {
+    claims: &'c Claims,
+    what: Awaited,
+    changed: Arc<Notify>,
+}
+
+impl<'c> Waiting<'c> {
+    fn begin(claims: &'c Claims, what: Awaited) -> Self {
+        let mut state = claims.state();
+        let (changed, waiters) = state.awaited.entry(what.clone()).or_default();
+        *waiters += 1;
+        let changed = Arc::clone(changed);
+        drop(state);
+        Self { claims, what, changed }
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        let mut state = self.claims.state();
+        if let Some((_, waiters)) = state.awaited.get_mut(&self.what) {
+            *waiters -= 1;
+            if *waiters == 0 {
+                state.awaited.remove(&self.what);
+            }
         }
     }
 }
@@ -324,10 +389,13 @@ impl BuildClaim {
     }
 
     fn reach(&self, stage: Stage) {
-        if let Some(under_way) = self.claims.state().builds.get_mut(&self.reference) {
-            under_way.stage = stage;
-        }
-        self.claims.0.changed.notify_waiters();
+        let mut state = self.claims.state();
+        let Some(under_way) = state.builds.get_mut(&self.reference) else { return };
+        let before = std::mem::replace(&mut under_way.stage, stage);
+        state.tell(&Awaited::Build(self.reference.clone()));
+        drop(state);
+        // As in `drop`.
+        drop(before);
     }
 }
 
@@ -349,9 +417,11 @@ impl Drop for SessionClaim {
 
 impl Drop for BuildClaim {
     fn drop(&mut self) {
-        let ended = self.claims.state().builds.remove(&self.reference);
+        let mut state = self.claims.state();
+        let ended = state.builds.remove(&self.reference);
         // Who waits for it need not any longer.
-        self.claims.0.changed.notify_waiters();
+        state.tell(&Awaited::Build(self.reference.clone()));
+        drop(state);
         // Not while the claims are held: a build gives back names of ours when it goes.
         drop(ended);
     }

@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 
 use http::HeaderMap;
 use prost::Message;
+use tokio::sync::OnceCell;
+use tokio::time::timeout;
 use tonic::Status;
 
 use super::claims::Claims;
@@ -103,12 +105,15 @@ impl Daemon {
 /// How long an answer of a daemon holds, where it says that it is still the same one.
 const FRESH: Duration = Duration::from_secs(60);
 
+/// How long somebody else may take to ask it.
+const TURN: Duration = Duration::from_secs(5);
+
 /// What was learned of daemons, by what they call themselves.
 #[derive(Default)]
 pub struct Daemons(Mutex<Known>);
 
-/// Each daemon, and when it was asked.
-type Known = HashMap<Vec<u8>, (Instant, Arc<Daemon>)>;
+/// Each daemon, and since when it is asked: once, by the first of those who want to know.
+type Known = HashMap<Vec<u8>, (Instant, Arc<OnceCell<Arc<Daemon>>>)>;
 
 impl Daemons {
     /// The daemon behind a connection; it is asked again from time to time.
@@ -121,17 +126,21 @@ impl Daemons {
             .call(WORKERS, &HeaderMap::new(), &ListWorkersRequest::default())
             .await
             .map_err(silent)?;
-        let who = who.encode_to_vec();
-        if let Some((at, daemon)) = self.lock().get(&who)
-            && at.elapsed() < FRESH
-        {
-            return Ok(Arc::clone(daemon));
+        let cell = self.of(who.encode_to_vec());
+        // Where asking fails, or whoever asks gives up, the next one asks, on a connection of their own;
+        // nobody waits long for what another's connection may be too full for.
+        let probe = async || Daemon::probe(channel, claims).await.map(Arc::new);
+        match timeout(TURN, cell.get_or_try_init(probe)).await {
+            Ok(daemon) => daemon.cloned(),
+            Err(_) => probe().await,
         }
-        let daemon = Arc::new(Daemon::probe(channel, claims).await?);
+    }
+
+    fn of(&self, who: Vec<u8>) -> Arc<OnceCell<Arc<Daemon>>> {
         let mut known = self.lock();
         known.retain(|_, (at, _)| at.elapsed() < FRESH);
-        known.insert(who, (Instant::now(), Arc::clone(&daemon)));
-        Ok(daemon)
+        let (_, cell) = known.entry(who).or_insert_with(|| (Instant::now(), Arc::default()));
+        Arc::clone(cell)
     }
 
     fn lock(&self) -> MutexGuard<'_, Known> {

@@ -21,8 +21,7 @@ use crate::gate::ops::BuildOp;
 use crate::session::{NoId, SessionId};
 use crate::source::SourceOp;
 use crate::wire::nested::{Inputs, nested};
-use crate::wire::proto::pb;
-use crate::wire::raw::{self, Field, RawError, RawMessage};
+use crate::wire::raw::{self, Field, Part, RawError, RawMessage};
 use crate::wire::rewrite::{self, Hosts, RewriteError};
 use crate::wire::status;
 
@@ -78,10 +77,7 @@ pub fn name() -> Result<String, NoId> {
 ///
 /// # Errors
 /// When one is refused, or an op cannot be read.
-pub async fn admit(
-    build: &Build,
-    definitions: impl Iterator<Item = &pb::Definition>,
-) -> Result<(), Status> {
+pub async fn admit(build: &Build, definitions: &[Bytes]) -> Result<(), Status> {
     let mut found = Vec::new();
     for definition in definitions {
         found.extend(nested(definition).map_err(unread)?);
@@ -171,13 +167,15 @@ pub async fn apart(build: &Build, raw: &mut RawMessage, at: [Field; 2]) -> Resul
 /// The entry of an input, with its definition made this build's.
 fn input(entry: &Bytes, hosts: Hosts<'_>) -> Result<Bytes, Status> {
     let mut out = BytesMut::with_capacity(entry.len());
-    for field in raw::fields(entry).map_err(broken)? {
-        match (field.number, field.content) {
-            (VALUE, Some(definition)) => {
+    for part in raw::each(entry) {
+        let Part { number, whole, content } = part.map_err(broken)?;
+        match content {
+            Some(definition) if number == VALUE => {
+                let definition = entry.slice_ref(definition);
                 let definition = rewrite::with_hosts(&definition, hosts).map_err(unread)?;
                 raw::put(&mut out, VALUE, &definition);
             }
-            _ => out.extend_from_slice(&field.whole),
+            Some(_) | None => out.extend_from_slice(whole),
         }
     }
     Ok(out.freeze())

@@ -14,6 +14,7 @@
 //! | `peer`       | the client's own verifier                                                  |
 //! | `cache`      | cache imports, which no daemon asks about                                  |
 //! | `definitions`| LLB that a client hands over: what of it is judged only the first time     |
+//! | `frontends`  | which frontends a build may use                                            |
 //! | `bridge`     | `LLBBridge` on the control socket                                          |
 //! | `relay`      | sessions of clients                                                        |
 //! | `claims`     | whose sessions and builds are whose                                        |
@@ -30,6 +31,9 @@ mod cache;
 mod claims;
 mod daemon;
 mod definitions;
+#[cfg(test)]
+mod fake;
+mod frontends;
 mod internal;
 mod peer;
 mod progress;

@@ -5,7 +5,6 @@
 
 use std::collections::BTreeMap;
 
-use http::HeaderMap;
 use tonic::Status;
 
 use super::internal::Internal;
@@ -19,6 +18,9 @@ use crate::wire::proto::policysession::{CheckPolicyRequest, CheckPolicyResponse}
 
 /// Most calls about one source (the daemon's own limit).
 const MAX_CALLS: usize = 10;
+
+/// Most bytes of an answer: a decision with its words, or a request for metadata.
+const MAX_ANSWER: usize = 256 << 10;
 
 /// A verifier that comes to no decision. The source is refused.
 #[derive(Debug, thiserror::Error)]
@@ -91,7 +93,7 @@ impl Peer {
             };
             let answer: CheckPolicyResponse = self
                 .channel
-                .call(CHECK_POLICY, &HeaderMap::new(), &question)
+                .call_within(CHECK_POLICY, &question, MAX_ANSWER)
                 .await
                 .map_err(|status| PeerError::Gone(Box::new(status)))?;
             told = match answer.result {

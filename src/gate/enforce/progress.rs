@@ -8,6 +8,8 @@ use tokio::sync::watch;
 
 /// Most lines that are kept of one build.
 const MAX_LINES: usize = 10_000;
+/// Most bytes of them.
+const MAX_BYTES: usize = 16 << 20;
 
 /// A line, and when it was said.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,10 +20,16 @@ pub struct Line {
     pub text: String,
 }
 
+#[derive(Debug, Default)]
+struct Lines {
+    all: VecDeque<Line>,
+    bytes: usize,
+}
+
 /// The lines of one build.
 #[derive(Debug)]
 pub struct Progress {
-    lines: Mutex<VecDeque<Line>>,
+    lines: Mutex<Lines>,
     count: watch::Sender<usize>,
 }
 
@@ -35,20 +43,41 @@ impl Progress {
     /// Says a line.
     pub fn say(&self, text: String) {
         let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
-        if lines.len() < MAX_LINES {
-            lines.push_back(Line { at: SystemTime::now(), text });
-            self.count.send_replace(lines.len());
+        let bytes = lines.bytes.saturating_add(text.len());
+        if lines.all.len() < MAX_LINES && bytes <= MAX_BYTES {
+            lines.bytes = bytes;
+            lines.all.push_back(Line { at: SystemTime::now(), text });
+            self.count.send_replace(lines.all.len());
         }
     }
 
     /// The lines from the `from`th on.
     pub fn since(&self, from: usize) -> Vec<Line> {
         let lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
-        lines.iter().skip(from).cloned().collect()
+        lines.all.iter().skip(from).cloned().collect()
     }
 
     /// Tells when there are more.
     pub fn watch(&self) -> watch::Receiver<usize> {
         self.count.subscribe()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_so_much_is_kept() {
+        let progress = Progress::default();
+        for _ in 0..2 * MAX_LINES {
+            progress.say("x".to_owned());
+        }
+        assert_eq!((progress.since(0).len(), *progress.watch().borrow()), (MAX_LINES, MAX_LINES));
+        let progress = Progress::default();
+        for _ in 0..20 {
+            progress.say("x".repeat(1 << 20));
+        }
+        assert_eq!(progress.since(0).len(), 16);
     }
 }

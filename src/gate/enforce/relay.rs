@@ -8,12 +8,13 @@ use std::sync::Arc;
 use http::{HeaderMap, HeaderValue, Request, Response};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
+use tokio::sync::oneshot;
 use tonic::Status;
 
 use super::claims::{Claims, Owner, SessionClaim};
 use crate::gate::proxy::{Answer, Call, answered};
 use crate::rpc::{self, Batched, Body, Channel};
-use crate::session::{self, CHECK_POLICY, ID, METHOD, Role};
+use crate::session::{self, CHECK_POLICY, Ended, ID, METHOD};
 
 /// Answers `Control/Session`.
 ///
@@ -80,7 +81,11 @@ async fn apart(
         refused => return Ok(answered(refused)),
     };
     let (head, from_daemon): (_, Incoming) = response.into_parts();
-    let running = tokio::spawn(client_pump.drive(from_client, Role::Server));
+    let (tell, told) = oneshot::channel::<Ended>();
+    let running = tokio::spawn(
+        client_pump
+            .answer(from_client, async move { told.await.unwrap_or(Ended::Ours).trailers() }),
+    );
     let connected = Channel::over(Batched::new(to_client)).await;
     let (client, connection) = connected.map_err(|error| {
         running.abort();
@@ -92,17 +97,22 @@ async fn apart(
         let _claim = claim;
         let mut running = running;
         let answer = move |request| pass(Arc::clone(&serving), request);
-        let over = tokio::select! {
-            _ = &mut running => true,
-            () = daemon_pump.drive(from_daemon, Role::Client) => false,
-            () = session::serve(to_daemon, answer) => false,
-            _ = connection => false,
+        let mut carrying = std::pin::pin!(daemon_pump.drive(from_daemon));
+        let ended = tokio::select! {
+            _ = &mut running => return,
+            ended = &mut carrying => Some(ended),
+            () = session::serve(to_daemon, answer) => None,
+            _ = connection => None,
         };
-        // The client hears of the end by that of its stream, whose status is the last of it. Its own
-        // end of the connection is closed by now.
-        if !over {
-            let _ = running.await;
-        }
+        // The client hears of the end by that of its stream, whose status is the last of it, and is the
+        // daemon's own where that has one. Its own end of the connection is closed by now.
+        let ended = match ended {
+            Some(ended) => ended,
+            None => carrying.await,
+        };
+        // Who does not listen any more needs no status.
+        let _ = tell.send(ended);
+        let _ = running.await;
     });
     let ended = AbortOnDrop(ended.abort_handle());
     Ok(Ok(Response::from_parts(head, held(download, ended))))
@@ -132,7 +142,70 @@ async fn pass(client: Arc<Channel>, request: Request<Incoming>) -> Response<Body
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use bytes::Bytes;
+    use futures_util::future::BoxFuture;
+    use futures_util::{StreamExt, stream};
+    use http_body::Frame;
+    use http_body_util::StreamBody;
+
     use super::*;
+    use crate::gate::enforce::fake::Fake;
+    use crate::gate::proxy::tests::{Proxied, request};
+    use crate::gate::proxy::{Access, Handle};
+    use crate::rpc::BoxError;
+
+    /// Stands in for sessions, and does nothing else.
+    struct Relaying(Claims);
+
+    impl Handle for Relaying {
+        fn handle(&self, call: Call) -> BoxFuture<'_, Answer> {
+            Box::pin(async move {
+                let owner = Owner::of(&call.client);
+                let opened = open(&self.0, &owner, call).await;
+                opened.unwrap_or_else(|status| Ok(rpc::refusal(&status)))
+            })
+        }
+    }
+
+    /// A session that its daemon ends: what its client hears.
+    async fn ended(last: fn() -> Result<Frame<Bytes>, BoxError>) -> Status {
+        let daemon = Fake::start(move |_| {
+            let last = stream::once(async move {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                last()
+            });
+            Box::pin(async move { Response::new(StreamBody::new(last).boxed_unsync()) })
+        });
+        let handler = Arc::new(Relaying(Claims::default()));
+        let drain = Duration::from_secs(1);
+        let gate =
+            Proxied::handled(vec![daemon.options()], Access::default(), drain, handler).await;
+        let channel = gate.connect().await;
+        let never = stream::pending::<Result<Frame<Bytes>, BoxError>>().boxed();
+        let mut call = request(session::SESSION, StreamBody::new(never).boxed_unsync());
+        call.headers_mut().insert(ID, HeaderValue::from_static("s"));
+        call.headers_mut().insert(METHOD, HeaderValue::from_static(CHECK_POLICY));
+        let answer = channel.forward(call).await.unwrap();
+        let whole = tokio::time::timeout(Duration::from_secs(10), answer.into_body().collect());
+        let whole = whole.await.unwrap().unwrap();
+        Status::from_header_map(whole.trailers().unwrap()).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_session_ends_with_the_status_that_its_daemon_ends_it_with() {
+        let said = ended(|| {
+            let mut trailers = HeaderMap::new();
+            Status::aborted("the daemon is tired").add_header(&mut trailers)?;
+            Ok(Frame::trailers(trailers))
+        });
+        let said = said.await;
+        assert_eq!((said.code(), said.message()), (tonic::Code::Aborted, "the daemon is tired"));
+        let broke = ended(|| Err(rpc::Reset::with(h2::Reason::INTERNAL_ERROR).into())).await;
+        assert_eq!(broke.code(), tonic::Code::Unavailable, "{broke:?}");
+        assert!(broke.message().contains("the session stream broke"), "{broke:?}");
+    }
 
     fn check(values: &[&str], wanted: Option<&str>) {
         let mut headers = HeaderMap::new();

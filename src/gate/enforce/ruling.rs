@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use super::build::{Begun, Build, Purpose, Verdict};
+use super::frontends;
 use super::internal::{Asked, Internal};
 use super::peer::Says;
 use crate::check::{self, Outcome, Question};
@@ -16,6 +17,9 @@ use crate::gateway::{self, JudgeSubmodule};
 use crate::input::Env;
 use crate::meta::{MetaRequest, ResolveError, ResolveSourceMeta, Resolving};
 use crate::source::{Platform, Source, SourceOp, mask_text};
+
+const HIDES: &str = "the client's own policy puts something in place of a frontend, which would not be told \
+                     as one any more (--frontends)";
 
 /// Attributes that name a session.
 const SESSIONS: [&str; 2] = ["local.session", "oci.session"];
@@ -89,6 +93,8 @@ pub async fn rule(build: &Build, key: &(SourceOp, Platform, Purpose)) -> Ruling 
     }
     let ruling = if build.has_handed_out(key) {
         Ruling::of(Verdict::Allow)
+    } else if let Some(why) = frontends::refused(&build.begun().settings, op) {
+        Ruling::refused(why)
     } else {
         let judged = timeout(PATIENCE, by_policy(build, op, platform, *purpose)).await;
         judged.unwrap_or_else(|_| Ruling::undecided(too_long("no decision")))
@@ -150,7 +156,7 @@ async fn by_policy(build: &Build, op: &SourceOp, platform: &Platform, purpose: P
     let env = Env { cache_import: purpose == Purpose::Cache, ..env.clone() };
     let question = Question { op: op.clone(), platform: platform.clone(), env };
     let resolver = Lazily(build);
-    let checked = match check::check(evaluator, &question, &resolver).await {
+    let checked = match check::check(&**evaluator, &question, &resolver).await {
         Ok(checked) => checked,
         Err(error) => return Ruling::undecided(mask_text(&error.to_string())),
     };
@@ -264,6 +270,9 @@ async fn by_client(build: &Build, op: &SourceOp, platform: &Platform, ruling: Ru
         Ok(Says::Allow) => ruling,
         Ok(Says::Deny(messages)) => by_theirs(ruling, messages, None),
         Ok(Says::Convert(instead)) if instead == *op => ruling,
+        Ok(Says::Convert(instead)) if frontends::hides(&build.begun().settings, op, &instead) => {
+            by_theirs(ruling, vec![HIDES.to_owned()], None)
+        }
         // Judged when the daemon asks about it.
         Ok(Says::Convert(instead)) => match ruling.verdict {
             Verdict::Deny(_) => Ruling { audited: Audited::Redirects(instead), ..ruling },

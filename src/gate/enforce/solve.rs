@@ -11,8 +11,9 @@ use tonic::Status;
 
 use super::build::{Begun, Build, Verdict};
 use super::cache::{self, Import};
-use super::claims::{BuildClaim, Foreign, OwnName, Owner, SessionClaim};
+use super::claims::{BuildClaim, Foreign, OwnName, Owner, SessionClaim, shown};
 use super::definitions;
+use super::frontends;
 use super::peer::Peer;
 use super::ruling::Audited;
 use super::{Assigned, Enforcer};
@@ -23,8 +24,8 @@ use crate::rpc::{self, BoxError, Channel};
 use crate::session::{PolicySession, SessionGone, SessionId, Verifier};
 use crate::source::SourceOp;
 use crate::wire::proto::control::{CacheOptions, CacheOptionsEntry, SolveRequest};
-use crate::wire::proto::sourcepolicy::PolicyAction;
 use crate::wire::raw::{Field, RawMessage};
+use crate::wire::request::{self, Looked, Rules};
 
 /// What lives as long as a solve, in the order in which it ends.
 struct Held {
@@ -56,13 +57,14 @@ pub async fn solve(enforcer: &Enforcer, owner: &Owner, call: Call) -> Result<Ans
     let unread = |error: BoxError| {
         Status::invalid_argument(format!("buildgate: Solve cannot be understood: {error}"))
     };
-    let request = SolveRequest::decode(message.clone()).map_err(|error| unread(error.into()))?;
+    let looked = request::control(&message).map_err(|error| unread(error.into()))?;
+    let Looked { request, definitions: llb, rules } = looked;
     let mut raw = RawMessage::parse(message).map_err(|error| unread(error.into()))?;
     let assigned = enforcer.assigned(&client)?;
     let claimed = arrive(enforcer, owner, &request.r#ref)?;
     let sessions = claim(enforcer, owner, &request)?;
     let arrived = Arrived { owner, client: &client, channel: &channel, assigned: &assigned };
-    let build = begin(enforcer, &arrived, &request).await?;
+    let build = begin(enforcer, &arrived, &request, rules).await?;
     entitled(&build, &request).await?;
     let id = SessionId::random().map_err(|error| Status::internal(error.to_string()))?;
     let name = enforcer.claims.own(&id);
@@ -70,8 +72,8 @@ pub async fn solve(enforcer: &Enforcer, owner: &Owner, call: Call) -> Result<Ans
     let verifier: Arc<dyn Verifier> = build.clone();
     // The daemon, told of the session, waits for it: the solve need not.
     let session = Arc::new(PolicySession::begin(&channel, id, verifier));
-    definitions::admit(&build, request.definition.iter().chain(request.frontend_inputs.values()))
-        .await?;
+    frontends::admit(&build, &request.frontend, &request.frontend_attrs, rules).await?;
+    definitions::admit(&build, &llb).await?;
     rewrite(&build, &request, &mut raw).await?;
     let ours = session.id().reveal().as_bytes();
     raw.append_bytes_field(Field::CONTROL_SOLVE_SOURCE_POLICY_SESSION, ours);
@@ -131,10 +133,12 @@ fn arrive(enforcer: &Enforcer, owner: &Owner, reference: &str) -> Result<BuildCl
         return Err(Status::invalid_argument("buildgate: Solve has no Ref"));
     }
     enforcer.claims.arrive(owner, reference).map_err(|error| {
-        let why = format!("buildgate: build {reference}: {error}");
+        let why = format!("buildgate: build {}: {error}", shown(reference));
         match error {
             Foreign::Taken => Status::already_exists(why),
-            Foreign::Client | Foreign::Ours | Foreign::Nobody => Status::permission_denied(why),
+            Foreign::Client | Foreign::Ours | Foreign::Nobody | Foreign::Long => {
+                Status::permission_denied(why)
+            }
         }
     })
 }
@@ -162,6 +166,7 @@ async fn begin(
     enforcer: &Enforcer,
     arrived: &Arrived<'_>,
     request: &SolveRequest,
+    rules: Rules,
 ) -> Result<Arc<Build>, Status> {
     let Arrived { owner, client, channel, assigned } = *arrived;
     let daemon = enforcer.daemons.at(channel, &enforcer.claims).await.map_err(|error| {
@@ -178,14 +183,9 @@ async fn begin(
             })?))
         }
     };
-    let converts = request.source_policy.iter().flat_map(|policy| &policy.rules);
-    let converts = converts.map(|rule| rule.action).any(|action| {
-        // What a later daemon may have added counts as well.
-        ![PolicyAction::Allow.into(), PolicyAction::Deny.into()].contains(&action)
-    });
     let revision = assigned.policies.current();
     Ok(Arc::new(Build::new(Begun {
-        evaluator: enforcer.turns.of_build(Arc::clone(&revision.policies)),
+        evaluator: Box::new(enforcer.turns.of_build(Arc::clone(&revision.policies))),
         facts: ops::Build {
             reference: request.r#ref.clone(),
             client: client.identity.to_string(),
@@ -202,7 +202,7 @@ async fn begin(
         channel: channel.clone(),
         daemon,
         peer,
-        converts,
+        converts: rules.converts,
     })))
 }
 

@@ -10,7 +10,7 @@ use std::time::SystemTime;
 use bytes::{Bytes, BytesMut};
 use futures_util::future::BoxFuture;
 use http::request::Parts;
-use http::{HeaderMap, Request};
+use http::{HeaderMap, Request, Response};
 use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
 use prost::Message;
@@ -18,7 +18,7 @@ use sha2::{Digest, Sha256};
 use tokio::sync::watch;
 use tonic::Status;
 
-use super::claims::{Claims, Foreign, Owner};
+use super::claims::{Claims, Foreign, Owner, shown};
 use super::progress::Progress;
 use crate::gate::proxy::{Answer, Call, answered};
 use crate::rpc::frame::{self, FrameError};
@@ -36,10 +36,12 @@ type Finding = BoxFuture<'static, Result<Arc<Progress>, Foreign>>;
 type Foreignness = Box<dyn Fn() -> Option<Foreign> + Send>;
 
 /// Asks the daemon once more, where its build has come in since.
-type Again = BoxFuture<'static, Option<Body>>;
+type Again = BoxFuture<'static, Option<Response<Body>>>;
 
 /// The status of a call, in its headers or behind it.
 const GRPC_STATUS: &str = "grpc-status";
+/// That it ended well.
+const OK: &str = "0";
 
 /// A progress stream on its way through.
 struct Weaving {
@@ -67,7 +69,7 @@ struct Weaving {
 /// What comes next.
 enum Next {
     Daemon(Option<Result<Frame<Bytes>, BoxError>>),
-    Again(Option<Body>),
+    Again(Option<Response<Body>>),
     Found(Result<Arc<Progress>, Foreign>),
     More,
 }
@@ -89,7 +91,7 @@ pub async fn status(claims: &Claims, owner: &Owner, mut call: Call) -> Result<An
         match claims.forwarded(owner, &reference).await {
             // One that ended before it got there: the daemon says so.
             Ok(_) | Err(Foreign::Nobody | Foreign::Taken) => {}
-            Err(foreign @ (Foreign::Client | Foreign::Ours)) => {
+            Err(foreign @ (Foreign::Client | Foreign::Ours | Foreign::Long)) => {
                 return Err(refused(&reference, foreign));
             }
         }
@@ -113,15 +115,31 @@ pub async fn status(claims: &Claims, owner: &Owner, mut call: Call) -> Result<An
         }) as Again
     });
     call.request = first.request();
+    let (mut answer, mut again) = match call.forward().await {
+        Ok(answer) => (answer, again),
+        Err(reset) => return Ok(Err(reset)),
+    };
+    if let Some(status) = answer.headers().get(GRPC_STATUS) {
+        // Its head is all of it, and nothing of ours can stand behind that.
+        let later = match again.take().filter(|_| status != OK) {
+            Some(again) => again.await,
+            None => None,
+        };
+        if let Some(foreign) = claims.is_anothers(owner, &reference) {
+            return Err(refused(&reference, foreign));
+        }
+        match later {
+            Some(later) => answer = later,
+            None => return Ok(Ok(answer)),
+        }
+    }
     let (claims, owner) = (claims.clone(), owner.clone());
-    let answer = call.forward().await;
-    Ok(answer.map(|it| {
-        it.map(|body| Weaving { again, ..weaving(body, claims, owner, reference) }.into_body())
-    }))
+    let woven = |body| Weaving { again, ..weaving(body, claims, owner, reference) }.into_body();
+    Ok(Ok(answer.map(woven)))
 }
 
 fn refused(reference: &str, foreign: Foreign) -> Status {
-    Status::permission_denied(format!("buildgate: build {reference}: {foreign}"))
+    Status::permission_denied(format!("buildgate: build {}: {foreign}", shown(reference)))
 }
 
 /// What a client asks of the daemon, to be asked more than once.
@@ -138,9 +156,9 @@ impl Asking {
     }
 
     /// `None` where nothing better comes of it.
-    async fn again(self) -> Option<Body> {
+    async fn again(self) -> Option<Response<Body>> {
         let answer = answered(self.channel.forward(self.request()).await).ok()?;
-        (!answer.headers().contains_key(GRPC_STATUS)).then(|| answer.into_body())
+        (!answer.headers().contains_key(GRPC_STATUS)).then_some(answer)
     }
 }
 
@@ -203,8 +221,8 @@ impl Weaving {
                 Next::Daemon(Some(Ok(frame))) => self.take(frame),
                 Next::Daemon(Some(Err(error))) => return Some(Err(error)),
                 Next::Daemon(None) => self.ended = true,
-                Next::Again(body) => match (body, self.asking.take()) {
-                    (Some(body), _) => self.daemon = body,
+                Next::Again(answer) => match (answer, self.asking.take()) {
+                    (Some(answer), _) => self.daemon = answer.into_body(),
                     (None, said) => {
                         self.trailers = said.map(|(_, trailers)| trailers);
                         self.ended = true;
@@ -219,7 +237,9 @@ impl Weaving {
                         }
                         // One that ended before, or never passed here.
                         Err(Foreign::Nobody | Foreign::Taken) => {}
-                        Err(foreign @ (Foreign::Client | Foreign::Ours)) => self.refuse(foreign),
+                        Err(foreign @ (Foreign::Client | Foreign::Ours | Foreign::Long)) => {
+                            self.refuse(foreign);
+                        }
                     }
                 }
                 Next::More => {}
@@ -327,7 +347,7 @@ impl Weaving {
 
 /// Whether a call ended badly.
 fn failed(trailers: &Frame<Bytes>) -> bool {
-    let status = |it: &HeaderMap| it.get(GRPC_STATUS).is_some_and(|status| status != "0");
+    let status = |it: &HeaderMap| it.get(GRPC_STATUS).is_some_and(|status| status != OK);
     trailers.trailers_ref().is_some_and(status)
 }
 

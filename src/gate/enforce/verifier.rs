@@ -208,7 +208,7 @@ impl Connection {
         let response = question.ask(request.clone()).map_err(|error| error.to_string())?;
         let mut round = Round { request: request.clone(), ..round };
         round.fetched.push(vec![request.clone()]);
-        self.open.put(key.clone(), round)?;
+        self.open.put(key.clone(), round);
         Ok(response)
     }
 

@@ -24,7 +24,7 @@ pub use log::{DecisionLog, LogError, LogTarget};
 pub use metrics::{ErrorKind, Metrics, Traffic, UnderWay};
 pub use policies::{PolicySet, PolicySets, Reloaded, Revision, SetsError};
 pub use record::{Action, Build, Decision, Recorder};
-pub use settings::{BuildOp, Mode, Settings, Signing, Submodules};
+pub use settings::{BuildOp, DOCKERFILE, Mode, Settings, Signing, Submodules};
 pub use snapshot::SnapshotError;
 pub use status::{Observed, Status, UpstreamState};
 pub use watch::{POLL, Reloader, Wake};

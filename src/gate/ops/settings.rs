@@ -42,6 +42,9 @@ pub enum BuildOp {
     Allow,
 }
 
+/// The frontend that every daemon has built in, as clients name it.
+pub const DOCKERFILE: &str = "dockerfile.v0";
+
 /// What a client may do beyond having its sources judged.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Settings {
@@ -53,6 +56,9 @@ pub struct Settings {
     pub build_op: BuildOp,
     /// Types of cache imports besides `registry`, whose images are judged (`--cache-types`).
     pub cache_types: BTreeSet<String>,
+    /// Frontends that builds may use: [`DOCKERFILE`], and repositories of images; where none is listed, all
+    /// (`--frontends`).
+    pub frontends: BTreeSet<String>,
     /// Entitlements that are refused (`--deny-entitlement`).
     pub denied_entitlements: BTreeSet<String>,
     /// Where signatures of images are looked for.
@@ -111,6 +117,11 @@ impl Settings {
     pub fn allows_entitlement(&self, name: &str) -> bool {
         let kind = name.split_once('=').map_or(name, |(kind, _)| kind);
         !self.denied_entitlements.contains(kind)
+    }
+
+    /// Whether a build may use a frontend: [`DOCKERFILE`], or the repository of an image.
+    pub fn allows_frontend(&self, name: &str) -> bool {
+        self.frontends.is_empty() || self.frontends.contains(name)
     }
 
     /// Whether a cache of this type may be imported; `registry` always may be asked for, and is

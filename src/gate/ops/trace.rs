@@ -3,12 +3,15 @@
 //! Nothing is exported unless the environment names a collector, in OpenTelemetry's own variables
 //! (<https://opentelemetry.io/docs/specs/otel/protocol/exporter/>).
 
+mod secure;
+
+use std::path::PathBuf;
 use std::time::Duration;
 
 use http::HeaderMap;
 use opentelemetry::propagation::{Extractor, TextMapPropagator};
 use opentelemetry::trace::{TraceContextExt, TracerProvider};
-use opentelemetry_otlp::{ExporterBuildError, SpanExporter, WithExportConfig};
+use opentelemetry_otlp::{ExporterBuildError, SpanExporter, WithExportConfig, WithTonicConfig};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::error::OTelSdkError;
 use opentelemetry_sdk::propagation::TraceContextPropagator;
@@ -16,10 +19,17 @@ use opentelemetry_sdk::trace::{SdkTracer, SdkTracerProvider};
 use tracing_opentelemetry::{OpenTelemetryLayer, OpenTelemetrySpanExt};
 use tracing_subscriber::registry::LookupSpan;
 
+use crate::resolve;
+use crate::rpc::BoxError;
+
 /// What every span of ours is under.
 const NAME: &str = "buildgate";
 /// How long spans that are left may take to go out at the end.
 const GOODBYE: Duration = Duration::from_secs(3);
+
+/// Variables that name the authorities of a collector.
+const CERTIFICATES: [&str; 2] =
+    ["OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE", "OTEL_EXPORTER_OTLP_CERTIFICATE"];
 
 /// Where traces go.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,14 +37,23 @@ pub enum Export {
     /// Nowhere.
     Off,
     /// To a collector, by OTLP over gRPC.
-    Otlp(String),
+    Otlp(Collector),
+}
+
+/// A collector of traces.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Collector {
+    /// `http://` or, with TLS, `https://`.
+    pub endpoint: String,
+    /// Authorities that are trusted besides the system's, PEM.
+    pub ca_file: Option<PathBuf>,
 }
 
 /// Traces that cannot be exported.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TraceError {
-    /// The collector would be asked over TLS or HTTP/JSON.
+    /// The collector would be asked in another way than by gRPC, or as a client with a certificate.
     #[error("{variable}={value}: {why}")]
     Unsupported {
         /// The variable of the environment.
@@ -52,6 +71,22 @@ pub enum TraceError {
         /// Why.
         source: ExporterBuildError,
     },
+    /// TLS to it cannot be set up.
+    #[error("traces cannot be exported: {variable}: {source}")]
+    Certificates {
+        /// Where its authorities are named.
+        variable: &'static str,
+        /// Why.
+        source: resolve::TlsError,
+    },
+    /// The endpoint is none.
+    #[error("traces cannot be exported to {endpoint}: {source}")]
+    Endpoint {
+        /// The collector.
+        endpoint: String,
+        /// Why.
+        source: BoxError,
+    },
     /// Spans were lost at the end.
     #[error("the last traces were not exported: {0}")]
     Shutdown(#[source] OTelSdkError),
@@ -67,6 +102,12 @@ impl Export {
             ["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"];
         const PROTOCOLS: [&str; 2] =
             ["OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"];
+        const CLIENT: [&str; 4] = [
+            "OTEL_EXPORTER_OTLP_TRACES_CLIENT_CERTIFICATE",
+            "OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE",
+            "OTEL_EXPORTER_OTLP_TRACES_CLIENT_KEY",
+            "OTEL_EXPORTER_OTLP_CLIENT_KEY",
+        ];
         let set = |name: &'static str| {
             variable(name).filter(|value| !value.is_empty()).map(|value| (name, value))
         };
@@ -76,16 +117,23 @@ impl Export {
             return Ok(Self::Off);
         };
         let unsupported = |variable, value, why| TraceError::Unsupported { variable, value, why };
-        if !endpoint.starts_with("http://") {
-            let why = "a collector is reached by http:// (gRPC without TLS) from here; put one on \
-                       this host or in this pod";
+        if !endpoint.starts_with("http://") && !endpoint.starts_with("https://") {
+            let why = "a collector is reached by http:// or https:// (gRPC)";
             return Err(unsupported(name, crate::source::mask(&endpoint), why));
         }
+        if let Some((name, file)) = CLIENT.into_iter().find_map(set) {
+            return Err(unsupported(
+                name,
+                file,
+                "no certificate is shown to a collector from here",
+            ));
+        }
+        let ca_file = CERTIFICATES.into_iter().find_map(set).map(|(_, file)| file.into());
         match PROTOCOLS.into_iter().find_map(set) {
             Some((name, protocol)) if protocol != "grpc" => {
                 Err(unsupported(name, protocol, "only grpc is spoken here"))
             }
-            Some(_) | None => Ok(Self::Otlp(endpoint)),
+            Some(_) | None => Ok(Self::Otlp(Collector { endpoint, ca_file })),
         }
     }
 }
@@ -100,13 +148,26 @@ impl Exporter {
     /// An exporter to a collector; connects when there is something to export. Needs a runtime.
     ///
     /// # Errors
-    /// When the endpoint is none.
-    pub fn new(endpoint: &str) -> Result<Self, TraceError> {
-        let exporter = SpanExporter::builder()
-            .with_tonic()
-            .with_endpoint(endpoint)
-            .build()
-            .map_err(|source| TraceError::Exporter { endpoint: endpoint.to_owned(), source })?;
+    /// When the endpoint is none, or its authorities cannot be read.
+    pub fn new(collector: &Collector) -> Result<Self, TraceError> {
+        let Collector { endpoint, ca_file } = collector;
+        let exporter = SpanExporter::builder().with_tonic();
+        let exporter = if endpoint.starts_with("https://") {
+            let tls = resolve::tls_client(ca_file.as_deref()).map_err(|source| {
+                let [_, variable] = CERTIFICATES;
+                TraceError::Certificates { variable, source }
+            })?;
+            let channel = secure::channel(endpoint, tls).map_err(|source| {
+                TraceError::Endpoint { endpoint: crate::source::mask(endpoint), source }
+            })?;
+            exporter.with_channel(channel)
+        } else {
+            exporter.with_endpoint(endpoint)
+        };
+        let exporter = exporter.build().map_err(|source| TraceError::Exporter {
+            endpoint: crate::source::mask(endpoint),
+            source,
+        })?;
         // OTEL_SERVICE_NAME wins over what is said here.
         let resource = Resource::builder().with_service_name(service_name()).build();
         let provider =
@@ -182,7 +243,11 @@ mod tests {
         const ALL: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
         const OURS: &str = "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT";
         const A: &str = "http://127.0.0.1:4317";
-        let otlp = |endpoint: &str| Ok(Export::Otlp(endpoint.to_owned()));
+        let to = |endpoint: &str, ca_file: Option<&str>| {
+            let ca_file = ca_file.map(PathBuf::from);
+            Ok(Export::Otlp(Collector { endpoint: endpoint.to_owned(), ca_file }))
+        };
+        let otlp = |endpoint: &str| to(endpoint, None);
         check(&[], Ok(Export::Off));
         check(&[(ALL, "")], Ok(Export::Off));
         check(&[(ALL, A)], otlp(A));
@@ -194,10 +259,27 @@ mod tests {
             &[(ALL, A), ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf")],
             Err("OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf: only grpc is spoken here"),
         );
+        const S: &str = "https://collector.example:4317";
+        check(&[(ALL, S)], otlp(S));
+        check(&[(ALL, S), ("OTEL_EXPORTER_OTLP_CERTIFICATE", "ca")], to(S, Some("ca")));
         check(
-            &[(ALL, "https://user:secret@collector")],
-            Err("OTEL_EXPORTER_OTLP_ENDPOINT=https://***@collector: a collector is reached by \
-                 http:// (gRPC without TLS) from here; put one on this host or in this pod"),
+            &[
+                (ALL, S),
+                ("OTEL_EXPORTER_OTLP_CERTIFICATE", "ca"),
+                ("OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE", "ours"),
+            ],
+            to(S, Some("ours")),
+        );
+        check(
+            &[(ALL, S), ("OTEL_EXPORTER_OTLP_CLIENT_KEY", "key")],
+            Err(
+                "OTEL_EXPORTER_OTLP_CLIENT_KEY=key: no certificate is shown to a collector from here",
+            ),
+        );
+        check(
+            &[(ALL, "grpc://user:secret@collector")],
+            Err("OTEL_EXPORTER_OTLP_ENDPOINT=grpc://***@collector: a collector is reached by \
+                 http:// or https:// (gRPC)"),
         );
     }
 }

@@ -107,4 +107,4 @@ impl Handle for Forward {
 }
 
 #[cfg(test)]
-mod tests;
+pub(in crate::gate) mod tests;

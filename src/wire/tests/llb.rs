@@ -156,7 +156,7 @@ fn definitions_that_cannot_be_judged_are_refused() {
     assert!(matches!(Loads::of(&malformed), Err(LlbError::Op { index: 0, .. })));
 
     let many = pb::Definition { def: vec![Bytes::new(); MAX_OPS + 1], ..Default::default() };
-    check(&many, "LLB: more than 65536 ops");
+    check(&many, "LLB: more than 131072 ops");
 
     let nest = |inner| {
         let build = pb::op::Op::Build(pb::BuildOp { def: Some(inner), ..Default::default() });

@@ -6,11 +6,14 @@ use std::collections::BTreeMap;
 use tempfile::TempDir;
 
 use super::*;
+use crate::check::{self, Stepping};
 use crate::gate::enforce::cache::{self, Import};
 use crate::gate::enforce::definitions;
 use crate::gate::enforce::turns::Turns;
 use crate::gate::ops::{DecisionLog, LogTarget, Metrics, PolicySets};
 use crate::gate::proxy::{Client, Identity};
+use crate::meta::Known;
+use crate::wire::proto::policysession::check_policy_response::Result as Answered;
 use crate::wire::proto::{caps::ApiCap, gateway, pb, worker::WorkerRecord};
 
 const ALLOW: &str = "package docker\ndecision := {\"allow\": true}\n";
@@ -39,17 +42,21 @@ fn daemon() -> Daemon {
 
 impl Bench {
     pub async fn start(mode: Mode) -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let policy = dir.path().join("p.rego");
-        std::fs::write(&policy, ALLOW).unwrap();
-        let sets = PolicySets::load([("all".to_owned(), vec![policy])]).unwrap();
-        let log = DecisionLog::open(LogTarget::File(dir.path().join("log"))).unwrap();
         let (near, far) = tokio::io::duplex(1024);
         tokio::spawn(async move {
             let _far = far;
             std::future::pending::<()>().await
         });
-        let (channel, _connection) = Channel::over(near).await.unwrap();
+        Self::at(mode, Channel::over(near).await.unwrap().0).await
+    }
+
+    /// One on the daemon at the other end of this.
+    pub async fn at(mode: Mode, channel: Channel) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let policy = dir.path().join("p.rego");
+        std::fs::write(&policy, ALLOW).unwrap();
+        let sets = PolicySets::load([("all".to_owned(), vec![policy])]).unwrap();
+        let log = DecisionLog::open(LogTarget::File(dir.path().join("log"))).unwrap();
         let client = Client {
             identity: Identity::Unix { uid: 1, gid: 1, pid: None },
             listener: "here".into(),
@@ -57,7 +64,7 @@ impl Bench {
         };
         let revision = sets.set("all").unwrap().current();
         let build = Build::new(Begun {
-            evaluator: Turns::default().of_build(Arc::clone(&revision.policies)),
+            evaluator: Box::new(Turns::default().of_build(Arc::clone(&revision.policies))),
             facts: ops::Build {
                 reference: "r".to_owned(),
                 client: "uid:1".to_owned(),
@@ -124,6 +131,55 @@ async fn a_question_that_was_not_asked_for_is_refused_and_written_down() {
     }
 }
 
+/// An evaluation as a bug of ours, or of the engine, would end it.
+struct Panics;
+
+impl Evaluate for Panics {
+    fn step<'a>(&'a self, _: &'a check::Question, _: &'a Known) -> Stepping<'a> {
+        Box::pin(async { panic!("as a bug would") })
+    }
+}
+
+impl Judging for Panics {
+    fn caps<'a>(&'a self, _: &'a Env) -> BoxFuture<'a, Result<Caps, CheckError>> {
+        Box::pin(async { panic!("as a bug would") })
+    }
+}
+
+/// A denial in words of its own, in either mode; the session and the other builds go on.
+#[tokio::test]
+async fn a_policy_that_panics_is_a_refusal() {
+    const URL: &str = "https://example.com/a";
+    let words = "judging broke off by a fault of buildgate's own";
+    for (mode, wanted) in [(Mode::Enforce, false), (Mode::Audit, true)] {
+        let mut bench = Bench::start(mode).await;
+        bench.build.begun.evaluator = Box::new(Panics);
+        let build = Arc::new(bench.build);
+        // Asked twice, it is decided once.
+        for _ in 0..2 {
+            let verifier: Arc<dyn Verifier> = Arc::<Build>::clone(&build);
+            let answered = verifier.verify(question(URL)).await.unwrap();
+            let Some(Answered::Decision(decision)) = answered.result else { panic!("{mode:?}") };
+            let said: Vec<_> = decision.deny_messages.iter().map(|it| &*it.message).collect();
+            match wanted {
+                true => assert_eq!((decision.action, said.len()), (0, 0)),
+                false => assert!(decision.action == 1 && said.concat().contains(words), "{said:?}"),
+            }
+        }
+        let status = build.commands().await.unwrap_err();
+        assert_eq!(status.code(), tonic::Code::FailedPrecondition);
+        assert!(status.message().contains(words), "{status:?}");
+        let text = std::fs::read_to_string(bench.dir.path().join("log")).unwrap();
+        let lines: Vec<serde_json::Value> =
+            text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let [line] = &lines[..] else { panic!("{text}") };
+        assert!(
+            line["action"] == "deny" && line["error"].as_str().unwrap().contains(words),
+            "{line}"
+        );
+    }
+}
+
 #[tokio::test]
 async fn sources_beyond_the_bound_are_refused_and_written_down_once() {
     let bench = Bench::start(Mode::Audit).await;
@@ -135,10 +191,29 @@ async fn sources_beyond_the_bound_are_refused_and_written_down_once() {
     for name in ["one", "more"] {
         let answer = bench.build.answer(question(&format!("local://{name}"))).await.unwrap();
         let Answer::Deny { messages } = answer else { panic!("{answer:?}") };
-        assert_eq!(messages, ["one build has more than 10000 sources"]);
+        let beyond = "one build has more than 10000 sources, or 16777216 bytes of their names";
+        assert_eq!(messages, [beyond]);
     }
     assert_eq!(bench.lines(), ["deny local://one"]);
     assert_eq!(bench.build.answer(question("local://7")).await.unwrap(), Answer::Allow);
+}
+
+/// Few sources may be long ones, with long attributes.
+#[test]
+fn what_sources_are_called_is_bounded() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let bench = runtime.block_on(Bench::start(Mode::Enforce));
+    let platform = bench.build.begun.daemon.platform.clone();
+    let cell = |number: usize| {
+        let mut op = SourceOp::new(format!("local://{number:04}"));
+        let long = "x".repeat(1 << 20);
+        op.attrs.insert("a".to_owned(), long.clone());
+        op.identifier.push_str(&long);
+        bench.build.cell(&(op, platform.clone(), Purpose::Source)).is_some()
+    };
+    let most = (0..20).take_while(|number| cell(*number)).count();
+    assert_eq!(most, 7, "of two MiB and some bytes each");
+    assert!(cell(3), "what is known stays known");
 }
 
 #[tokio::test]

@@ -129,6 +129,46 @@ async fn a_build_is_waited_for_until_it_is_on_its_way() {
     assert!(began.elapsed() < PATIENCE);
 }
 
+#[tokio::test]
+async fn only_who_waits_for_it_is_told() {
+    let claims = Claims::default();
+    let a = owner("a");
+    let looked = std::cell::Cell::new(0);
+    let waiting = claims.wait(Awaited::Session("s".to_owned()), |state| {
+        looked.set(looked.get() + 1);
+        match state.sessions.contains_key("s") {
+            true => Seen::Found(()),
+            false => Seen::Nothing,
+        }
+    });
+    let meanwhile = async {
+        tokio::task::yield_now().await;
+        for number in 0..100 {
+            drop(claims.session(&a, &number.to_string(), None).unwrap());
+            drop(claims.arrive(&a, "s").unwrap());
+            tokio::task::yield_now().await;
+        }
+        claims.session(&a, "prefix:s", None).unwrap()
+    };
+    let (found, _held) = tokio::join!(waiting, meanwhile);
+    assert_eq!((found, looked.get()), (Some(()), 2));
+    assert!(claims.state().awaited.is_empty());
+}
+
+#[tokio::test]
+async fn names_that_are_longer_than_any_are_nobodys() {
+    let claims = Claims::default();
+    let (a, long) = (owner("a"), "é".repeat(LONGEST));
+    assert_eq!(claims.session(&a, &long, None).err(), Some(Foreign::Long));
+    assert_eq!(claims.owns(&a, &long).await, Err(Foreign::Long));
+    assert_eq!(claims.arrive(&a, &long).err(), Some(Foreign::Long));
+    assert_eq!(claims.build(&a, &long).await.err(), Some(Foreign::Long));
+    assert_eq!(claims.is_anothers(&a, &long), Some(Foreign::Long));
+    assert_eq!(shown(&long), format!("{}…", "é".repeat(SHOWN)));
+    let longest = "a".repeat(LONGEST);
+    assert!(claims.arrive(&a, &longest).is_ok() && shown(&longest) == longest);
+}
+
 /// The last that holds a build may be its claim; what the build gives back is claimed, too.
 #[tokio::test]
 async fn a_build_that_ends_gives_its_names_back() {

@@ -1,9 +1,16 @@
 //! Progress streams of a daemon, frame by frame, and what comes of them.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use http::HeaderMap;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 
 use super::*;
+use crate::gate::enforce::build::tests::Bench;
+use crate::gate::enforce::fake::Fake;
+use crate::gate::ops::Mode;
+use crate::gate::proxy::tests::{Proxied, connect, request};
+use crate::gate::proxy::{Access, Handle};
 
 /// What a daemon sends, frame by frame.
 type Daemon = mpsc::UnboundedSender<Result<Frame<Bytes>, BoxError>>;
@@ -172,7 +179,7 @@ async fn who_asks_before_the_build_is_there_asks_again() {
             body
         };
         let found = of(Err(Foreign::Nobody));
-        let again: Again = Box::pin(std::future::ready(again.map(stream)));
+        let again: Again = Box::pin(std::future::ready(again.map(stream).map(Response::new)));
         let weaving = Weaving {
             again: Some(again),
             ..Weaving::new(stream(first), "r".to_owned(), found, Box::new(|| None))
@@ -180,4 +187,114 @@ async fn who_asks_before_the_build_is_there_asks_again() {
         let (told, status) = all(weaving).await;
         assert_eq!(format!("{}{}", told.concat(), status.unwrap()), wanted, "{what}");
     }
+}
+
+/// Answers for progress, and nothing else.
+struct Asked {
+    claims: Claims,
+    owner: Owner,
+}
+
+impl Handle for Asked {
+    fn handle(&self, call: Call) -> BoxFuture<'_, Answer> {
+        Box::pin(async move {
+            status(&self.claims, &self.owner, call)
+                .await
+                .unwrap_or_else(|status| Ok(rpc::refusal(&status)))
+        })
+    }
+}
+
+/// A gate before these daemons, through which progress is asked for.
+async fn gate(claims: &Claims, owner: &Owner, daemons: &[&Fake]) -> Proxied {
+    let handler = Asked { claims: claims.clone(), owner: owner.clone() };
+    let options = daemons.iter().map(|daemon| daemon.options()).collect();
+    let drain = std::time::Duration::from_secs(1);
+    Proxied::handled(options, Access::default(), drain, Arc::new(handler)).await
+}
+
+fn asking() -> Request<Body> {
+    let asked = StatusRequest { r#ref: "r".to_owned() };
+    request("/moby.buildkit.v1.Control/Status", rpc::one(&asked.encode_to_vec()))
+}
+
+const NOT_FOUND: &str = "no such job r";
+
+/// What a daemon says of no build, all of it in its head.
+fn not_found() -> Response<Body> {
+    let mut answer = rpc::refusal(&Status::not_found(NOT_FOUND));
+    answer.headers_mut().insert("x-theirs", "kept".parse().unwrap());
+    answer
+}
+
+fn said(name: &str) -> Response<Body> {
+    let vertex = Vertex { name: name.to_owned(), ..Vertex::default() };
+    let message = StatusResponse { vertexes: vec![vertex], ..StatusResponse::default() };
+    rpc::answered(&message.encode_to_vec())
+}
+
+#[tokio::test]
+async fn an_answer_that_is_only_a_head_passes_unchanged() {
+    let daemon = Fake::start(|_| Box::pin(async { not_found() }));
+    let bench = Bench::start(Mode::Enforce).await;
+    let (claims, owner) = (Claims::default(), bench.build.begun().owner.clone());
+    let proxied = gate(&claims, &owner, &[&daemon]).await;
+    let channel = proxied.connect().await;
+    let build = Arc::new(bench.build);
+    build.progress().say("a decision".to_owned());
+    let check = async |what: &str| {
+        let (head, body) = channel.forward(asking()).await.unwrap().into_parts();
+        let status = Status::from_header_map(&head.headers).expect(what);
+        assert_eq!((status.code(), status.message()), (tonic::Code::NotFound, NOT_FOUND), "{what}");
+        assert_eq!(head.headers["x-theirs"], "kept", "{what}");
+        let rest = body.collect().await.unwrap();
+        assert!(rest.trailers().is_none() && rest.to_bytes().is_empty(), "{what}");
+    };
+    check("of nobody").await;
+    let claim = claims.arrive(&owner, "r").unwrap();
+    claim.forwarded(&build);
+    check("of a build with decisions").await;
+}
+
+/// Whichever of two daemons is asked first, the build goes to the other one, and so does the question after
+/// it.
+#[tokio::test]
+async fn a_build_that_goes_to_another_daemon_is_asked_for_there() {
+    let (go, calls) = (Arc::new(Notify::new()), Arc::new(AtomicUsize::new(0)));
+    let (tell, mut asked) = mpsc::unbounded_channel();
+    let daemon = |name: &'static str| {
+        let (go, calls, tell) = (Arc::clone(&go), Arc::clone(&calls), tell.clone());
+        Fake::start(move |request| {
+            let (go, calls, tell) = (Arc::clone(&go), Arc::clone(&calls), tell.clone());
+            Box::pin(async move {
+                if request.uri().path() != "/moby.buildkit.v1.Control/Status" {
+                    return rpc::refusal(&Status::unimplemented("only progress"));
+                }
+                let before = calls.fetch_add(1, Ordering::SeqCst);
+                tell.send(name).unwrap();
+                if before > 0 {
+                    return said(name);
+                }
+                go.notified().await;
+                not_found()
+            })
+        })
+    };
+    let daemons = [daemon("one"), daemon("two")];
+    let bench = Bench::start(Mode::Enforce).await;
+    let (claims, owner) = (Claims::default(), bench.build.begun().owner.clone());
+    let proxied = gate(&claims, &owner, &[&daemons[0], &daemons[1]]).await;
+    let channel = proxied.connect().await;
+    let answer = tokio::spawn(async move { channel.forward(asking()).await.unwrap() });
+    let first = asked.recv().await.unwrap();
+    let (other, name) = if first == "one" { (&daemons[1], "two") } else { (&daemons[0], "one") };
+    let there = Bench::at(Mode::Enforce, connect(&other.socket).await).await;
+    let claim = claims.arrive(&owner, "r").unwrap();
+    claim.forwarded(&Arc::new(there.build));
+    go.notify_one();
+    let whole = answer.await.unwrap().into_body().collect().await.unwrap();
+    assert_eq!(asked.recv().await, Some(name));
+    assert_eq!(whole.trailers().unwrap()[GRPC_STATUS], OK);
+    assert_eq!(messages(&whole.to_bytes()), [format!("{name}: ")]);
+    drop(claim);
 }

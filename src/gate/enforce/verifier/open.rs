@@ -1,9 +1,12 @@
 //! What was asked of a daemon in return, on one connection, and has not come yet.
 //!
+//! Whoever asks may never come back. So there are only so many, and the oldest makes room: it is the one
+//! whose follow-up is least likely still to come, and a follow-up that finds none is refused.
+//!
 //! A follow-up carries no id. Several questions about one source may be open at once, each at its own
 //! round: a follow-up goes on with the oldest whose request it answers.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -14,6 +17,8 @@ use crate::source::{Platform, SourceOp};
 
 /// Most rounds that are open at once.
 const MAX_OPEN: usize = 10_000;
+/// Most bytes of what they are about.
+const MAX_NAMES: usize = 16 << 20;
 
 /// What is asked about: a source and its platform.
 pub(super) type Key = (SourceOp, Option<Platform>);
@@ -49,8 +54,36 @@ pub(super) struct Open(Mutex<Rounds>);
 
 #[derive(Debug, Default)]
 struct Rounds {
-    of: HashMap<Key, VecDeque<Round>>,
-    count: usize,
+    /// Those of each source, by number, the oldest first.
+    of: HashMap<Key, VecDeque<(u64, Round)>>,
+    /// What each is about, the oldest first.
+    ages: BTreeMap<u64, Key>,
+    /// How many there were.
+    number: u64,
+    /// Bytes of what they are about.
+    names: usize,
+}
+
+impl Rounds {
+    /// Takes one of a source out.
+    fn remove(&mut self, key: &Key, at: usize) -> Option<Round> {
+        let of_source = self.of.get_mut(key)?;
+        let (number, round) = of_source.remove(at)?;
+        if of_source.is_empty() {
+            self.of.remove(key);
+        }
+        self.ages.remove(&number);
+        self.names -= key.0.size();
+        Some(round)
+    }
+
+    /// Drops the oldest.
+    fn shrink(&mut self) {
+        if let Some(key) = self.ages.first_key_value().map(|(_, key)| key.clone()) {
+            // Of its source it is the oldest, too.
+            self.remove(&key, 0);
+        }
+    }
 }
 
 impl Open {
@@ -59,31 +92,27 @@ impl Open {
     }
 
     /// Leaves one open, without what its follow-up brings anew: images and objects may be large.
-    ///
-    /// An `Err` says that there are too many.
-    pub(super) fn put(&self, key: Key, mut round: Round) -> Result<(), String> {
+    pub(super) fn put(&self, key: Key, mut round: Round) {
         let root = &mut round.known.root;
         *root = SourceMeta { http: root.http.take(), ..SourceMeta::default() };
         let mut rounds = self.lock();
-        if rounds.count >= MAX_OPEN {
-            return Err("too many questions are open on this connection".to_owned());
+        rounds.names += key.0.size();
+        while !rounds.ages.is_empty() && (rounds.ages.len() >= MAX_OPEN || rounds.names > MAX_NAMES)
+        {
+            rounds.shrink();
         }
-        rounds.count += 1;
-        rounds.of.entry(key).or_default().push_back(round);
-        Ok(())
+        rounds.number += 1;
+        let number = rounds.number;
+        rounds.ages.insert(number, key.clone());
+        rounds.of.entry(key).or_default().push_back((number, round));
     }
 
     /// Takes the round that a follow-up goes on with; where it answers none, the oldest.
     pub(super) fn take(&self, key: &Key, meta: &SourceMeta) -> Option<Round> {
         let mut rounds = self.lock();
-        let of_source = rounds.of.get_mut(key)?;
-        let at = of_source.iter().position(|round| answers(meta, &round.request)).unwrap_or(0);
-        let round = of_source.remove(at)?;
-        if of_source.is_empty() {
-            rounds.of.remove(key);
-        }
-        rounds.count -= 1;
-        Some(round)
+        let of_source = rounds.of.get(key)?;
+        let at = of_source.iter().position(|(_, round)| answers(meta, &round.request));
+        rounds.remove(key, at.unwrap_or(0))
     }
 }
 
@@ -156,7 +185,7 @@ mod tests {
         ] {
             let open = Open::default();
             for request in &asked {
-                open.put(key("a"), round(request.clone())).unwrap();
+                open.put(key("a"), round(request.clone()));
             }
             assert!(open.take(&key("b"), meta).is_none());
             let taken = open.take(&key("a"), meta).unwrap();
@@ -168,19 +197,54 @@ mod tests {
     }
 
     #[test]
-    fn rounds_are_counted_and_not_the_sources_they_are_about() {
+    fn the_oldest_makes_room_whatever_it_is_about() {
         let open = Open::default();
-        for _ in 0..MAX_OPEN {
-            open.put(key("a"), Round::first()).unwrap();
+        let of =
+            |number: u64| Round { fetched: vec![Vec::new(); number as usize], ..Round::first() };
+        let meta = SourceMeta::default();
+        let take = |name: &str| open.take(&key(name), &meta).map(|round| round.fetched.len());
+        open.put(key("first"), of(1));
+        open.put(key("a"), of(2));
+        open.put(key("a"), of(3));
+        for number in 3..MAX_OPEN {
+            open.put(key(&number.to_string()), Round::first());
         }
-        assert!(open.put(key("a"), Round::first()).is_err());
-        assert!(open.put(key("b"), Round::first()).is_err());
-        assert!(open.take(&key("a"), &SourceMeta::default()).is_some());
+        assert_eq!(open.lock().ages.len(), MAX_OPEN);
+        // Never followed up, each of them; and one that is keeps its place no longer.
+        open.put(key("b"), of(4));
+        open.put(key("b"), of(5));
+        assert_eq!((take("first"), take("b"), take("b")), (None, Some(4), Some(5)));
+        assert_eq!((take("a"), take("a")), (Some(3), None));
+        for number in 0..2 * MAX_OPEN {
+            open.put(key(&format!("more-{number}")), Round::first());
+        }
+        let rounds = open.lock();
+        assert_eq!((rounds.ages.len(), rounds.of.len()), (MAX_OPEN, MAX_OPEN));
+        drop(rounds);
+        assert_eq!((take("3"), take("more-0"), take("more-19999")), (None, None, Some(0)));
+    }
+
+    #[test]
+    fn what_is_long_makes_room_sooner() {
+        let open = Open::default();
+        let long =
+            |number: usize| (SourceOp::new(format!("{number:02}{}", "x".repeat(1 << 20))), None);
+        for number in 0..20 {
+            open.put(long(number), Round::first());
+        }
+        let meta = SourceMeta::default();
+        let left = (0..20).filter(|number| open.take(&long(*number), &meta).is_some()).count();
+        assert_eq!((left, open.lock().names), (15, 0));
+    }
+
+    #[test]
+    fn what_a_follow_up_brings_again_is_not_kept() {
+        let open = Open::default();
         let mut large = Round::first();
         let config = Some(vec![0; 1 << 20].into());
         large.known.root.image = Some(ImageMeta { config, ..ImageMeta::default() });
-        assert!(open.put(key("b"), large).is_ok());
+        open.put(key("b"), large);
         let taken = open.take(&key("b"), &SourceMeta::default()).unwrap();
-        assert_eq!(taken.known, Known::default(), "its follow-up brings that again");
+        assert_eq!(taken.known, Known::default());
     }
 }

@@ -15,6 +15,7 @@ mod plan;
 mod said;
 #[cfg(test)]
 mod tests;
+mod upstreams;
 mod values;
 
 use std::collections::BTreeMap;

@@ -144,6 +144,8 @@ pub struct Top {
     pub build_op: Option<Said>,
     /// `--cache-types`.
     pub cache_types: Vec<Said>,
+    /// `--frontends`.
+    pub frontends: Vec<Said>,
     /// `--deny-entitlement`.
     pub deny_entitlement: Vec<Said>,
     /// `--methods`.
@@ -194,6 +196,7 @@ impl Top {
             git_submodules: one(self.git_submodules, file.git_submodules)?,
             build_op: one(self.build_op, file.build_op)?,
             cache_types: many(self.cache_types, file.cache_types)?,
+            frontends: many(self.frontends, file.frontends)?,
             deny_entitlement: many(self.deny_entitlement, file.deny_entitlement)?,
             methods: many(self.methods, file.methods)?,
             deny_methods: many(self.deny_methods, file.deny_methods)?,

@@ -79,6 +79,9 @@ fn what_is_no_configuration_says_where_and_what_would_be_one() {
         "build-op = \"judge\"".to_owned(),
         "cache-types = [\"registry\", \"inline\"]".to_owned(),
         "deny-entitlement = [\"network\"]".to_owned(),
+        "frontends = [\"\"]".to_owned(),
+        "frontends = [\"gateway.v0\"]".to_owned(),
+        "frontends = [\"docker/dockerfile:1\"]".to_owned(),
         "methods = [\"everything\"]".to_owned(),
         "deny-methods = [\"Prune\"]".to_owned(),
         "listen-mode = \"0888\"".to_owned(),
@@ -148,6 +151,7 @@ verifier-policy-set = "production"
 listen-mode = "0660"
 listen-group = "docker"
 deny-entitlement = ["security.insecure"]
+frontends = ["dockerfile.v0", "docker/dockerfile", "reg.example:5000/blubber"]
 drain = 90
 listen = ["unix:///run/gate.sock"]
 tls-cert = "tls/gate.pem"
@@ -168,6 +172,7 @@ policy-set = "production"
 git-submodules = "deny"
 build-op = "allow"
 cache-types = ["gha"]
+frontends = ["dockerfile.v0"]
 deny-entitlement = ["network.host", "device"]
 
 [[listener.client]]

@@ -13,9 +13,9 @@ use url::Url;
 use super::SocketPlan;
 use super::said::{ConfigError, Said, Top};
 use crate::gate::ops::log::LogTarget;
-use crate::gate::ops::settings::{BuildOp, Mode, Settings, Signing, Submodules};
+use crate::gate::ops::settings::{BuildOp, DOCKERFILE, Mode, Settings, Signing, Submodules};
 use crate::gate::proxy::{Address, Group, Methods};
-use crate::source::{Source, SourceOp};
+use crate::source::{ImageSource, Source, SourceOp};
 
 /// Longest drain: a day, in seconds.
 const MAX_DRAIN: u64 = 86_400;
@@ -56,6 +56,9 @@ pub(super) fn settings(scopes: &[&Top], signing: &Arc<Signing>) -> Result<Settin
             other => return Err(unknown(said, other, "registry, local, gha, s3, azblob")),
         }
     }
+    for said in first(|top| &top.frontends).into_iter().flatten() {
+        settings.frontends.insert(frontend(said)?);
+    }
     for said in first(|top| &top.deny_entitlement).into_iter().flatten() {
         match said.value.as_str() {
             "security.insecure" | "network.host" | "device" => {
@@ -65,6 +68,24 @@ pub(super) fn settings(scopes: &[&Top], signing: &Arc<Signing>) -> Result<Settin
         }
     }
     Ok(settings)
+}
+
+/// The daemon's own frontend, or the repository of an image that is one.
+fn frontend(said: &Said) -> Result<String, ConfigError> {
+    let value = said.value.as_str();
+    if value == DOCKERFILE {
+        return Ok(value.to_owned());
+    }
+    match ImageSource::parse(value) {
+        Ok(image) if image.tag.is_none() && image.digest.is_none() && !value.ends_with(".v0") => {
+            Ok(image.full_repo())
+        }
+        Ok(_) | Err(_) => Err(said.wrong(format_args!(
+            "`{}` is no frontend: {DOCKERFILE}, or the repository of an image, without a tag: \
+             docker/dockerfile",
+            value.escape_debug()
+        ))),
+    }
 }
 
 fn unknown(said: &Said, value: &str, accepted: &str) -> ConfigError {

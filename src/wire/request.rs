@@ -1,0 +1,423 @@
+//! What of a client's request is looked into, read without decoding the rest.
+//!
+//! Two bytes of a message can decode to a hundred of memory, and a message has 16 MiB: of LLB and of static
+//! rules, which are most of an honest one, nothing is kept but the bytes they came in, and of what is
+//! decoded there are only so many elements.
+
+use bytes::{BufMut, Bytes, BytesMut};
+use prost::Message;
+
+use super::proto::{control, gateway};
+use super::raw::{self, Part, RawError};
+
+/// Most options, entitlements, inputs and caches of one request, their attributes counted too. Large ones
+/// have some hundreds.
+pub const MAX_ELEMENTS: usize = 10_000;
+/// Most bytes of a request for metadata, besides static rules.
+pub const MAX_METADATA: usize = 1 << 20;
+/// Attribute of an image: what it is loaded as. Frontends are `frontend`.
+pub const RECORD_TYPE: &str = "image.recordtype";
+
+/// The value of a map's entry.
+const VALUE: u32 = 2;
+/// The key of a map's entry.
+const KEY: u32 = 1;
+/// `sourcepolicy.Policy.rules`.
+const RULES: u32 = 2;
+/// `sourcepolicy.Rule.action`.
+const ACTION: u32 = 1;
+/// `sourcepolicy.Rule.updates`.
+const UPDATES: u32 = 3;
+/// `sourcepolicy.Update.attrs`, a map.
+const ATTRS: u32 = 2;
+/// `ALLOW` and `DENY`; what a later daemon may have added counts as what puts others in place.
+const JUDGING: std::ops::RangeInclusive<u64> = 0..=1;
+
+/// A request that cannot be looked into.
+#[derive(Debug, thiserror::Error)]
+pub enum RequestError {
+    /// It is no message.
+    #[error(transparent)]
+    Malformed(#[from] RawError),
+    /// It is not the message that its method takes.
+    #[error(transparent)]
+    Decode(#[from] prost::DecodeError),
+    /// A field is not of its type.
+    #[error("field {0} is not of its type")]
+    Type(u32),
+    /// More than is looked into.
+    #[error("it has more than {MAX_ELEMENTS} options, inputs, entitlements and caches")]
+    TooMany,
+    /// More than is looked into.
+    #[error("it has {0} bytes besides static rules, more than {MAX_METADATA}")]
+    TooLarge(usize),
+}
+
+/// What is looked into of a request.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Looked<T> {
+    /// The request without LLB, static rules, and what is passed on unread.
+    pub request: T,
+    /// Its LLB: the definition, and those of its inputs.
+    pub definitions: Vec<Bytes>,
+    /// Its static rules.
+    pub rules: Rules,
+}
+
+/// What static rules could do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Rules {
+    /// There are some.
+    pub any: bool,
+    /// One puts something in place of a source.
+    pub converts: bool,
+    /// One says what an image is loaded as.
+    pub renames: bool,
+}
+
+/// Where a request has what.
+struct Layout {
+    /// A definition, in parts or whole.
+    definition: u32,
+    /// Inputs: a map of definitions.
+    inputs: u32,
+    /// Static rules.
+    rules: u32,
+    /// What is decoded, and how deep in it elements are.
+    decoded: &'static [(u32, u8)],
+}
+
+/// `moby.buildkit.v1.SolveRequest`: reference, session, frontend, its options, caches, entitlements, and the
+/// policy session.
+const CONTROL: Layout = Layout {
+    definition: 2,
+    inputs: 10,
+    rules: 12,
+    decoded: &[(1, 0), (5, 0), (6, 0), (7, 0), (8, 2), (9, 0), (15, 0)],
+};
+/// `moby.buildkit.v1.frontend.SolveRequest`: frontend, its options, caches.
+const GATEWAY: Layout =
+    Layout { definition: 1, inputs: 13, rules: 15, decoded: &[(2, 0), (3, 0), (12, 1)] };
+/// `moby.buildkit.v1.frontend.ResolveSourceMetaRequest.SourcePolicies`.
+const METADATA_RULES: u32 = 8;
+
+/// Looks into a `Control/Solve`.
+///
+/// # Errors
+/// When it cannot be.
+pub fn control(message: &Bytes) -> Result<Looked<control::SolveRequest>, RequestError> {
+    look(message, &CONTROL)
+}
+
+/// Looks into a `Solve` of the gateway.
+///
+/// # Errors
+/// When it cannot be.
+pub fn gateway(message: &Bytes) -> Result<Looked<gateway::SolveRequest>, RequestError> {
+    look(message, &GATEWAY)
+}
+
+/// Looks into a request for metadata.
+///
+/// # Errors
+/// When it cannot be.
+pub fn metadata(
+    message: &Bytes,
+) -> Result<Looked<gateway::ResolveSourceMetaRequest>, RequestError> {
+    let mut rules = Rules::default();
+    let mut decoded = BytesMut::new();
+    for part in raw::each(message) {
+        let part = part?;
+        match part.number {
+            METADATA_RULES => rules.read(content(part)?)?,
+            _ => decoded.put_slice(part.whole),
+        }
+        if decoded.len() > MAX_METADATA {
+            return Err(RequestError::TooLarge(decoded.len()));
+        }
+    }
+    let request = gateway::ResolveSourceMetaRequest::decode(decoded)?;
+    Ok(Looked { request, definitions: Vec::new(), rules })
+}
+
+fn look<T: Message + Default>(message: &Bytes, at: &Layout) -> Result<Looked<T>, RequestError> {
+    let mut decoded = BytesMut::new();
+    let (mut definition, mut definitions) = (Merged::default(), Vec::new());
+    let (mut rules, mut room) = (Rules::default(), MAX_ELEMENTS);
+    for part in raw::each(message) {
+        let part = part?;
+        if part.number == at.definition {
+            definition.add(message, content(part)?);
+        } else if part.number == at.inputs {
+            take(&mut room)?;
+            definitions.push(input(message, content(part)?)?);
+        } else if part.number == at.rules {
+            rules.read(content(part)?)?;
+        } else if let Some((_, depth)) = at.decoded.iter().find(|(it, _)| *it == part.number) {
+            take(&mut room)?;
+            elements(part.content.unwrap_or_default(), *depth, &mut room)?;
+            decoded.put_slice(part.whole);
+        }
+    }
+    definitions.extend(definition.whole());
+    Ok(Looked { request: T::decode(decoded)?, definitions, rules })
+}
+
+/// The definition of an input.
+fn input(message: &Bytes, entry: &[u8]) -> Result<Bytes, RequestError> {
+    let mut definition = Merged::default();
+    for part in raw::each(entry) {
+        let part = part?;
+        if part.number == VALUE {
+            definition.add(message, content(part)?);
+        }
+    }
+    Ok(definition.whole().unwrap_or_default())
+}
+
+/// What a field holds that must hold a message.
+fn content(part: Part<'_>) -> Result<&[u8], RequestError> {
+    part.content.ok_or(RequestError::Type(part.number))
+}
+
+fn take(room: &mut usize) -> Result<(), RequestError> {
+    *room = room.checked_sub(1).ok_or(RequestError::TooMany)?;
+    Ok(())
+}
+
+/// Counts what a message holds, and so deep in it. Text that happens to look like fields counts as well.
+fn elements(message: &[u8], depth: u8, room: &mut usize) -> Result<(), RequestError> {
+    let Some(deeper) = depth.checked_sub(1) else { return Ok(()) };
+    // What is no field is for its decoder to refuse.
+    for part in raw::each(message).map_while(Result::ok) {
+        take(room)?;
+        elements(part.content.unwrap_or_default(), deeper, room)?;
+    }
+    Ok(())
+}
+
+/// A message that may come in parts, which are one after the other what a peer merges them into.
+#[derive(Default)]
+struct Merged {
+    first: Option<Bytes>,
+    all: BytesMut,
+}
+
+impl Merged {
+    fn add(&mut self, message: &Bytes, part: &[u8]) {
+        match &self.first {
+            None => self.first = Some(message.slice_ref(part)),
+            Some(first) => {
+                if self.all.is_empty() {
+                    self.all.put_slice(first);
+                }
+                self.all.put_slice(part);
+            }
+        }
+    }
+
+    fn whole(self) -> Option<Bytes> {
+        if self.all.is_empty() { self.first } else { Some(self.all.freeze()) }
+    }
+}
+
+impl Rules {
+    /// Reads a `Policy`.
+    fn read(&mut self, policy: &[u8]) -> Result<(), RequestError> {
+        self.any = true;
+        for part in raw::each(policy) {
+            let part = part?;
+            if part.number == RULES {
+                self.rule(content(part)?)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn rule(&mut self, rule: &[u8]) -> Result<(), RequestError> {
+        for part in raw::each(rule) {
+            let part = part?;
+            match part.number {
+                ACTION => {
+                    let action = part.varint().ok_or(RequestError::Type(ACTION))?;
+                    self.converts |= !JUDGING.contains(&action);
+                }
+                UPDATES => self.updates(content(part)?)?,
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn updates(&mut self, updates: &[u8]) -> Result<(), RequestError> {
+        for part in raw::each(updates) {
+            let part = part?;
+            if part.number != ATTRS {
+                continue;
+            }
+            for part in raw::each(content(part)?) {
+                let part = part?;
+                self.renames |= part.number == KEY && part.content == Some(RECORD_TYPE.as_bytes());
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::super::proto::{pb, sourcepolicy};
+    use super::*;
+
+    fn definition(op: &'static [u8]) -> pb::Definition {
+        pb::Definition { def: vec![op.into()], ..pb::Definition::default() }
+    }
+
+    fn options(entries: &[(&str, &str)]) -> BTreeMap<String, String> {
+        entries.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+    }
+
+    fn rule(action: i32, attr: &str) -> sourcepolicy::Rule {
+        let updates = sourcepolicy::Update { attrs: options(&[(attr, "x")]), ..Default::default() };
+        sourcepolicy::Rule { action, updates: Some(updates), ..Default::default() }
+    }
+
+    fn policy(rules: Vec<sourcepolicy::Rule>) -> sourcepolicy::Policy {
+        sourcepolicy::Policy { rules, ..Default::default() }
+    }
+
+    #[test]
+    fn what_is_looked_into_is_what_a_peer_decodes() {
+        let cache = control::CacheOptions {
+            imports: vec![control::CacheOptionsEntry {
+                r#type: "registry".into(),
+                attrs: options(&[("ref", "a")]),
+            }],
+            import_refs_deprecated: vec!["b".into()],
+            ..Default::default()
+        };
+        let wanted = control::SolveRequest {
+            r#ref: "r".into(),
+            session: "s".into(),
+            frontend: "dockerfile.v0".into(),
+            frontend_attrs: options(&[("target", "t")]),
+            cache: Some(cache),
+            entitlements: vec!["network.host".into()],
+            source_policy_session: "p".into(),
+            ..Default::default()
+        };
+        let whole = control::SolveRequest {
+            definition: Some(definition(b"one")),
+            frontend_inputs: [("in".to_owned(), definition(b"two"))].into(),
+            source_policy: Some(policy(vec![rule(1, "a")])),
+            internal: true,
+            ..wanted.clone()
+        };
+        let looked = control(&whole.encode_to_vec().into()).unwrap();
+        let llb =
+            [definition(b"two"), definition(b"one")].map(|it| Bytes::from(it.encode_to_vec()));
+        assert_eq!(looked.definitions, llb);
+        assert_eq!(
+            (looked.request, looked.rules.any, looked.rules.converts),
+            (wanted, true, false)
+        );
+
+        let wanted = gateway::SolveRequest {
+            frontend: "gateway.v0".into(),
+            frontend_opt: options(&[("source", "x")]),
+            cache_imports: vec![gateway::CacheOptionsEntry::default()],
+            ..Default::default()
+        };
+        let whole = gateway::SolveRequest {
+            definition: Some(definition(b"one")),
+            frontend_inputs: [("in".to_owned(), definition(b"two"))].into(),
+            source_policies: vec![policy(vec![rule(2, RECORD_TYPE)])],
+            evaluate: true,
+            ..wanted.clone()
+        };
+        let looked = gateway(&whole.encode_to_vec().into()).unwrap();
+        assert_eq!((looked.request, looked.definitions), (wanted, llb.to_vec()));
+        assert_eq!(looked.rules, Rules { any: true, converts: true, renames: true });
+    }
+
+    #[test]
+    fn parts_are_put_together_as_a_peer_does() {
+        let of =
+            |op| control::SolveRequest { definition: Some(definition(op)), ..Default::default() };
+        let sent = [of(b"a"), of(b"b"), of(b"c")].map(|it| it.encode_to_vec()).concat();
+        let looked = control(&sent.into()).unwrap();
+        let [merged] = &looked.definitions[..] else { panic!("{looked:?}") };
+        let merged = pb::Definition::decode(merged.clone()).unwrap();
+        assert_eq!(merged.def, [&b"a"[..], b"b", b"c"]);
+    }
+
+    #[test]
+    fn static_rules_are_told_by_what_they_do() {
+        for (rules, converts, renames) in [
+            (vec![], false, false),
+            (vec![rule(0, "a"), rule(1, "b")], false, false),
+            (vec![rule(0, "a"), rule(2, "b")], true, false),
+            (vec![rule(7, "b")], true, false),
+            (vec![rule(-1, "b")], true, false),
+            (vec![rule(0, RECORD_TYPE)], false, true),
+        ] {
+            let request =
+                control::SolveRequest { source_policy: Some(policy(rules)), ..Default::default() };
+            let looked = control(&request.encode_to_vec().into()).unwrap();
+            assert_eq!(looked.rules, Rules { any: true, converts, renames }, "{request:?}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_looked_into_is_refused() {
+        for message in
+            [&b"\x0a"[..], b"\x10\x01", b"\x0a\x01\xff", b"\x62\x02\x10\x01", b"\x50\x01"]
+        {
+            assert!(control(&Bytes::from_static(message)).is_err(), "{message:x?}");
+        }
+    }
+
+    /// As many elements as there may be, of each kind, and one more. Of LLB there is no such bound.
+    #[test]
+    fn elements_are_counted_wherever_they_are() {
+        // An empty one is two bytes long.
+        let many = |number: u32, count: usize| {
+            let mut one = BytesMut::new();
+            raw::put(&mut one, number, b"");
+            one.repeat(count)
+        };
+        let within = |number: u32, content: Vec<u8>| {
+            let mut outer = BytesMut::new();
+            raw::put(&mut outer, number, &content);
+            outer.to_vec()
+        };
+        let (most, much) = (MAX_ELEMENTS, 16 << 19);
+        type Of = fn(&Bytes) -> bool;
+        let of_control: Of = |message| control(message).is_ok();
+        let of_gateway: Of = |message| gateway(message).is_ok();
+        let of_metadata: Of = |message| metadata(message).is_ok();
+        for (what, of, message, wanted) in [
+            ("options", of_control, many(7, most), true),
+            ("too many options", of_control, many(7, most + 1), false),
+            ("too many entitlements", of_control, many(9, much), false),
+            ("too many inputs", of_control, many(10, much), false),
+            ("too many caches", of_control, within(8, many(5, much)), false),
+            ("too many old caches", of_control, within(8, many(2, much)), false),
+            ("too many attributes", of_control, within(8, within(5, many(2, much))), false),
+            ("many ops", of_control, within(2, many(1, much)), true),
+            ("much metadata of ops", of_control, within(2, many(2, much)), true),
+            ("definitions in parts", of_control, many(2, much), true),
+            ("many rules", of_control, within(12, many(2, much)), true),
+            ("many exporters", of_control, many(13, much), true),
+            ("too many caches", of_gateway, many(12, much), false),
+            ("too many attributes", of_gateway, within(12, many(2, much)), false),
+            ("many policies", of_gateway, many(15, much), true),
+            ("many policies", of_metadata, many(8, much), true),
+            ("many attestations", of_metadata, within(6, many(5, much)), false),
+        ] {
+            assert_eq!(of(&message.into()), wanted, "{what}");
+        }
+    }
+}
