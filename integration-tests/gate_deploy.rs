@@ -16,9 +16,9 @@ use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
 use crate::frontend_show::clients::Ended;
-use crate::gate_ops::{Gate, check, folder, until};
+use crate::gate_process::{Gate, check, until};
 use crate::gate_show::between::stand;
-use crate::peers::{self, Authority, World, need};
+use crate::peers::{self, Authority, World, folder, need};
 
 const BUILDGATE: &str = env!("CARGO_BIN_EXE_buildgate");
 const ALLOW: &str = "package docker\ndecision := {\"allow\": true}\n";
@@ -345,6 +345,28 @@ fn mounted(folder: &Path, files: &[(&str, String)]) {
     }
 }
 
+/// Builds by the Buildx that the manifest's first lines set up.
+fn by_buildx(ours: &Authority, address: &str) {
+    let manifest = deployed("kubernetes.yaml").replace("\\\n#", "");
+    let line = manifest.lines().find_map(|line| line.strip_prefix("#   docker buildx ")).unwrap();
+    let file = |name: &str| ours.file(name).display().to_string();
+    let line = line.replace("ca.pem", &file("ca")).replace("me.pem", &file("me"));
+    let line = line
+        .replace("key=me.key", &format!("key={},servername=buildkit.build.svc", file("me.key")));
+    let line = line.replace("buildkit.build.svc:1234", address);
+    let config = tempfile::tempdir().unwrap();
+    let run = |args: &[&str]| -> Ended {
+        let mut command = Command::new(peers::pinned("buildx").unwrap());
+        command.env("BUILDX_CONFIG", config.path()).env("DOCKER_CONFIG", config.path());
+        command.args(args).output().unwrap().into()
+    };
+    let create: Vec<&str> = line.split_whitespace().chain(["--use"]).collect();
+    run(&create).passed("docker buildx create");
+    let context = folder(&[("Dockerfile", "FROM scratch\nCOPY Dockerfile /\n")]);
+    let path = context.path().display().to_string();
+    run(&["build", "--progress=plain", &path]).passed("docker buildx build");
+}
+
 #[test]
 fn the_manifests_container_runs_as_it_is_written() {
     let world = need!(peers::world());
@@ -430,6 +452,7 @@ fn the_manifests_container_runs_as_it_is_written() {
         run(Some("me"), &args)
     };
     build("FROM scratch\nCOPY Dockerfile /\n").passed("what the policy allows");
+    by_buildx(&ours, &address);
     let denied = build(&format!("FROM {}\n", world.image("base:1")));
     assert!(!denied.passed && denied.said.contains("not allowed by policy"), "{}", denied.said);
     let pruned = run(Some("me"), &["prune"]);
