@@ -203,7 +203,7 @@ fn records_are_told_traced_and_exported_alike() {
     let of_record = |command: &[&str]| both.alike(&[&["history"], command, &[&reference]].concat());
 
     assert!(of_record(&["inspect"]).contains("Attachments:"));
-    assert!(of_record(&["inspect", "--format={{json .}}"]).contains(&reference));
+    assert!(of_record(&["inspect", "--format={{.Ref}} {{.Status}}"]).contains(&reference));
     let listed = both.alike(&["history", "ls", "--no-trunc", "--format=json"]);
     assert!(listed.contains(&reference), "{listed}");
     let logs = |progress: &str| {
