@@ -25,15 +25,16 @@ fn read(file: &str) -> String {
 }
 
 /// A fenced block.
-struct Block {
+pub struct Block {
     line: usize,
-    language: String,
+    pub language: String,
     /// What stands behind the language: a file's name.
-    name: String,
-    text: String,
+    pub name: String,
+    pub text: String,
 }
 
-fn blocks(document: &str) -> Vec<Block> {
+/// All fenced blocks of a document, or of a part of it.
+pub fn blocks(document: &str) -> Vec<Block> {
     let mut blocks = Vec::new();
     let mut open: Option<Block> = None;
     for (at, line) in document.lines().enumerate() {

@@ -12,9 +12,10 @@ use prost::Message as _;
 use tokio::runtime::Runtime;
 
 use crate::frontend_show::failures::Slow;
-use crate::gate_ops::{Building, Gate, folder, until};
+use crate::gate_enforce::only;
+use crate::gate_process::{Building, Gate, until};
 use crate::gate_show::between::stand;
-use crate::peers::{self, Authority, Buildkit, World, need};
+use crate::peers::{self, Authority, Buildkit, World, folder, need};
 
 const BUSYBOX: &str = "/bin/busybox";
 const ALLOW: &str = "package docker\ndecision := {\"allow\": true}\n";
@@ -108,7 +109,12 @@ fn builds_spread_over_daemons_and_one_that_dies_is_left() {
 
 /// How many commands of builds run below a daemon.
 fn fetching(daemon: &Buildkit) -> usize {
-    let mut count = 0;
+    commands(daemon).len()
+}
+
+/// What they are: their words.
+fn commands(daemon: &Buildkit) -> Vec<String> {
+    let mut found = Vec::new();
     let mut below = vec![daemon.pid()];
     while let Some(pid) = below.pop() {
         for task in std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten() {
@@ -117,9 +123,103 @@ fn fetching(daemon: &Buildkit) -> usize {
             below.extend(children.split_whitespace().map(|pid| pid.parse::<u32>().unwrap()));
         }
         let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        count += usize::from(line.starts_with(b"/bin/busybox\0wget\0"));
+        if line.starts_with(b"/bin/busybox\0wget\0") {
+            found.push(String::from_utf8_lossy(&line).replace('\0', " "));
+        }
     }
-    count
+    found
+}
+
+/// Stops a daemon where it is, until this is dropped.
+struct Stopped(u32);
+
+impl Stopped {
+    fn now(daemon: &Buildkit) -> Self {
+        let stopped = Self(daemon.pid());
+        stopped.signal("-STOP");
+        stopped
+    }
+
+    fn signal(&self, name: &str) {
+        let pid = self.0.to_string();
+        assert!(Command::new("kill").args([name, &pid]).status().unwrap().success());
+    }
+}
+
+impl Drop for Stopped {
+    fn drop(&mut self) {
+        self.signal("-CONT");
+    }
+}
+
+/// A daemon that neither answers nor ends: nothing new goes there, what it has is not lost, and who gives up
+/// waiting for it leaves nothing behind.
+#[test]
+fn a_daemon_that_stands_still_is_left_until_it_goes_on() {
+    let world = need!(peers::world());
+    let second = need!(Buildkit::start(world.registry.host()));
+    let dir = folder(&[("policy/p.rego", &only("not input.http"))]);
+    let listen = format!("--listen=unix://{}/gate.sock", dir.path().display());
+    let upstreams =
+        [world.buildkit.address(), second.address()].map(|it| format!("--upstream={it}"));
+    let more = ["--policy=policy", "--metrics-listen=127.0.0.1:0", "--decision-log=log"];
+    let gate =
+        Gate::start(dir, &[&[&*listen, &upstreams[0], &upstreams[1]], &more[..]].concat(), &[]);
+    let says = |mark: &str| {
+        let line = format!("[{mark}] upstream {}", second.address());
+        until(&line, || gate.http("/readyz").contains(&line).then_some(()));
+    };
+    says("+");
+
+    // Builds until two stand in a command on the second daemon.
+    let slow = Slow::start();
+    let mut building = Vec::new();
+    let there = || commands(&second);
+    while there().len() < 2 {
+        let number = building.len();
+        assert!(number < 8, "nothing comes to the second daemon");
+        let dockerfile = format!(
+            "FROM {}\nUSER 0\nRUN [\"{BUSYBOX}\", \"wget\", \"-O\", \"/f\", \"{}\"]\n",
+            world.image("base:1"),
+            slow.server.url(&format!("/build-{number}"))
+        );
+        building.push(Some(gate.building(&dockerfile, "gate.sock")));
+        until("the build's command", || (slow.server.asked().len() > number).then_some(()));
+    }
+    let commands = there();
+    let on_second = |number: usize| {
+        let ends = format!("/build-{number} ");
+        commands.iter().any(|it| it.ends_with(&ends))
+    };
+    let (theirs, others): (Vec<usize>, Vec<usize>) =
+        (0..building.len()).partition(|number| on_second(*number));
+    assert!(theirs.len() == 2 && !others.is_empty(), "{commands:?}");
+
+    let stopped = Stopped::now(&second);
+    says("-");
+    let ready = gate.http("/readyz");
+    assert!(ready.starts_with("HTTP/1.1 200 ") && ready.contains("within 5 s"), "{ready}");
+    slow.open();
+    for number in others {
+        building[number].take().unwrap().end().passed("a build on the other daemon");
+    }
+    for number in 0..3 {
+        let next = gate.build(&format!("FROM {}\nENV NEXT={number}\n", world.image("base:1")));
+        next.passed("a build that comes while one daemon stands still");
+    }
+    // One of the two that wait gives up.
+    let metric = |line: &str| gate.http("/metrics").contains(line).then_some(());
+    until("two builds", || metric("buildgate_builds_in_flight 2\n"));
+    let mut given_up = building[theirs[0]].take().unwrap();
+    given_up.child.kill().unwrap();
+    given_up.child.wait().unwrap();
+    until("one build", || metric("buildgate_builds_in_flight 1\n"));
+
+    drop(stopped);
+    says("+");
+    building[theirs[1]].take().unwrap().end().passed("a build whose daemon stood still");
+    until("no build", || metric("buildgate_builds_in_flight 0\n"));
+    until("no call", || metric("buildgate_open_streams 0\n"));
 }
 
 #[test]

@@ -1,7 +1,6 @@
 //! Doors of the gate besides the one for builds, what clients may call and ask for, and policies that
 //! change under a build: each with the program itself before a real daemon.
 
-use buildgate::gateway::BUILD_ID;
 use buildgate::rpc::Channel;
 use buildgate::session::CHECK_POLICY;
 use buildgate::source::SourceOp;
@@ -10,15 +9,14 @@ use buildgate::wire::proto::gateway::{self, ResolveSourceHttpResponse, ResolveSo
 use buildgate::wire::proto::health::{HealthCheckRequest, HealthCheckResponse};
 use buildgate::wire::proto::policysession::check_policy_response::Result as Answered;
 use buildgate::wire::proto::policysession::{CheckPolicyRequest, CheckPolicyResponse};
-use http::{HeaderMap, HeaderValue};
+use http::HeaderMap;
 use tokio::net::UnixStream;
 use tonic::{Code, Status};
 
 use crate::frontend_show::clients::Ended;
 use crate::gate_enforce::{of, only, reasons, unique};
-use crate::gate_ops::{Gate, until};
-use crate::gate_show::denials::{BRIDGE, raw, solve};
-use crate::gate_show::user;
+use crate::gate_process::{Gate, until};
+use crate::gate_show::clients::{BRIDGE, of_build, raw, solve, user};
 use crate::peers::{self, HttpServer, llb, need};
 
 const ALLOW: &str = "package docker\ndecision := {\"allow\": true}\n";
@@ -156,7 +154,7 @@ async fn a_build_ends_by_the_policies_that_it_began_with() {
     let open = SolveRequest { r#ref: reference.clone(), ..SolveRequest::default() };
     let solving = user.clone();
     let running = tokio::spawn(async move { solve(&solving, open).await });
-    let of_build = HeaderMap::from_iter([(BUILD_ID, HeaderValue::from_str(&reference).unwrap())]);
+    let of_build = of_build(&reference);
     let loads = |path: &str| {
         let definition = Some(llb(&[SourceOp::new(files.url(path))]));
         let request = gateway::SolveRequest {

@@ -3,198 +3,23 @@
 mod moving;
 mod peer;
 mod settings;
+mod within;
 
-use std::path::Path;
-use std::process::{Command, Output};
-use std::sync::Arc;
+use std::process::Command;
 
-use buildgate::gate::enforce::{Assigned, Enforcer};
-use buildgate::gate::ops::Submodules;
-use buildgate::gate::ops::{DecisionLog, LogTarget, Metrics, PolicySets, Recorder, Settings};
-use buildgate::gate::proxy::{
-    Address, Counters, Gate as Proxy, ListenOptions, UpstreamOptions, Upstreams, bind, serve,
-};
+use buildgate::gate::ops::{Settings, Submodules};
 use buildgate::gateway::BUILD_ID;
-use buildgate::rpc::{self, Channel};
-use buildgate::session::{ID, SESSION, SessionId};
+use buildgate::rpc::Channel;
 use buildgate::source::SourceOp;
 use buildgate::wire::proto::control::{SolveRequest, SolveResponse, StatusRequest, StatusResponse};
 use buildgate::wire::proto::{gateway, sourcepolicy};
 use http::{HeaderMap, HeaderValue};
-use prost::Message;
-use tempfile::TempDir;
-use tokio::net::{TcpStream, UnixStream};
-use tokio::runtime::Runtime;
+use prost::Message as _;
 use tonic::Status;
 
-use crate::peers::{self, GitServer, HttpServer, World, folder, llb, need};
-
-pub const SOLVE: &str = "/moby.buildkit.v1.Control/Solve";
-
-/// Who connects.
-#[derive(Clone, Copy)]
-enum As {
-    User,
-    Other,
-}
-
-/// A name that nobody had before.
-pub fn unique() -> String {
-    SessionId::random().unwrap().reveal().to_owned()
-}
-
-pub fn of(source: SourceOp) -> SolveRequest {
-    SolveRequest { definition: Some(llb(&[source])), ..SolveRequest::default() }
-}
-
-/// The deny messages that clients print.
-pub fn reasons(status: &Status) -> String {
-    let details = buildgate::wire::status::details(status).unwrap();
-    details.iter().map(|it| String::from_utf8_lossy(&it.value).into_owned()).collect()
-}
-
-/// A gate in this process, before the shared daemon.
-pub struct Gate {
-    dir: TempDir,
-    /// Another client: whoever comes over TCP.
-    tcp: String,
-    runtime: Runtime,
-}
-
-impl Gate {
-    /// A gate with one policy.
-    fn start(world: &World, rego: &str) -> Self {
-        Self::with(world, rego, Settings::default())
-    }
-
-    fn with(world: &World, rego: &str, settings: Settings) -> Self {
-        Self::logged(world, rego, settings, None)
-    }
-
-    fn logged(world: &World, rego: &str, settings: Settings, log: Option<&str>) -> Self {
-        let dir = folder(&[("policy/p.rego", rego)]);
-        let policy = dir.path().join("policy");
-        let sets = PolicySets::load([("default".to_owned(), vec![policy])]).unwrap();
-        Self::judging(world, dir, &sets, settings, log)
-    }
-
-    /// A gate with sets of policies, of which `default` judges; it works in `dir`.
-    pub fn judging(
-        world: &World,
-        dir: TempDir,
-        sets: &Arc<PolicySets>,
-        settings: Settings,
-        log: Option<&str>,
-    ) -> Self {
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(2)
-            .enable_all()
-            .build()
-            .unwrap();
-        let path = |name: &str| dir.path().join(name);
-        let log =
-            DecisionLog::open(LogTarget::File(log.map_or_else(|| path("decisions"), Into::into)))
-                .unwrap();
-        let recorder = Arc::new(Recorder::new(Some(log), Arc::new(Metrics::new())));
-        let assigned =
-            Assigned { policies: sets.set("default").unwrap(), settings: Arc::new(settings) };
-        let handler = Arc::new(Enforcer::new(Box::new(move |_| Some(assigned.clone())), recorder));
-        let upstream =
-            UpstreamOptions { address: world.buildkit.address().parse().unwrap(), tls: None };
-        let listen = ListenOptions::at(Address::Unix(path("gate.sock")));
-        let tcp = runtime.block_on(async {
-            let counters = Arc::new(Counters::default());
-            let upstreams = Upstreams::start(vec![upstream], Arc::clone(&counters)).await.unwrap();
-            let drain = std::time::Duration::ZERO;
-            let proxy = Arc::new(Proxy { upstreams, handler, counters, drain });
-            let listener = bind(listen).await.unwrap();
-            tokio::spawn(serve(listener, Arc::clone(&proxy), std::future::pending()));
-            let tcp = ListenOptions::at("tcp://127.0.0.1:0".parse().unwrap());
-            let listener = bind(tcp).await.unwrap();
-            let tcp = listener.address().unwrap().to_string();
-            tokio::spawn(serve(listener, proxy, std::future::pending()));
-            tcp
-        });
-        Self { dir, tcp, runtime }
-    }
-
-    /// A connection of our own, as the user or as the other client.
-    fn connect(&self, client: As) -> Channel {
-        self.runtime.block_on(async {
-            let (channel, connection) = match client {
-                As::User => {
-                    let path = self.dir.path().join("gate.sock");
-                    let (channel, it) =
-                        Channel::over(UnixStream::connect(path).await.unwrap()).await.unwrap();
-                    (channel, futures_util::future::Either::Left(it))
-                }
-                As::Other => {
-                    let at = self.tcp.trim_start_matches("tcp://");
-                    let (channel, it) =
-                        Channel::over(TcpStream::connect(at).await.unwrap()).await.unwrap();
-                    (channel, futures_util::future::Either::Right(it))
-                }
-            };
-            tokio::spawn(connection);
-            channel
-        })
-    }
-
-    /// One solve of our own.
-    fn solve(&self, channel: &Channel, request: SolveRequest) -> Result<SolveResponse, Status> {
-        let request = SolveRequest { r#ref: unique(), ..request };
-        self.runtime.block_on(channel.call(SOLVE, &HeaderMap::new(), &request))
-    }
-
-    fn address(&self) -> String {
-        format!("unix://{}", self.dir.path().join("gate.sock").display())
-    }
-
-    /// The decision log so far.
-    fn lines(&self) -> Vec<serde_json::Value> {
-        let text = std::fs::read_to_string(self.dir.path().join("decisions")).unwrap();
-        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
-    }
-
-    /// The same: action and source of each line.
-    fn decisions(&self) -> Vec<(String, String)> {
-        let lines = self.lines();
-        let text =
-            |line: &serde_json::Value, name| line[name].as_str().unwrap_or_default().to_owned();
-        lines.iter().map(|line| (text(line, "action"), text(line, "source"))).collect()
-    }
-
-    fn buildctl(&self) -> Command {
-        let mut command = Command::new(peers::pinned("buildctl").unwrap());
-        command.args(["--addr", &self.address()]);
-        command
-    }
-
-    /// A build through buildctl: whether it passed, and what it said.
-    pub fn build(&self, context: &Path, options: &[&str]) -> (bool, String) {
-        let mut build = self.buildctl();
-        build
-            .args(["build", "--progress=plain", "--no-cache", "--frontend", "dockerfile.v0"])
-            .arg(format!("--local=context={}", context.display()))
-            .arg(format!("--local=dockerfile={}", context.display()))
-            .args(options);
-        said(&build.output().unwrap())
-    }
-}
-
-fn said(output: &Output) -> (bool, String) {
-    (output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned())
-}
-
-/// Allows only what `condition` says, of sources that are not the client's own.
-pub fn only(condition: &str) -> String {
-    format!(
-        "package docker\nallow if input.local\nallow if {condition}\n\
-         deny_msg contains \"ours says no\" if not allow\n\
-         default allow := false\n\
-         decision := {{\"allow\": allow, \"deny_msg\": deny_msg}}\n"
-    )
-}
+use crate::peers::{self, GitServer, HttpServer, folder, need};
+use within::{As, said};
+pub use within::{Gate, Raw, SOLVE, of, only, open_session, reasons, unique};
 
 #[test]
 fn an_allowed_build_is_built_and_a_denied_source_is_not_fetched() {
@@ -324,34 +149,6 @@ fn no_way_of_naming_a_source_gets_past() {
     assert!(sent.unwrap_err().message().contains("cannot be understood"));
     assert_eq!(git.asked().len(), 0);
     assert_eq!(world.registry.accesses(&["past-the-gate"]).len(), 0);
-}
-
-/// A message as it is.
-#[derive(Debug, Default)]
-struct Raw(Vec<u8>);
-
-impl Message for Raw {
-    fn encode_raw(&self, out: &mut impl bytes::BufMut) {
-        out.put_slice(&self.0);
-    }
-
-    fn merge_field(
-        &mut self,
-        _: u32,
-        _: prost::encoding::WireType,
-        _: &mut impl bytes::Buf,
-        _: prost::encoding::DecodeContext,
-    ) -> Result<(), prost::DecodeError> {
-        Ok(())
-    }
-
-    fn encoded_len(&self) -> usize {
-        self.0.len()
-    }
-
-    fn clear(&mut self) {
-        self.0.clear();
-    }
 }
 
 #[test]
@@ -515,35 +312,6 @@ fn sessions_and_builds_of_others_are_refused() {
         assert!(image.digest.starts_with("sha256:"), "{name}");
     }
     running.abort();
-}
-
-/// A session stream, open until this is dropped.
-pub struct Opened {
-    _held: Box<dyn std::any::Any + Send>,
-}
-
-impl std::fmt::Debug for Opened {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Opened")
-    }
-}
-
-/// Opens a session stream with these ids.
-pub async fn open_session(channel: &Channel, ids: &[&str]) -> Result<Opened, Status> {
-    let tunnel = buildgate::session::tunnel();
-    let (near, outgoing, pump) = tunnel.run();
-    let mut request = http::Request::new(outgoing);
-    *request.method_mut() = http::Method::POST;
-    *request.uri_mut() = SESSION.parse().unwrap();
-    for id in ids {
-        request.headers_mut().append(ID, HeaderValue::from_str(id).unwrap());
-    }
-    request.headers_mut().insert("content-type", HeaderValue::from_static("application/grpc"));
-    let response = channel.forward(request).await.map_err(rpc::unavailable)?;
-    match Status::from_header_map(response.headers()) {
-        Some(status) => Err(status),
-        None => Ok(Opened { _held: Box::new((response, near, pump)) }),
-    }
 }
 
 #[test]

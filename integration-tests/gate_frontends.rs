@@ -13,7 +13,7 @@ use crate::frontend_show::clients::{Buildx, Ended};
 use crate::frontend_show::stock;
 use crate::gate_enforce::{SOLVE, of, only, reasons, unique};
 use crate::gate_ops::Gate;
-use crate::gate_show::{TCP, tcp, user};
+use crate::gate_show::clients::{TCP, tcp, user};
 use crate::peers::{self, Buildkit, World, need};
 
 /// Builds this Dockerfile by buildctl at an address.

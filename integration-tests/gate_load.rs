@@ -2,6 +2,11 @@
 
 use std::path::Path;
 
+use buildgate::rpc::Channel;
+use tokio::net::UnixStream;
+
+use crate::gate_enforce::{open_session, unique};
+use crate::gate_show::clients::{open, ping};
 use crate::peers::{self, GateProcess, need};
 
 /// Builds at once. `make bench-gate` has more.
@@ -31,6 +36,30 @@ fn nothing_of_many_builds_at_once_is_kept() {
     });
     let before = gate.open();
     assert_eq!(before[2..5], [0, 0, 0], "builds, calls and clients");
+    // What is open is seen: each of the numbers would tell of one build that stayed.
+    runtime.block_on(async {
+        let address = gate.address();
+        let path = address.trim_start_matches("unix://");
+        let (channel, connection) =
+            Channel::over(UnixStream::connect(path).await.unwrap()).await.unwrap();
+        let connection = tokio::spawn(connection);
+        let (reference, session) = (unique(), unique());
+        let held = open_session(&channel, &[&session]).await.unwrap();
+        let running = open(&channel, &reference);
+        ping(&channel, &reference).await.unwrap();
+        let now = gate.open();
+        for (at, what) in
+            ["descriptors", "tasks", "builds", "calls", "clients", "daemons"].iter().enumerate()
+        {
+            assert!(now[at] > before[at], "{what}: {now:?} are open, {before:?} before");
+        }
+        // The build, its session and its client's.
+        assert!(now[2] == 1 && now[3] >= 2 && now[4] == 1, "{now:?}");
+        running.abort();
+        connection.abort();
+        drop(held);
+    });
+    gate.until_closed(before);
     let mut memory = Vec::new();
     for _ in 0..2 {
         assert_eq!(builds(BUILDS).len(), BUILDS);

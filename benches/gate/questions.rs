@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::convert::Infallible;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use buildgate::rpc::{self, Body, Channel};
 use buildgate::session::{self, CHECK_POLICY, Role, SESSION};
@@ -26,17 +26,23 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use prost::Message;
 use tokio::net::UnixListener;
 use tokio::runtime::Runtime;
-use tokio::sync::watch;
+use tokio::sync::{Barrier, watch};
 use tonic::Status;
 
-use super::clock::{Wanted, loaded, percentile};
+use super::clock::{Wanted, loaded, once, percentile};
 use super::peers::{self, GateProcess};
 use super::{DECISION, POLICY};
 
 /// Questions of all builds together, in each row.
-const QUESTIONS: usize = 10_000;
+const QUESTIONS: usize = 5_000;
+/// The same where it is only shown that all of it runs.
+const FEW: usize = 200;
+/// How often one comes, of all builds together: far more often than any daemon asks on such a machine, and
+/// not so often that the time is that of a queue in which the asker stands too.
+const EVERY: Duration = Duration::from_millis(1);
 
-/// Puts questions through a gate before a daemon that only asks, and prints what they took.
+/// Puts questions through a gate before a daemon that only asks, and prints what they took: one a
+/// millisecond, and then as many as there can be.
 pub fn measure(
     runtime: &Runtime,
     binary: &Path,
@@ -50,24 +56,28 @@ pub fn measure(
     let serving = runtime.spawn(Arc::clone(&asker).listen(listener));
     let upstream = format!("unix://{}", socket.display());
     let gate = GateProcess::start(binary, &upstream, POLICY);
-    println!("{:>8} {:>16} {:>16}", "at once", "question p50 ms", "p99 ms");
+    println!("{:>8} {:>16} {:>16} {:>16}", "at once", "question p50 ms", "p99 ms", "most a second");
     for builds in [1, 50.min(most), most] {
-        asker.lock().each = QUESTIONS / builds;
-        runtime.block_on(peers::builds_at_once(&gate.address(), "127.0.0.1:1/base:1", builds));
-        let took = std::mem::take(&mut asker.lock().took);
+        let row = |every| {
+            asker.begin(builds, every);
+            runtime.block_on(peers::builds_at_once(&gate.address(), "127.0.0.1:1/base:1", builds));
+            let mut state = asker.lock();
+            (std::mem::take(&mut state.took), state.since.map(|since| since.elapsed()))
+        };
+        let (took, _) = row(EVERY);
+        let (flat_out, within) = row(Duration::ZERO);
+        let p99 = percentile(took.clone(), 99);
         println!(
-            "{builds:>8} {:>16.3} {:>16.3}  {} questions over sessions, {}",
+            "{builds:>8} {:>16.3} {p99:>16.3} {:>16.0}  {} questions over sessions, {}",
             percentile(took.clone(), 50),
-            percentile(took.clone(), 99),
+            flat_out.len() as f64 / within.unwrap_or_default().as_secs_f64(),
             took.len(),
             loaded()
         );
-        // Of many at once the time is that of the queue, in which the one who asks stands too.
-        if builds == 1 {
-            let p99 = percentile(took, 99);
-            let what = format!("a question over the session in {DECISION} ms: {p99:.3} ms");
-            wanted.note(what, p99 < DECISION);
-        }
+        let what = format!(
+            "a question over the session in {DECISION} ms, {builds} builds at once: {p99:.3} ms"
+        );
+        wanted.note(what, p99 < DECISION);
     }
     serving.abort();
     Ok(())
@@ -85,8 +95,16 @@ struct Asker {
 struct State {
     /// Sessions, by their ids.
     sessions: HashMap<String, Channel>,
-    /// Questions of one build.
+    /// Questions of one build, and how long it is from one to the next.
     each: usize,
+    rest: Duration,
+    /// How long it is from one build's questions to those of the next.
+    every: Duration,
+    /// Where builds wait until all are there, and how many have gone on from there.
+    all: Option<Arc<Barrier>>,
+    begun: u32,
+    /// When the first one did.
+    since: Option<Instant>,
     /// Questions so far.
     asked: usize,
     /// Milliseconds that each took.
@@ -94,6 +112,18 @@ struct State {
 }
 
 impl Asker {
+    /// Makes ready for so many builds, whose questions come so often.
+    fn begin(&self, builds: usize, every: Duration) {
+        let questions = if once() { FEW } else { QUESTIONS };
+        let mut state = self.lock();
+        state.each = (questions / builds).max(1);
+        state.rest = every * u32::try_from(builds).unwrap();
+        state.every = every;
+        state.all = Some(Arc::new(Barrier::new(builds)));
+        state.begun = 0;
+        state.since = None;
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {
         self.state.lock().unwrap()
     }
@@ -152,8 +182,20 @@ impl Asker {
             std::future::pending::<()>().await;
         }
         let session = self.wait_for(&request.source_policy_session).await;
-        let each = self.lock().each.max(1);
-        for _ in 0..each {
+        let all = self.lock().all.clone().unwrap();
+        all.wait().await;
+        let (each, rest, first) = {
+            let mut state = self.lock();
+            state.begun += 1;
+            state.since.get_or_insert_with(Instant::now);
+            (state.each, state.rest, state.every * (state.begun - 1))
+        };
+        let start = tokio::time::Instant::now() + first;
+        for number in 0..each {
+            if !rest.is_zero() {
+                // As asked for, and not late for all that is to come because one was late.
+                tokio::time::sleep_until(start + rest * u32::try_from(number).unwrap()).await;
+            }
             self.ask(&session).await;
         }
         rpc::answered(&SolveResponse::default().encode_to_vec())

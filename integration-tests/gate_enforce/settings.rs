@@ -6,7 +6,7 @@ use buildgate::gate::ops::{Mode, Settings};
 use buildgate::source::SourceOp;
 
 use super::{As, Gate, folder, of, only, open_session, reasons, said, unique};
-use crate::gate_ops::until;
+use crate::gate_process::until;
 use crate::gate_proxy::runs;
 use crate::peers::{self, HttpServer, need};
 

@@ -3,12 +3,12 @@
 
 use std::os::unix::net::UnixListener;
 
-use super::{TCP, tcp};
+use super::clients::{TCP, tcp};
 use crate::frontend_show::builds::{Build, Client, Peers, is_pin, make, push_generator, table};
 use crate::frontend_show::clients::{Buildx, Ended};
 use crate::frontend_show::{ORG, oci, stock};
-use crate::gate_ops::Gate;
-use crate::peers::{self, Buildkit, need};
+use crate::gate_process::Gate;
+use crate::peers::{self, need};
 
 /// How what comes through the gate differs from what comes without it.
 fn check(peers: &Peers, row: &Build, bare: Client<'_>, gated: Client<'_>) -> Vec<String> {
@@ -103,129 +103,4 @@ fn whatever_else_buildx_does_it_does_through_the_gate() {
         assert!(!ended.passed && ended.said.contains("the org refuses"), "{}", ended.said);
     }
     assert_eq!(world.registry.accesses(&["bake-refused"]), [""; 0]);
-}
-
-/// What a client makes and is told: through the gate, and by the daemon behind it.
-struct Both {
-    bare: Buildx,
-    gated: Buildx,
-    files: tempfile::TempDir,
-}
-
-impl Both {
-    fn run(&self, buildx: &Buildx, args: &[&str]) -> String {
-        let mut command = buildx.command(args);
-        command.env("BUILDX_BAKE_ENTITLEMENTS_FS", "0").current_dir(self.files.path());
-        Ended::from(command.output().unwrap()).passed(&args.join(" ")).output
-    }
-
-    /// The same said by both.
-    fn alike(&self, args: &[&str]) -> String {
-        let [bare, gated] = [&self.bare, &self.gated].map(|buildx| self.run(buildx, args));
-        assert_eq!(bare, gated, "{args:?}");
-        gated
-    }
-
-    /// What a file of the client holds after both have made it.
-    fn made(&self, args: &[&str], file: &str) -> Vec<u8> {
-        let [bare, gated] = [&self.bare, &self.gated].map(|buildx| {
-            self.run(buildx, args);
-            let path = self.files.path().join(file);
-            let content = std::fs::read(&path).unwrap();
-            std::fs::remove_file(path).unwrap();
-            content
-        });
-        assert!(bare == gated, "{args:?}: {file}");
-        gated
-    }
-}
-
-/// Nobody else builds on this daemon, so that all that it tells can be compared.
-#[test]
-fn what_buildx_is_told_is_what_the_bare_daemon_tells() {
-    let world = need!(peers::world());
-    let daemon = need!(Buildkit::start(world.registry.host()));
-    let dir = peers::folder(&[("policy/p.rego", ORG)]);
-    let listen = format!("--listen=unix://{}/gate.sock", dir.path().display());
-    let upstream = format!("--upstream={}", daemon.address());
-    let gate =
-        Gate::start(dir, &[&[&listen, &upstream, "--policy=policy"], &TCP[..]].concat(), &[]);
-    let from = format!("FROM {}\nUSER 0\nCOPY a /a\n", world.image("base:1"));
-    let run = "RUN [\"/bin/busybox\", \"touch\", \"/data/made\"]\n";
-    let bake = "group \"default\" { targets = [\"one\", \"two\"] }\n\
-                target \"one\" { output = [\"type=docker,name=one:1,dest=one.tar\"] }\n\
-                target \"two\" {\n dockerfile = \"Two\"\n contexts = { one = \"target:one\" }\n \
-                output = [\"type=oci,dest=two.tar\"]\n}\n";
-    let files = peers::folder(&[
-        ("Dockerfile", &format!("{from}{run}")),
-        ("Two", "FROM one\nLABEL two=yes\n"),
-        ("a", "content"),
-        ("docker-bake.hcl", bake),
-    ]);
-    let both =
-        Both { bare: need!(Buildx::of(&daemon)), gated: need!(Buildx::at(&tcp(&gate))), files };
-
-    // Targets of a bake, one of them as `--load` would hand it over, and a build with its attestation.
-    both.made(&["bake", "--progress=plain"], "one.tar");
-    both.made(&["bake", "--progress=plain"], "two.tar");
-    let load = "--output=type=docker,name=loaded:1,dest=image.tar";
-    let build = ["build", "--progress=plain", load, "--metadata-file=told.json", "."];
-    let image = both.made(&build, "image.tar");
-    assert!(image.len() > 1 << 19);
-    let told = std::fs::read_to_string(both.files.path().join("told.json")).unwrap();
-    let told: serde_json::Value = serde_json::from_str(&told).unwrap();
-    let reference = told["buildx.build.ref"].as_str().unwrap().rsplit('/').next().unwrap();
-
-    // Of what was built through the gate, and of everything else.
-    let record = |buildx: &Buildx| {
-        let said = both.run(buildx, &["history", "inspect", "--format=json", reference]);
-        let mut record: serde_json::Value = serde_json::from_str(&said).unwrap();
-        // These two Buildx knows from its own files, for the builder that it built with.
-        for own in ["Name", "Context"] {
-            record.as_object_mut().unwrap().remove(own);
-        }
-        record
-    };
-    let [bare, gated] = [&both.bare, &both.gated].map(record);
-    assert_eq!(bare, gated);
-    assert_eq!(gated["Status"], "completed");
-    assert!(both.alike(&["history", "ls", "--format={{.Ref}} {{.Status}}"]).contains(reference));
-    let logs = |buildx: &Buildx| -> Ended {
-        buildx.command(&["history", "logs", "--progress=plain", reference]).output().unwrap().into()
-    };
-    let [bare, gated] = [&both.bare, &both.gated].map(|it| logs(it).passed("history logs"));
-    assert_eq!((&bare.said, &bare.output), (&gated.said, &gated.output));
-    let all = format!("{}{}", gated.said, gated.output);
-    assert!(all.contains("[internal] load build definition"), "{all}");
-    let used = |buildx: &Buildx| -> Vec<serde_json::Value> {
-        let said = both.run(buildx, &["du", "--format=json"]);
-        let lines = said.lines().map(|line| serde_json::from_str(line).unwrap());
-        let without = |mut line: serde_json::Value| {
-            // So many seconds ago.
-            line.as_object_mut().unwrap().remove("LastUsedAt").unwrap();
-            line
-        };
-        lines.map(without).collect()
-    };
-    let [bare, gated] = [&both.bare, &both.gated].map(used);
-    assert_eq!(bare, gated);
-    assert!(gated.len() > 2, "{gated:?}");
-
-    // What one throws away is gone for the other, and each throws the same away.
-    both.run(&both.gated, &["history", "rm", reference]);
-    assert!(!both.alike(&["history", "ls", "--format={{.Ref}}"]).contains(reference));
-    let pruned = |buildx: &Buildx| {
-        both.run(buildx, &["build", "--progress=plain", "--no-cache", "."]);
-        both.run(buildx, &["history", "rm", "--all"]);
-        let said = both.run(buildx, &["prune", "--all", "--force"]);
-        assert_eq!(used(buildx), [] as [serde_json::Value; 0], "{said}");
-        // Ids are random, and times are told to the second.
-        let lines = said.lines().map(|line| line.split_whitespace().skip(1).take(2));
-        let lines = lines.map(Iterator::collect::<Vec<_>>);
-        let mut lines: Vec<String> = lines.map(|words| words.join(" ")).collect();
-        lines.sort();
-        lines
-    };
-    pruned(&both.bare);
-    assert_eq!(pruned(&both.bare), pruned(&both.gated));
 }

@@ -14,11 +14,10 @@ use tokio::task::JoinHandle;
 use tonic::{Code, Status};
 
 use super::between::Between;
-use super::names::{STATUS, gate_before, open, ping};
-use super::shared::command;
+use super::clients::{STATUS, command, gate_before, open, ping};
 use crate::frontend_show::failures::Slow;
 use crate::gate_enforce::{SOLVE, only, unique};
-use crate::gate_ops::{Gate, until};
+use crate::gate_process::{Gate, until};
 use crate::gate_proxy::runs;
 use crate::peers::{self, World, llb, need};
 

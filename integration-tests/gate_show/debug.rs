@@ -6,7 +6,6 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 
-use buildgate::gateway::BUILD_ID;
 use buildgate::rpc::{self, Channel, frame};
 use buildgate::source::SourceOp;
 use buildgate::wire::proto::control::SolveRequest;
@@ -22,11 +21,10 @@ use http_body_util::{BodyExt as _, StreamBody};
 use prost::Message as _;
 use tonic::{Code, Status};
 
-use super::denials::{BRIDGE, solve};
-use super::{TCP, another, tcp, user};
+use super::clients::{BRIDGE, TCP, another, of_build, solve, tcp, user};
 use crate::frontend_show::clients::Buildx;
 use crate::gate_enforce::{only, unique};
-use crate::gate_ops::{Gate, until};
+use crate::gate_process::{Gate, until};
 use crate::peers::{self, llb, need};
 
 /// A program at a terminal of its own.
@@ -125,16 +123,13 @@ async fn containers_are_those_of_a_clients_own_builds() {
     let open = SolveRequest { r#ref: reference.clone(), ..SolveRequest::default() };
     let solving = user.clone();
     let running = tokio::spawn(async move { solve(&solving, open).await });
-    let of = |reference: &str| {
-        HeaderMap::from_iter([(BUILD_ID, HeaderValue::from_str(reference).unwrap())])
-    };
     let base = SourceOp::new(format!("docker-image://{}", world.image("base:1")));
     let request = gateway::SolveRequest {
         definition: Some(llb(&[base])),
         ..gateway::SolveRequest::default()
     };
     let solved: Result<gateway::SolveResponse, Status> =
-        user.call(&format!("{BRIDGE}Solve"), &of(&reference), &request).await;
+        user.call(&format!("{BRIDGE}Solve"), &of_build(&reference), &request).await;
     let root = pb::Mount {
         dest: "/".to_owned(),
         result_id: solved.unwrap().r#ref,
@@ -146,7 +141,7 @@ async fn containers_are_those_of_a_clients_own_builds() {
         mounts: vec![root],
         ..NewContainerRequest::default()
     };
-    let (mine, nobodys) = (of(&reference), of(&unique()));
+    let (mine, nobodys) = (of_build(&reference), of_build(&unique()));
     for (what, client, build) in [
         ("another client", &other, &mine),
         ("a build of nobody", &user, &nobodys),

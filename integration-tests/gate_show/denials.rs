@@ -1,84 +1,22 @@
 //! What clients try: each way is stopped by the gate's own process, with the org's words, and the
 //! servers that it leads to are asked nothing.
 
-use std::io::Write as _;
-use std::process::{Child, Command, Stdio};
-
-use buildgate::gateway::BUILD_ID;
-use buildgate::rpc::Channel;
 use buildgate::source::SourceOp;
-use buildgate::wire::proto::control::{SolveRequest, SolveResponse};
-use buildgate::wire::proto::{gateway, pb};
-use http::{HeaderMap, HeaderValue};
-use prost::Message;
-use sha2::{Digest as _, Sha256};
+use buildgate::wire::proto::control::SolveRequest;
+use buildgate::wire::proto::gateway;
+use prost::Message as _;
 use tonic::Status;
 
-use super::{TCP, another, tcp, user};
+use super::clients::{
+    BRIDGE, TCP, another, built_from, of_build, raw, refused, solve, source, tcp, user,
+};
 use crate::frontend_show::builds::Peers;
 use crate::frontend_show::clients::{Buildx, Ended};
 use crate::frontend_show::{oci, stock};
 use crate::frontend_work::{Modules, ODDLY_WRITTEN, moving};
-use crate::gate_enforce::{SOLVE, of, only, open_session, reasons, unique};
-use crate::gate_ops::Gate;
-use crate::peers::llb;
-use crate::peers::{self, GitServer, HttpServer, need};
-
-pub const BRIDGE: &str = "/moby.buildkit.v1.frontend.LLBBridge/";
-
-/// `buildctl build < llb`, to its end.
-pub fn raw(gate: &Gate, definition: &pb::Definition, options: &[String]) -> Ended {
-    raw_child(gate, definition, options).wait_with_output().unwrap().into()
-}
-
-/// `buildctl build < llb`, under way.
-pub fn raw_child(gate: &Gate, definition: &pb::Definition, options: &[String]) -> Child {
-    let mut build = gate.buildctl("gate.sock");
-    build.args(["build", "--progress=plain", "--no-cache"]).args(options);
-    fed(build, definition)
-}
-
-/// A client that reads this definition, under way.
-pub fn fed(mut build: Command, definition: &pb::Definition) -> Child {
-    build.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = build.spawn().unwrap();
-    child.stdin.take().unwrap().write_all(&definition.encode_to_vec()).unwrap();
-    child
-}
-
-/// It was refused by the policy, in its words and the daemon's.
-pub fn refused(what: &str, ended: &Ended) {
-    let said = &ended.said;
-    assert!(!ended.passed, "{what} passed: {said}");
-    assert!(said.contains("ours says no"), "{what}: {said}");
-    assert!(said.contains("not allowed by policy: action DENY"), "{what}: {said}");
-}
-
-pub fn source(identifier: String, attrs: &[(&str, &str)]) -> SourceOp {
-    let mut op = SourceOp::new(identifier);
-    op.attrs.extend(attrs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
-    op
-}
-
-/// A build whose definition lies in a source.
-pub fn built_from(source: SourceOp) -> pb::Definition {
-    const FILE: &str = "buildkit.llb.definition";
-    let digest = |op: &[u8]| format!("sha256:{}", hex::encode(Sha256::digest(op)));
-    let file = pb::Op { op: Some(pb::op::Op::Source(source.into())), ..pb::Op::default() };
-    let file = file.encode_to_vec();
-    let inputs = [(FILE.to_owned(), pb::BuildInput { input: 1 })].into();
-    let build = pb::Op {
-        // The second of two: the first is what prost leaves out, and the daemon ends over.
-        inputs: vec![pb::Input { digest: digest(&file), index: 0 }; 2],
-        op: Some(pb::op::Op::Build(pb::BuildOp { builder: -1, inputs, ..pb::BuildOp::default() })),
-        ..pb::Op::default()
-    };
-    let build = build.encode_to_vec();
-    let inputs = vec![pb::Input { digest: digest(&build), index: 0 }];
-    let last = pb::Op { inputs, ..pb::Op::default() }.encode_to_vec();
-    let def = vec![file.into(), build.into(), last.into()];
-    pb::Definition { def, ..pb::Definition::default() }
-}
+use crate::gate_enforce::{of, only, open_session, reasons, unique};
+use crate::gate_process::Gate;
+use crate::peers::{self, GitServer, HttpServer, llb, need};
 
 #[test]
 fn raw_llb_is_judged_source_by_source() {
@@ -170,62 +108,6 @@ fn frontends_of_any_kind_are_judged_and_so_is_what_they_load() {
     build.arg(format!("--opt=source={evil}"));
     refused("another frontend", &build.output().unwrap().into());
     assert_eq!(world.registry.accesses(&["front-evil"]), [""; 0]);
-}
-
-/// Each kind of source, as Buildx asks for it.
-#[test]
-fn what_buildx_names_is_judged_whatever_it_is() {
-    let world = need!(peers::world());
-    let git = need!(GitServer::start());
-    let files = HttpServer::files([("/never", b"never".to_vec())]);
-    let gate = Gate::before(world, &only("endswith(input.image.repo, \"base\")"), &TCP);
-    let buildx = need!(Buildx::at(&tcp(&gate)));
-    let evil = world.image("x-evil:1");
-    let from = format!("FROM {}\n", world.image("base:1"));
-    let (url, never) = (git.url(), files.url("/never"));
-    let contexts = |to: &str| vec![format!("--build-context=x={to}")];
-    let copy = format!("{from}COPY --from=x / /x\n");
-    let digest = format!("sha256:{}", "a".repeat(64));
-    for (what, dockerfile, options) in [
-        ("a file", format!("{from}ADD {never} /\n"), vec![]),
-        ("a repository", format!("{from}ADD {url} /src\n"), vec![]),
-        ("an image", format!("FROM {evil}\n"), vec![]),
-        ("a mount", format!("{from}RUN --mount=from={evil} true\n"), vec![]),
-        ("a syntax", format!("# syntax={evil}\n{from}"), vec![]),
-        ("a named image", copy.clone(), contexts(&format!("docker-image://{evil}"))),
-        ("a named repository", copy.clone(), contexts(&format!("{url}#main"))),
-        ("a named file", copy, contexts(&never)),
-        ("a cache", from.clone(), vec![format!("--cache-from=type=registry,ref={evil}")]),
-        ("a cache of old", from.clone(), vec![format!("--cache-from={evil}")]),
-        ("a generator", from.clone(), vec![format!("--sbom=generator={evil}")]),
-        ("a digest", format!("FROM {evil}@{digest}\n"), vec![]),
-    ] {
-        let context = peers::folder(&[("Dockerfile", &dockerfile)]);
-        let ended = buildx.build(context.path(), &options);
-        assert!(!ended.passed && ended.said.contains("ours says no"), "{what}: {}", ended.said);
-    }
-    for (what, context) in [("a repository", format!("{url}#main")), ("a file", never)] {
-        let ended = buildx.build(std::path::Path::new(&context), &[]);
-        assert!(!ended.passed && ended.said.contains("ours says no"), "{what}: {}", ended.said);
-    }
-    let context = peers::folder(&[("Dockerfile", &from)]);
-    buildx.build(context.path(), &[]).passed("what is allowed");
-    assert_eq!(world.registry.accesses(&["x-evil"]), [""; 0]);
-    assert_eq!((files.asked().len(), git.asked().len()), (0, 0));
-}
-
-#[test]
-fn who_may_only_look_builds_nothing() {
-    let world = need!(peers::world());
-    let gate = Gate::before(world, &only("true"), &["--methods", "read-only"]);
-    let run =
-        |args: &[&str]| -> Ended { gate.buildctl("gate.sock").args(args).output().unwrap().into() };
-    run(&["debug", "workers"]).passed("looking");
-    run(&["du"]).passed("looking");
-    let built = raw(&gate, &llb(&[SourceOp::new("local://none")]), &[]);
-    for (what, ended) in [("prune", run(&["prune"])), ("build", built)] {
-        assert!(!ended.passed && ended.said.contains("is not open"), "{what}: {}", ended.said);
-    }
 }
 
 #[test]
@@ -430,7 +312,7 @@ async fn calls_that_no_stock_client_makes_are_judged() {
     let open = SolveRequest { r#ref: reference.clone(), ..SolveRequest::default() };
     let solving = user.clone();
     let running = tokio::spawn(async move { solve(&solving, open).await });
-    let of_build = HeaderMap::from_iter([(BUILD_ID, HeaderValue::from_str(&reference).unwrap())]);
+    let of_build = of_build(&reference);
     let base = SourceOp::new(format!("docker-image://{}", world.image("base:1")));
     let refused = |what: &str, status: Status| {
         assert!(status.message().contains("not allowed by policy"), "{what}: {status:?}");
@@ -488,10 +370,4 @@ async fn calls_that_no_stock_client_makes_are_judged() {
     running.abort();
     assert_eq!(files.asked().len(), 0);
     assert_eq!(world.registry.accesses(&["call-evil"]), [""; 0]);
-}
-
-pub async fn solve(channel: &Channel, request: SolveRequest) -> Result<SolveResponse, Status> {
-    let reference = if request.r#ref.is_empty() { unique() } else { request.r#ref.clone() };
-    let request = SolveRequest { r#ref: reference, ..request };
-    channel.call(SOLVE, &HeaderMap::new(), &request).await
 }

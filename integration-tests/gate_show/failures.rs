@@ -14,11 +14,11 @@ use buildgate::wire::proto::policysession::CheckPolicyRequest;
 use tokio::net::UnixStream;
 
 use super::between::Between;
-use super::denials::{fed, raw, raw_child, solve};
+use super::clients::{fed, raw, raw_child, solve};
 use crate::frontend_show::clients::Ended;
 use crate::frontend_show::failures::Slow;
 use crate::gate_enforce::{of, only};
-use crate::gate_ops::{Gate, until};
+use crate::gate_process::{Gate, until};
 use crate::peers::llb;
 use crate::peers::{self, Buildkit, HttpServer, need};
 
@@ -36,7 +36,13 @@ fn where_a_policy_comes_to_no_decision_nothing_is_loaded() {
     };
     let numbers = |to: &str| format!("some {to} in numbers.range(1, 2000)");
     let counting = ["a", "b", "c"].map(numbers).join("; ");
+    // 1 MB in the end, and 400 of these are too many.
+    let ten = |n: u32| {
+        format!("s{n} := concat(\"\", [{}])\n", vec![format!("s{}", n - 1); 10].join(", "))
+    };
+    let longer: String = (1..6).map(ten).collect();
     let deep: String = (1..5000).map(|n| format!("r{n} if r{}\n", n - 1)).collect();
+    let mut said = Vec::new();
     for (what, rego, more, wanted) in [
         (
             "it takes too long",
@@ -45,6 +51,15 @@ fn where_a_policy_comes_to_no_decision_nothing_is_loaded() {
             )),
             &[][..],
             "within 1000 ms",
+        ),
+        (
+            "it wants too much memory",
+            allowing(&format!(
+                "s0 := \"0123456789\"\n{longer}\
+                 allow if {{ input.http; some n in numbers.range(1, 400); concat(\"\", [s5, sprintf(\"%d\", [n])]) == \"\" }}"
+            )),
+            &[],
+            "MiB to come to a decision",
         ),
         (
             "it is too deep for any stack",
@@ -56,14 +71,19 @@ fn where_a_policy_comes_to_no_decision_nothing_is_loaded() {
             "it is undefined",
             "package docker\ndecision := {\"allow\": true} if not input.http\n".to_owned(),
             &[],
-            "undefined",
+            "data.docker.decision is undefined",
         ),
-        ("it says something else", allowing("allow := 1 if input.http"), &[], "allow"),
+        (
+            "it says something else",
+            allowing("allow := 1 if input.http"),
+            &[],
+            "decision.allow must be true or false, not a number",
+        ),
         (
             "a rule contradicts itself",
             allowing("allow := true if input.http\nallow := false if input.http.url"),
             &[],
-            "could not be judged",
+            "gives more than one value",
         ),
         (
             "the log is full",
@@ -81,8 +101,14 @@ fn where_a_policy_comes_to_no_decision_nothing_is_loaded() {
             ended.said
         );
         assert!(ended.said.contains(wanted), "{what}: {}", ended.said);
+        said.push((what, wanted, ended.said));
+        assert_eq!(files.asked().len(), 0, "{what}");
     }
-    assert_eq!(files.asked().len(), 0);
+    // Each has its own error.
+    for (what, _, ended) in &said {
+        let theirs = said.iter().filter(|(_, wanted, _)| ended.contains(wanted));
+        assert_eq!(theirs.map(|it| it.0).collect::<Vec<_>>(), [*what], "{ended}");
+    }
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use crate::frontend_show::clients::{Buildx, Ended};
 use crate::gate_enforce::only;
-use crate::gate_ops::Gate;
+use crate::gate_process::Gate;
 use crate::peers::{self, Authority, Buildkit, need};
 
 #[test]
@@ -64,7 +64,7 @@ fn what_is_locked_is_read_with_the_clients_own_password() {
         assert!(ended.said.contains(wanted.unwrap_or_default()), "{what}");
     }
     gate.write("policy/p.rego", &only("input.image.labels.tier == \"others\""));
-    crate::gate_ops::until("the new rules", || gate.log().contains("revision 2").then_some(()));
+    crate::gate_process::until("the new rules", || gate.log().contains("revision 2").then_some(()));
     for client in ["buildctl", "buildx"] {
         let ended = by(client, login.path(), None);
         assert!(!ended.passed && ended.said.contains("ours says no"), "{client}: {}", ended.said);

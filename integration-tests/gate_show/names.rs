@@ -1,54 +1,21 @@
 //! Names of sessions and builds: the gate's own are nobody's, whoever learns them, and a client's are its
 //! own at the listener where they began.
 
-use buildgate::gateway::BUILD_ID;
 use buildgate::rpc::Channel;
 use buildgate::source::SourceOp;
-use buildgate::wire::proto::control::{SolveRequest, SolveResponse, StatusRequest, StatusResponse};
+use buildgate::wire::proto::control::{SolveRequest, StatusRequest, StatusResponse};
 use buildgate::wire::proto::gateway;
-use http::{HeaderMap, HeaderValue};
+use http::HeaderMap;
 use tokio::net::UnixStream;
-use tokio::task::JoinHandle;
 use tonic::{Code, Status};
 
 use super::between::Between;
-use super::shared::both;
-use super::{TCP, another, user};
-use crate::gate_enforce::{SOLVE, of, only, open_session, reasons, unique};
-use crate::gate_ops::{Gate, until};
+use super::clients::{
+    BRIDGE, STATUS, TCP, another, both, gate_before, of_build, open, ping, solve, user,
+};
+use crate::gate_enforce::{of, only, open_session, reasons, unique};
+use crate::gate_process::until;
 use crate::peers::{self, need};
-
-const BRIDGE: &str = "/moby.buildkit.v1.frontend.LLBBridge/";
-pub const STATUS: &str = "/moby.buildkit.v1.Control/Status";
-
-/// A gate before the proxy, with the policy in its folder.
-pub fn gate_before(between: &Between, dir: tempfile::TempDir, more: &[&str]) -> Gate {
-    let listen = format!("unix://{}/gate.sock", dir.path().display());
-    let args = ["--listen", &listen, "--upstream", &between.address, "--policy", "policy"];
-    Gate::start(dir, &[&args, more].concat(), &[])
-}
-
-/// A build that stays open until it is aborted.
-pub fn open(channel: &Channel, reference: &str) -> JoinHandle<Result<SolveResponse, Status>> {
-    let open = SolveRequest { r#ref: reference.to_owned(), ..SolveRequest::default() };
-    let channel = channel.clone();
-    tokio::spawn(async move { channel.call(SOLVE, &HeaderMap::new(), &open).await })
-}
-
-async fn solve(channel: &Channel, request: SolveRequest) -> Result<SolveResponse, Status> {
-    let reference = if request.r#ref.is_empty() { unique() } else { request.r#ref.clone() };
-    let request = SolveRequest { r#ref: reference, ..request };
-    channel.call(SOLVE, &HeaderMap::new(), &request).await
-}
-
-fn of_build(reference: &str) -> HeaderMap {
-    HeaderMap::from_iter([(BUILD_ID, HeaderValue::from_str(reference).unwrap())])
-}
-
-pub async fn ping(channel: &Channel, reference: &str) -> Result<gateway::PongResponse, Status> {
-    let method = format!("{BRIDGE}Ping");
-    channel.call(&method, &of_build(reference), &gateway::PingRequest {}).await
-}
 
 async fn look(channel: &Channel, reference: &str) -> Result<StatusResponse, Status> {
     let request = StatusRequest { r#ref: reference.to_owned() };

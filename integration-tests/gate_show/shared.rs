@@ -2,38 +2,18 @@
 
 use std::process::Stdio;
 
-use buildgate::gateway::BUILD_ID;
-use buildgate::rpc::Channel;
 use buildgate::source::SourceOp;
-use buildgate::wire::proto::control::{SolveRequest, SolveResponse};
+use buildgate::wire::proto::control::SolveRequest;
 use buildgate::wire::proto::{gateway, pb};
-use http::{HeaderMap, HeaderValue};
 use prost::Message as _;
-use sha2::{Digest as _, Sha256};
 use tonic::Status;
 
-use super::denials::{built_from, fed};
-use super::user;
+use super::clients::{both, built_from, command, fed, of_build, solve, user};
 use crate::frontend_show::clients::{Buildx, Ended};
 use crate::frontend_show::failures::Slow;
-use crate::gate_enforce::{SOLVE, only, reasons, unique};
-use crate::gate_ops::{Gate, until};
+use crate::gate_enforce::{only, reasons, unique};
+use crate::gate_process::{Gate, until};
 use crate::peers::{self, HttpServer, World, llb, need};
-
-/// A gate with two listeners: `lax.sock`, where `lax` judges, and `strict.sock`.
-pub fn both(world: &World, [lax, strict]: [&str; 2], more: &str) -> Gate {
-    let dir = peers::folder(&[("lax/p.rego", lax), ("strict/p.rego", strict)]);
-    let run = dir.path().display();
-    let config = format!(
-        "upstream = [{:?}]\ndecision-log = \"log\"\n{more}\n\
-         [policy-sets]\nlax = [\"lax\"]\nstrict = [\"strict\"]\n\
-         [[listener]]\nlisten = \"unix://{run}/lax.sock\"\npolicy-set = \"lax\"\n\
-         [[listener]]\nlisten = \"unix://{run}/strict.sock\"\npolicy-set = \"strict\"\n",
-        world.buildkit.address()
-    );
-    std::fs::write(dir.path().join("gate.toml"), config).unwrap();
-    Gate::start(dir, &["--config", "gate.toml"], &[])
-}
 
 /// `buildctl build < llb` with the daemon's cache in use.
 fn raw(gate: &Gate, socket: &str, definition: &pb::Definition) -> Ended {
@@ -86,36 +66,6 @@ fn a_build_in_a_build_takes_what_other_rules_allowed() {
     run(&open, "strict.sock").passed("what is cached");
     let log: Vec<String> = open.read("log").lines().skip(log).map(str::to_owned).collect();
     assert!(log.iter().all(|line| !line.contains("app:slsa02")), "{log:?}");
-}
-
-/// LLB of one command in an image.
-pub fn command(image: &str, args: &[&str]) -> pb::Definition {
-    let digest = |op: &[u8]| format!("sha256:{}", hex::encode(Sha256::digest(op)));
-    let base = SourceOp::new(format!("docker-image://{image}"));
-    let base = pb::Op { op: Some(pb::op::Op::Source(base.into())), ..pb::Op::default() };
-    let base = base.encode_to_vec();
-    let meta = pb::Meta {
-        args: args.iter().map(|arg| (*arg).to_owned()).collect(),
-        cwd: "/".to_owned(),
-        user: "0".to_owned(),
-        ..pb::Meta::default()
-    };
-    let mount = pb::Mount { dest: "/".to_owned(), ..pb::Mount::default() };
-    let exec = pb::ExecOp { meta: Some(meta), mounts: vec![mount], ..pb::ExecOp::default() };
-    let on = |op: &[u8]| vec![pb::Input { digest: digest(op), index: 0 }];
-    let exec = pb::Op {
-        inputs: on(&base),
-        op: Some(pb::op::Op::Exec(exec)),
-        platform: Some(pb::Platform {
-            os: "linux".to_owned(),
-            architecture: std::env::consts::ARCH.replace("x86_64", "amd64"),
-            ..pb::Platform::default()
-        }),
-        ..pb::Op::default()
-    };
-    let exec = exec.encode_to_vec();
-    let last = pb::Op { inputs: on(&exec), ..pb::Op::default() }.encode_to_vec();
-    pb::Definition { def: vec![base.into(), exec.into(), last.into()], ..pb::Definition::default() }
 }
 
 /// A build that fetches a URL by a command, as each kind of client asks for it.
@@ -257,14 +207,12 @@ async fn a_build_in_a_build_is_refused_wherever_it_stands() {
         let solving = user.clone();
         let running = tokio::spawn(async move { solve(&solving, open).await });
         let inputs = || [("x".to_owned(), definition.clone())].into();
-        let of_build =
-            HeaderMap::from_iter([(BUILD_ID, HeaderValue::from_str(&reference).unwrap())]);
+        let of_build = of_build(&reference);
         let mut refused = Vec::new();
         for request in [
             SolveRequest { definition: Some(definition.clone()), ..SolveRequest::default() },
             SolveRequest { frontend_inputs: inputs(), ..SolveRequest::default() },
         ] {
-            let request = SolveRequest { r#ref: unique(), ..request };
             refused.push(solve(&user, request).await.unwrap_err());
         }
         for request in [
@@ -284,8 +232,4 @@ async fn a_build_in_a_build_is_refused_wherever_it_stands() {
     }
     let output = world.buildkit.buildctl().args(["debug", "workers"]).output().unwrap();
     assert!(output.status.success(), "{}", world.buildkit.log());
-}
-
-async fn solve(channel: &Channel, request: SolveRequest) -> Result<SolveResponse, Status> {
-    channel.call(SOLVE, &HeaderMap::new(), &request).await
 }

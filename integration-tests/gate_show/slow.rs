@@ -19,7 +19,7 @@ use prost::Message as _;
 use tokio::net::UnixStream;
 
 use super::between::stand;
-use super::names::{STATUS, open, ping};
+use super::clients::{STATUS, open, ping};
 use crate::gate_enforce::{only, unique};
 use crate::peers::{self, GateProcess, need};
 

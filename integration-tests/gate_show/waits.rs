@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::frontend_show::clients::{Buildx, Ended};
 use crate::gate_enforce::only;
-use crate::gate_ops::Gate;
+use crate::gate_process::Gate;
 use crate::peers::{self, HttpServer, Response, need};
 
 /// A daemon waits 6 s for the build whose progress it is asked for, and 3 s for the one that a frontend

@@ -16,11 +16,10 @@ use futures_util::future::BoxFuture;
 use prost::Message as _;
 
 use super::between::stand;
-use super::denials::{fed, raw};
-use super::{TCP, tcp};
+use super::clients::{TCP, fed, raw, tcp};
 use crate::frontend_show::clients::{Buildx, Ended};
 use crate::gate_enforce::SOLVE;
-use crate::gate_ops::Gate;
+use crate::gate_process::Gate;
 use crate::peers::{self, HttpServer, llb, need};
 
 /// Two reasons, one of them with what terminals and formats might stumble over.

@@ -98,18 +98,26 @@ impl GateProcess {
         [descriptors, tasks, builds, calls, clients, daemons]
     }
 
-    /// Waits until nothing more is open than this, of any kind.
-    pub fn until_closed(&self, before: [u64; 6]) {
-        let closed = || self.open().iter().zip(before).all(|(now, before)| *now <= before);
+    /// Waits until nothing more is open than this, of any kind; what is still open after a while is an
+    /// error.
+    pub fn closes(&self, before: [u64; 6]) -> Result<(), [u64; 6]> {
         let deadline = Instant::now() + PATIENCE;
-        while !closed() {
+        loop {
             let open = self.open();
-            assert!(
-                Instant::now() < deadline,
-                "{open:?} are open, {before:?} before:\n{}",
-                self.log()
-            );
+            if open.iter().zip(before).all(|(now, before)| *now <= before) {
+                return Ok(());
+            }
+            if Instant::now() > deadline {
+                return Err(open);
+            }
             std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// The same; panics where something stays open.
+    pub fn until_closed(&self, before: [u64; 6]) {
+        if let Err(open) = self.closes(before) {
+            panic!("{open:?} are open, {before:?} before:\n{}", self.log());
         }
     }
 

@@ -295,7 +295,8 @@ impl Arrival {
                 let tls = tokio::time::timeout(HANDSHAKE, accepted).await;
                 let tls = tls.map_err(|_| Stranger::Slow)?.map_err(Stranger::Handshake)?;
                 let (_, session) = tls.get_ref();
-                if session.alpn_protocol() != Some(ALPN) {
+                // Buildx offers no protocol, and speaks HTTP/2. Who offers only others has failed already.
+                if session.alpn_protocol().is_some_and(|agreed| agreed != ALPN) {
                     return Err(Stranger::Protocol);
                 }
                 let shown = session.peer_certificates().and_then(<[_]>::first);

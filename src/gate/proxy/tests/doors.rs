@@ -159,10 +159,21 @@ impl Files {
 
 /// What a client that shows this certificate comes to: who it is to the listener, or why it is nobody.
 async fn arrive(listener: &Listener, pair: Option<(String, String)>) -> Result<String, String> {
+    arrive_offering(listener, pair, &[ALPN]).await
+}
+
+/// The same of one that offers these protocols.
+async fn arrive_offering(
+    listener: &Listener,
+    pair: Option<(String, String)>,
+    protocols: &[&[u8]],
+) -> Result<String, String> {
+    let protocols = protocols.iter().map(|it| it.to_vec()).collect();
     let Address::Tcp { port, .. } = listener.address().unwrap() else { panic!("no TCP") };
     let client = tokio::spawn(async move {
         let tcp = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
-        let config = trusting_anyone(pair);
+        let mut config = trusting_anyone(pair);
+        config.alpn_protocols = protocols;
         let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
         let tls = connector.connect("localhost".try_into().unwrap(), tcp).await;
         // Held until the other side has come to its end.
@@ -188,7 +199,7 @@ fn trusting_anyone(pair: Option<(String, String)>) -> rustls::ClientConfig {
         .unwrap()
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(AnyServer(provider)));
-    let mut config = match pair {
+    match pair {
         None => builder.with_no_client_auth(),
         Some((cert, key)) => builder
             .with_client_auth_cert(
@@ -196,9 +207,7 @@ fn trusting_anyone(pair: Option<(String, String)>) -> rustls::ClientConfig {
                 rustls_pki_types::PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap(),
             )
             .unwrap(),
-    };
-    config.alpn_protocols = vec![ALPN.to_vec()];
-    config
+    }
 }
 
 #[derive(Debug)]
@@ -308,6 +317,22 @@ async fn tls_lets_in_who_is_known() {
     }
     let none = arrive(&open, None).await.unwrap_err();
     assert!(none.starts_with("TLS: "), "{none}");
+}
+
+#[tokio::test]
+async fn who_offers_no_protocol_speaks_http_2() {
+    let ours = Authority::new("ours");
+    let files = Files(tempfile::tempdir().unwrap());
+    let listener = tls_listener(files.server(&ours, &[])).await;
+    // As Buildx's remote driver does, which offers none.
+    for (protocols, comes_in) in
+        [(&[][..], true), (&[b"http/1.1", ALPN], true), (&[b"http/1.1"], false)]
+    {
+        let pair = ours.sign(&["dns:a"], Until::Long);
+        let got = arrive_offering(&listener, Some(pair), protocols).await;
+        assert_eq!(got.is_ok(), comes_in, "{protocols:?}: {got:?}");
+    }
+    assert!(arrive_offering(&listener, None, &[]).await.unwrap_err().starts_with("TLS: "));
 }
 
 #[tokio::test]
