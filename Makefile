@@ -149,15 +149,22 @@ bench-peer: tools ## The same by Buildx's engine and by ours, and the ratio (BEN
 # Peers and oracles, pinned by a go.mod each, built from the Go module proxy into a
 # folder that git ignores. A stamp is younger than the go.mod it was built from.
 PINNED := buildkit buildx registry opa cosign
-STAMPS := $(PINNED:%=$(BIN)/.%.stamp) $(BIN)/.peer.stamp
+STAMPS := $(PINNED:%=$(BIN)/.%.stamp) $(BIN)/.buildkit-oldest.stamp $(BIN)/.peer.stamp
 GO_INSTALL = GOBIN="$(abspath $(BIN))" CGO_ENABLED=0 go install -trimpath -buildvcs=false -ldflags '-s -w'
 
 .PHONY: tools
-tools: $(STAMPS) ## buildkitd, buildctl, dockerfile-frontend, buildx, registry, opa, cosign, peer, child
+tools: $(STAMPS) ## buildkitd (two versions), buildctl, dockerfile-frontend, buildx, registry, opa, cosign, peer, child
 
 $(PINNED:%=$(BIN)/.%.stamp): $(BIN)/.%.stamp: $(TOOLS)/%/go.mod $(TOOLS)/%/go.sum
 	mkdir -p $(BIN)
 	cd $(TOOLS)/$* && $(GO_INSTALL) tool
+	touch $@
+
+# The oldest daemon that the gate takes, under a name of its own.
+$(BIN)/.buildkit-oldest.stamp: $(TOOLS)/buildkit-oldest/go.mod $(TOOLS)/buildkit-oldest/go.sum
+	mkdir -p $(BIN)
+	cd $(TOOLS)/buildkit-oldest && CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags '-s -w' \
+	  -o "$(abspath $(BIN))/buildkitd-oldest" github.com/moby/buildkit/cmd/buildkitd
 	touch $@
 
 $(BIN)/.peer.stamp: $(TOOLS)/peer/go.mod $(TOOLS)/peer/go.sum $(wildcard $(TOOLS)/peer/*.go $(TOOLS)/peer/*/*.go)

@@ -15,7 +15,8 @@ use crate::frontend_show::failures::Slow;
 use crate::gate_enforce::only;
 use crate::gate_process::{Building, Gate, until};
 use crate::gate_show::between::stand;
-use crate::peers::{self, Authority, Buildkit, World, folder, need};
+use crate::gate_show::clients::{raw, refused, source};
+use crate::peers::{self, Authority, Buildkit, GitServer, HttpServer, World, folder, llb, need};
 
 const BUSYBOX: &str = "/bin/busybox";
 const ALLOW: &str = "package docker\ndecision := {\"allow\": true}\n";
@@ -321,6 +322,54 @@ fn a_daemon_that_is_too_old_is_refused_at_the_start_and_at_each_build() {
         assert_eq!(built.passed, wanted.is_empty(), "{lacks}: {}", built.said);
         assert!(built.said.contains(wanted), "{lacks}: {}", built.said);
     }
+}
+
+/// The version that the words of a refusal name, really: what it asks about is judged, what it lacks is
+/// refused with the version that has it, and what it does not ask about is decided by the gate.
+#[test]
+fn the_oldest_daemon_that_is_taken_is_enforced_upon() {
+    let world = need!(peers::world());
+    let daemon = need!(Buildkit::start_oldest(world.registry.host()));
+    let git = need!(GitServer::start());
+    let files = HttpServer::files([("/never", b"never".to_vec())]);
+    let rego = only(
+        "input.image.labels[\"org.example.tier\"] == \"base\"\n\
+         allow if endswith(input.git.remote, \"app.git\")",
+    );
+    let proxied = rego.replace(
+        "\"deny_msg\": deny_msg",
+        "\"deny_msg\": deny_msg, \"caps\": {\"exec.proxy\": true}",
+    );
+    let gate = |rego: &str| {
+        let dir = folder(&[("policy/p.rego", rego)]);
+        let listen = format!("--listen=unix://{}/gate.sock", dir.path().display());
+        let upstream = format!("--upstream={}", daemon.address());
+        Gate::start(dir, &[&listen, &upstream, "--policy=policy", "--decision-log=log"], &[])
+    };
+    let plain = gate(&rego);
+    let from = format!("FROM {}\n", world.image("base:1"));
+    plain.build(&from).passed("what is allowed, by its label");
+    assert!(plain.read("log").contains("base:1@sha256:"), "{}", plain.read("log"));
+    let url = git.url();
+    let digest = format!("sha256:{}", "a".repeat(64));
+    let blob = format!("docker-image+blob://{}@{digest}", world.image("oldest-evil"));
+    let remote = format!("git://{}#main", url.trim_start_matches("http://"));
+    let commit = git.object("main");
+    let bundle = [("git.fullurl", url.as_str()), ("git.checksum", &commit), ("git.bundle", &blob)];
+    for (what, ended) in [
+        ("an image", plain.build(&format!("FROM {}\n", world.image("app:plain")))),
+        ("a file", plain.build(&format!("{from}ADD {} /\n", files.url("/never")))),
+        ("a blob", raw(&plain, &llb(&[source(blob.clone(), &[])]), &[])),
+        // It never asks about this one.
+        ("a git bundle", raw(&plain, &llb(&[source(remote, &bundle)]), &[])),
+    ] {
+        refused(what, &ended);
+    }
+    assert_eq!((files.asked().len(), git.asked().len()), (0, 0));
+    assert_eq!(world.registry.accesses(&["oldest-evil"]), [""; 0]);
+    plain.build(&format!("{from}ADD {url}#main /src\n")).passed("an allowed repository");
+    let said = gate(&proxied).build(&from);
+    assert!(!said.passed && said.said.contains("needs BuildKit 0.31 or newer"), "{}", said.said);
 }
 
 /// As `deploy/kubernetes.yaml` has it: a gate that is nobody in particular, and a socket of the daemon

@@ -74,7 +74,12 @@ impl Wanted {
         let Self { lines } = self;
         println!();
         for (what, held) in &lines {
-            println!("{} {what}", if *held { "held  " } else { "MISSED" });
+            let word = match (once(), held) {
+                (true, _) => "shown ",
+                (false, true) => "held  ",
+                (false, false) => "MISSED",
+            };
+            println!("{word} {what}");
         }
         let missed = lines.iter().filter(|(_, held)| !held).count();
         ensure!(missed == 0 || once(), "{missed} of {} targets were missed", lines.len());

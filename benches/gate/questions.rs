@@ -31,7 +31,7 @@ use tonic::Status;
 
 use super::clock::{Wanted, loaded, once, percentile};
 use super::peers::{self, GateProcess};
-use super::{DECISION, POLICY};
+use super::{DECISION, POLICY, rows};
 
 /// Questions of all builds together, in each row.
 const QUESTIONS: usize = 5_000;
@@ -57,7 +57,7 @@ pub fn measure(
     let upstream = format!("unix://{}", socket.display());
     let gate = GateProcess::start(binary, &upstream, POLICY);
     println!("{:>8} {:>16} {:>16} {:>16}", "at once", "question p50 ms", "p99 ms", "most a second");
-    for builds in [1, 50.min(most), most] {
+    for builds in rows(most) {
         let row = |every| {
             asker.begin(builds, every);
             runtime.block_on(peers::builds_at_once(&gate.address(), "127.0.0.1:1/base:1", builds));

@@ -225,6 +225,32 @@ fn a_gate_that_is_killed_takes_its_builds_along() {
     assert!(output.status.success(), "{}", world.buildkit.log());
 }
 
+/// What a command would fetch next is judged in the session of a gate that is no more.
+#[test]
+fn a_gate_that_is_killed_fetches_nothing_more_for_commands() {
+    let world = need!(peers::world());
+    let files = HttpServer::files([("/never", b"never".to_vec())]);
+    let slow = Slow::start();
+    let rego = only("input.image\nallow if input.http").replace(
+        "\"deny_msg\": deny_msg",
+        "\"deny_msg\": deny_msg, \"caps\": {\"exec.proxy\": true}",
+    );
+    let mut gate = Gate::before(world, &rego, &[]);
+    let wget = |url: String| format!("/bin/busybox wget -O /f {url}");
+    let script = format!("{}; {}", wget(slow.server.url("/held")), wget(files.url("/never")));
+    let run = format!("RUN [\"/bin/busybox\", \"sh\", \"-c\", {script:?}]");
+    let dockerfile = format!("FROM {}\nUSER 0\n{run}\n", world.image("base:1"));
+    let building = gate.building(&dockerfile, "gate.sock");
+    until("the command's first fetch", || (!slow.server.asked().is_empty()).then_some(()));
+    gate.signal("-KILL");
+    gate.child.wait().unwrap();
+    slow.open();
+    let ended = building.end();
+    assert!(!ended.passed, "{}", ended.said);
+    bare(&world.buildkit, &llb(&[SourceOp::new(slow.server.url("/next"))])).passed("another build");
+    assert_eq!(files.asked().len(), 0);
+}
+
 #[test]
 fn a_daemon_that_goes_away_is_named() {
     let world = need!(peers::world());

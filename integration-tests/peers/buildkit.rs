@@ -23,6 +23,11 @@ impl Buildkit {
         Self::start_with(registry, None, None, "")
     }
 
+    /// The same of the oldest version that the gate takes.
+    pub fn start_oldest(registry: &str) -> Result<Self, NoPeer> {
+        Self::start_program("buildkitd-oldest", registry, None, None, "")
+    }
+
     /// The same, which speaks TLS with `locked`, under all of its names, and trusts this authority for it.
     pub fn start_trusting(
         registry: &str,
@@ -62,7 +67,17 @@ impl Buildkit {
         tls: Option<&Authority>,
         also: &str,
     ) -> Result<Self, NoPeer> {
-        let program = tools::pinned("buildkitd")?;
+        Self::start_program("buildkitd", registry, state, tls, also)
+    }
+
+    fn start_program(
+        program: &str,
+        registry: &str,
+        state: Option<&Path>,
+        tls: Option<&Authority>,
+        also: &str,
+    ) -> Result<Self, NoPeer> {
+        let program = tools::pinned(program)?;
         let buildctl = tools::pinned("buildctl")?;
         tools::root()?;
         let runc = tools::installed("runc", "runc")?;
