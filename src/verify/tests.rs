@@ -9,6 +9,7 @@ mod kinds;
 mod openpgp_others;
 mod rules;
 mod signers;
+mod ssh_keys;
 mod ssh_signatures;
 
 use std::io::Write as _;

@@ -2,10 +2,8 @@
 //! and what they accept is accepted but for the rows that say why not.
 
 use super::git::{git_says, repository};
+use super::ssh_signatures::OTHER;
 use super::*;
-
-const OTHER: &str =
-    "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ7BBOXoZCXjUiyWgonTlLp8VG0pnj+a7kEcz88Vho1j";
 
 /// What git says, and what is said here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -96,13 +96,29 @@ fn git_objects_signed_with_ssh() {
 #[test]
 fn git_objects_signed_with_openpgp() {
     let gpg = Gpg::new();
-    gpg.key("A <a@b.c>", "ed25519", "20200101T000000!", "never");
-    let keys = String::from_utf8(gpg.export(&["--armor", "A"])).unwrap();
-    for (name, format) in [("sha1", ObjectFormat::Sha1), ("sha256", ObjectFormat::Sha256)] {
-        let dir = tempfile::tempdir().unwrap();
-        let (commit, tag) = repository(dir.path(), name, &[gpg.program()]);
+    let made = "20200101T000000!";
+    gpg.key("A <a@b.c>", "ed25519", made, "never");
+    gpg.key("ended <e@b.c>", "ed25519", made, "20290601T000000");
+    let revoked = gpg.key("revoked <r@b.c>", "ed25519", made, "never");
+    let certificate = gpg.0.path().join(format!("openpgp-revocs.d/{revoked}.rev"));
+    let certificate = std::fs::read_to_string(certificate).unwrap().replace(":-----", "-----");
+    // All is signed before the key is taken back, as gpg signs with no other.
+    let mut signed = Vec::new();
+    for (user, wanted) in
+        [("a@b.c", "good"), ("e@b.c", "expired at 2029-06-01"), ("r@b.c", "was revoked")]
+    {
+        for (name, format) in [("sha1", ObjectFormat::Sha1), ("sha256", ObjectFormat::Sha256)] {
+            let dir = tempfile::tempdir().unwrap();
+            let config = [gpg.program(), format!("user.signingkey={user}")];
+            signed.push((user, wanted, format, repository(dir.path(), name, &config)));
+        }
+    }
+    gpg.run(MADE, &["--import"], certificate.as_bytes());
+    for (user, wanted, format, (commit, tag)) in signed {
+        let keys = String::from_utf8(gpg.export(&["--armor", user])).unwrap();
         for object in [&commit, &tag] {
-            assert_eq!(git_says(object, format, &keys), "good", "{name}");
+            let got = git_says(object, format, &keys);
+            assert!(got.contains(wanted), "{user} {format:?}: {got}");
         }
     }
 }

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use sha1_checked::Sha1;
 
 use super::git::{git_says, objects};
+use super::ssh_signatures::OTHER;
 use super::*;
 use crate::input::{Env, build};
 use crate::meta::{GitMeta, Known, SourceMeta};
@@ -12,9 +13,6 @@ use crate::source::{Platform, Source, SourceOp};
 
 const FORMATS: [(&str, ObjectFormat); 2] =
     [("sha1", ObjectFormat::Sha1), ("sha256", ObjectFormat::Sha256)];
-const OTHER_SSH: &str =
-    "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ7BBOXoZCXjUiyWgonTlLp8VG0pnj+a7kEcz88Vho1j";
-
 /// The name of an object.
 fn id(kind: &str, raw: &[u8], format: ObjectFormat) -> String {
     let framed = [format!("{kind} {}\0", raw.len()).as_bytes(), raw].concat();
@@ -123,7 +121,7 @@ fn git_objects_by_each_kind_of_openpgp_key() {
             key = gpg.fingerprints(kind).remove(1);
         }
         let public = String::from_utf8(gpg.export(&["--armor", &parent])).unwrap();
-        let keys = Keys { right: &public, others: &others, other_kind: OTHER_SSH };
+        let keys = Keys { right: &public, others: &others, other_kind: OTHER };
         let config = [gpg.program(), format!("user.signingkey={key}!")];
         for (name, format) in FORMATS {
             let dir = tempfile::tempdir().unwrap();
@@ -151,7 +149,7 @@ fn ssh_matrix(about: &str, raw: &[Vec<u8>; 2], format: ObjectFormat, public: &st
         assert_eq!(object["sshSignature"], wanted, "{about}");
         assert_eq!(object["pgpSignature"], Value::Null, "{about}");
     }
-    matrix(about, raw, format, &Keys { right: public, others: OTHER_SSH, other_kind: pgp });
+    matrix(about, raw, format, &Keys { right: public, others: OTHER, other_kind: pgp });
     for (kind, raw) in [Kind::Commit, Kind::Tag].into_iter().zip(raw) {
         let object = GitObject::parse(kind, raw.clone().into()).unwrap();
         for (line, wanted) in [

@@ -1,6 +1,7 @@
 //! Answers that are given again: the same, and no longer than they stand.
 
 use super::git::repository;
+use super::ssh_signatures::OTHER;
 use super::*;
 use crate::meta::ChecksumRequest;
 
@@ -97,9 +98,6 @@ fn answers_end_with_what_they_rest_on() {
         }
     }
 }
-
-const OTHER: &str =
-    "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ7BBOXoZCXjUiyWgonTlLp8VG0pnj+a7kEcz88Vho1j";
 
 #[test]
 fn answers_about_git_objects_end_too() {

@@ -5,24 +5,24 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use rsa::signature::Signer as _;
 use ssh_key::public::{DsaPublicKey, KeyData, RsaPublicKey, SkEd25519};
-use ssh_key::{HashAlg, Mpint, PublicKey, SshSig};
+use ssh_key::{Mpint, PublicKey, SshSig};
 
 use super::*;
 use crate::verify::clock::Clock;
 
 /// Some key that signs nothing here.
-const OTHER: &str =
+pub(super) const OTHER: &str =
     "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ7BBOXoZCXjUiyWgonTlLp8VG0pnj+a7kEcz88Vho1j";
 const SK_ECDSA: &str = "sk-ecdsa-sha2-nistp256@openssh.com";
 
 /// A key of ssh-keygen's.
-struct Key {
-    dir: tempfile::TempDir,
-    public: String,
+pub(super) struct Key {
+    pub(super) dir: tempfile::TempDir,
+    pub(super) public: String,
 }
 
 impl Key {
-    fn new(kind: &str, bits: &str) -> Self {
+    pub(super) fn new(kind: &str, bits: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let mut keygen = Command::new("ssh-keygen");
         keygen.args(["-q", "-t", kind, "-b", bits, "-N", "", "-C", "", "-f"]);
@@ -31,7 +31,7 @@ impl Key {
         Self { dir, public: public.trim().to_owned() }
     }
 
-    fn sign(&self, options: &[&str], payload: &[u8]) -> String {
+    pub(super) fn sign(&self, options: &[&str], payload: &[u8]) -> String {
         let mut sign = Command::new("ssh-keygen");
         sign.args(["-q", "-Y", "sign", "-n", "git"]).args(options);
         sign.arg("-f").arg(self.dir.path().join("key"));
@@ -58,12 +58,16 @@ fn verify_at(
     }
 }
 
-fn verify(text: &str, payload: &[u8], keys: &str) -> Result<VerifiedSigner, NotVerified> {
+pub(super) fn verify(
+    text: &str,
+    payload: &[u8],
+    keys: &str,
+) -> Result<VerifiedSigner, NotVerified> {
     verify_at(text, payload, keys, None)
 }
 
 /// Which of the answers it is, and in which words.
-fn says(result: &Result<VerifiedSigner, NotVerified>) -> String {
+pub(super) fn says(result: &Result<VerifiedSigner, NotVerified>) -> String {
     match result {
         Ok(_) => "good".to_owned(),
         Err(NotVerified::Absent) => "absent".to_owned(),
@@ -73,7 +77,7 @@ fn says(result: &Result<VerifiedSigner, NotVerified>) -> String {
 }
 
 #[track_caller]
-fn expect(about: &str, result: &Result<VerifiedSigner, NotVerified>, wanted: &[&str]) {
+pub(super) fn expect(about: &str, result: &Result<VerifiedSigner, NotVerified>, wanted: &[&str]) {
     let got = says(result);
     assert!(wanted.iter().all(|it| got.contains(it)), "{about}: {got}, expected {wanted:?}");
 }
@@ -405,86 +409,4 @@ fn ssh_certificates() {
     expect("by the authority", &verify(&own, PAYLOAD, &by_authority), &["not in the key file"]);
     let certificate = std::fs::read_to_string(key.dir.path().join("key-cert.pub")).unwrap();
     expect("a certificate as key", &verify(&text, PAYLOAD, &certificate), &["could not: "]);
-}
-
-#[test]
-fn allowed_signers_say_who_and_nothing_is_passed_over() {
-    let key = Key::new("ed25519", "256");
-    let (text, public) = (key.sign(&[], PAYLOAD), &key.public);
-    for (line, wanted) in [
-        (public.clone(), ""),
-        (format!("a@b.c {public} comment"), "a@b.c"),
-        (format!("a@b.c,*@d.e,!x@d.e {public}"), "a@b.c,*@d.e,!x@d.e"),
-        (format!("\"a b\" namespaces=\"git\" {public}"), "a b"),
-        // The first line that is in force counts.
-        (format!("a valid-before=\"20280101\" {public}\nb {public}\nc {public}"), "b"),
-    ] {
-        let signer = verify(&text, PAYLOAD, &line).unwrap();
-        let SigningKey::Ssh { fingerprint, principals } = signer.key() else {
-            panic!("{signer:?}");
-        };
-        assert_eq!(principals, wanted, "{line}");
-        let same = PublicKey::from_openssh(public).unwrap().fingerprint(HashAlg::Sha256);
-        assert_eq!(*fingerprint, same.to_string());
-    }
-    // There is no notion of a revoked key, and whatever might mean one is refused, as is any other word
-    // that might mean less than all.
-    for (line, wanted) in [
-        (format!("a revoked {public}"), "unknown option `revoked`"),
-        (format!("a revoked=\"20200101\" {public}"), "unknown option"),
-        (format!("a namespaces=\"git\",revoked {public}"), "unknown option `revoked`"),
-        (
-            format!("a namespaces=\"file\",Namespaces=\"git\" {public}"),
-            "`namespaces` is given twice",
-        ),
-        (
-            format!("a valid-before=\"20200101\",valid-before=\"20990101\" {public}"),
-            "`valid-before` is given twice",
-        ),
-        (format!("revoked {public}"), "is no principal"),
-        (format!("@revoked {public}"), "is no principal"),
-        (format!("@revoked * {public}"), "is no principal"),
-        (format!("@cert-authority * {public}"), "is no principal"),
-        (format!("expiry-time=\"20200101\" {public}"), "options stand after"),
-        (format!("from=\"10.0.0.1\",no-pty {public}"), "options stand after"),
-        (format!("a namespaces=\"\" {public}"), "unknown option"),
-        (format!("a namespaces=\"git {public}"), "a quote does not end"),
-        (format!("a valid-before=\"2029\" {public}"), "is no time"),
-        (format!("a valid-before=\"20291301\" {public}"), "is no time"),
-        (format!("a {}", &public[..40]), "the key cannot be read"),
-        ("a ssh-ed25519".to_owned(), "no public key"),
-    ] {
-        for keys in [line.clone(), format!("{OTHER}\n{line}"), format!("{line}\n{public}")] {
-            let got = verify(&text, PAYLOAD, &keys);
-            expect(&keys, &got, &["could not: "]);
-            if keys == line {
-                expect(&keys, &got, &[wanted]);
-            }
-        }
-    }
-}
-
-#[test]
-fn ssh_key_files_of_any_size() {
-    let key = Key::new("ed25519", "256");
-    let text = key.sign(&[], PAYLOAD);
-    // Just as many as are read, the right one last; and one more.
-    let others = format!("{OTHER}\n").repeat(9_999);
-    let most = format!("{others}{}\n", key.public);
-    expect("10,000 keys", &verify(&text, PAYLOAD, &most), &["good"]);
-    let more = format!("{most}{OTHER}\n");
-    expect("10,001 keys", &verify(&text, PAYLOAD, &more), &["could not: ", "more than 10000 keys"]);
-    let huge = format!("{}\n{}", key.public, "#".repeat(MAX_KEY_FILE));
-    expect("huge", &verify(&text, PAYLOAD, &huge), &["could not: ", "at most 1048576 are read"]);
-    for (about, keys) in [("empty", ""), ("blank", "\n \n"), ("comments", "# no key\n")] {
-        expect(about, &verify(&text, PAYLOAD, keys), &["could not: ", "no public key"]);
-    }
-    // Cut anywhere: no key, or not all of it.
-    for length in 0..key.public.len() {
-        let cut = verify(&text, PAYLOAD, &key.public[..length]);
-        assert!(matches!(cut, Err(NotVerified::CouldNot(_))), "{length}: {}", says(&cut));
-    }
-    let private = std::fs::read_to_string(key.dir.path().join("key")).unwrap();
-    expect("private", &verify(&text, PAYLOAD, &private), &["could not: ", "private key"]);
-    assert!(SshSig::from_pem(&text).is_ok());
 }
