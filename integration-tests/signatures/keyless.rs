@@ -131,7 +131,7 @@ async fn what_cosign_signs_by_logging_in() {
         let attest = ["attest", "--type=slsaprovenance1", "--predicate=predicate.json"];
         let registry = "--allow-http-registry";
         logged_in(&cosign, &jane, version, &[&attest[..], &[registry, &image]].concat());
-        by("attested", 1, "it has no signature");
+        by("attested", 1, "its predicate type is");
         logged_in(&cosign, &john, version, &["sign", registry, &image]);
         by("by another", 1, "it was signed by \"john@example.com\"");
         logged_in(&cosign, &jane, version, &["sign", registry, &image]);

@@ -87,7 +87,9 @@ fn not_yet(refused: NotVerified, from: i64) -> NotVerified {
         {
             Invalid::Sigstore(SigstoreInvalid::NotYet { because: Box::new(because), from }).into()
         }
-        other => other,
+        refused @ (NotVerified::Absent | NotVerified::Invalid(_) | NotVerified::CouldNot(_)) => {
+            refused
+        }
     }
 }
 

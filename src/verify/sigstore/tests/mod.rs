@@ -53,24 +53,25 @@ pub(crate) fn outcome<T>(result: &Result<T, NotVerified>) -> &'static str {
         Err(NotVerified::CouldNot(CouldNot::Missing { .. })) => "could not: missing",
         Err(NotVerified::CouldNot(CouldNot::TooMuch { .. })) => "could not: too much",
         Err(NotVerified::Invalid(Invalid::Malformed { .. })) => "malformed",
-        Err(NotVerified::Invalid(Invalid::Sigstore(SigstoreInvalid::NotYet {
-            because, ..
-        }))) => outcome::<()>(&Err(Invalid::Sigstore((**because).clone()).into())),
-        Err(NotVerified::Invalid(Invalid::Sigstore(invalid))) => match invalid {
-            SigstoreInvalid::NotYet { .. } => unreachable!("it was taken above"),
-            SigstoreInvalid::Signature { .. } => "signature",
-            SigstoreInvalid::Subject { .. } => "subject",
-            SigstoreInvalid::Certificate { .. } => "certificate",
-            SigstoreInvalid::Log { .. } => "log",
-            SigstoreInvalid::Time { .. } => "time",
-            SigstoreInvalid::Material { .. } => "material",
-            SigstoreInvalid::Identity { .. } => "identity",
-            SigstoreInvalid::Repository { .. } => "repository",
-            SigstoreInvalid::Issuer { .. } => "issuer",
-            SigstoreInvalid::PredicateType { .. } => "predicate type",
-        },
+        Err(NotVerified::Invalid(Invalid::Sigstore(invalid))) => in_one_word(invalid),
         Err(NotVerified::Invalid(Invalid::Chain { .. })) => "chain",
         Err(NotVerified::Invalid(_)) => "invalid otherwise",
+    }
+}
+
+fn in_one_word(invalid: &SigstoreInvalid) -> &'static str {
+    match invalid {
+        SigstoreInvalid::NotYet { because, .. } => in_one_word(because),
+        SigstoreInvalid::Signature { .. } => "signature",
+        SigstoreInvalid::Subject { .. } => "subject",
+        SigstoreInvalid::Certificate { .. } => "certificate",
+        SigstoreInvalid::Log { .. } => "log",
+        SigstoreInvalid::Time { .. } => "time",
+        SigstoreInvalid::Material { .. } => "material",
+        SigstoreInvalid::Identity { .. } => "identity",
+        SigstoreInvalid::Repository { .. } => "repository",
+        SigstoreInvalid::Issuer { .. } => "issuer",
+        SigstoreInvalid::PredicateType { .. } => "predicate type",
     }
 }
 
