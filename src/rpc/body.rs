@@ -37,7 +37,10 @@ impl From<GrpcError> for tonic::Status {
             GrpcError::Frame(error @ FrameError::TooLarge { .. }) => {
                 Self::resource_exhausted(format!("grpc: {error}"))
             }
-            error => Self::invalid_argument(format!("buildgate: {error}")),
+            error @ (GrpcError::Body(_)
+            | GrpcError::Framing
+            | GrpcError::Frame(FrameError::Compressed)
+            | GrpcError::Decode(_)) => Self::invalid_argument(format!("buildgate: {error}")),
         }
     }
 }

@@ -393,11 +393,12 @@ mod tests {
             raw::put(&mut outer, number, &content);
             outer.to_vec()
         };
-        let (most, much) = (MAX_ELEMENTS, 16 << 19);
+        let (most, much) = (MAX_ELEMENTS, 6 * MAX_ELEMENTS);
         type Of = fn(&Bytes) -> bool;
         let of_control: Of = |message| control(message).is_ok();
         let of_gateway: Of = |message| gateway(message).is_ok();
         let of_metadata: Of = |message| metadata(message).is_ok();
+        let large = MAX_METADATA / 2 + 1;
         for (what, of, message, wanted) in [
             ("options", of_control, many(7, most), true),
             ("too many options", of_control, many(7, most + 1), false),
@@ -415,7 +416,7 @@ mod tests {
             ("too many attributes", of_gateway, within(12, many(2, much)), false),
             ("many policies", of_gateway, many(15, much), true),
             ("many policies", of_metadata, many(8, much), true),
-            ("many attestations", of_metadata, within(6, many(5, much)), false),
+            ("many attestations", of_metadata, within(6, many(5, large)), false),
         ] {
             assert_eq!(of(&message.into()), wanted, "{what}");
         }
