@@ -8,8 +8,10 @@ pub mod clients;
 mod containers;
 mod denials;
 pub mod failures;
+mod hardened;
 mod image;
 pub mod oci;
+mod process;
 
 use std::path::Path;
 use std::sync::OnceLock;
