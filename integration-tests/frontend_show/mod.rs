@@ -12,6 +12,7 @@ mod hardened;
 mod image;
 pub mod oci;
 mod process;
+mod words;
 
 use std::path::Path;
 use std::sync::OnceLock;

@@ -180,7 +180,9 @@ impl Reader<'_> {
         match chains {
             Value::Array(values) => values.into_iter().map(|value| self.layers(value)).collect(),
             Value::Object(_) => self.layer(&chains),
-            other => panic!("no layer: {other}"),
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {
+                panic!("no layer: {chains}")
+            }
         }
     }
 
