@@ -73,7 +73,11 @@ fn subrequests_answer_what_the_stock_frontend_answers() {
                 let options = [format!("--opt=requestid={request}")];
                 let daemon = &world.buildkit;
                 let ended = clients::buildctl(daemon, &frontend, context.path(), &options);
-                (ended.passed, common(&ended.output, &frontend, context.path()), ended.said)
+                let output = match request {
+                    "frontend.convertllb" => loads(&ended.output),
+                    _ => ended.output,
+                };
+                (ended.passed, common(&output, &frontend, context.path()), ended.said)
             });
             let broken = dockerfile.contains("nowhere-stage");
             assert!(theirs.0 == answers || broken, "{request}: {}", theirs.2);
@@ -91,6 +95,14 @@ fn subrequests_answer_what_the_stock_frontend_answers() {
         let wanted = "unsupported frontend capability moby.buildkit.frontend.nonsense";
         assert!(!ended.passed && ended.said.contains(wanted), "{}", ended.said);
     }
+}
+
+/// The sources in LLB: the rest hangs on the id of the session, digests and order too.
+fn loads(llb: &str) -> String {
+    let mut sources: Vec<&str> =
+        llb.lines().map(str::trim).filter(|line| line.starts_with("\"identifier\"")).collect();
+    sources.sort_unstable();
+    sources.join("\n")
 }
 
 /// What was printed, without the frontend's name; JSON in one order, with the Dockerfile decoded.
