@@ -4,7 +4,8 @@
 //! `BUILDGATE` names the static release binary that is measured; this program only starts clients and
 //! looks at the clock, and the daemon, the registry and Buildx are those of the tests. `BENCH_PAIRS`
 //! is how often each of the three builds runs, in turn. It fails where ours adds as much as Buildx's own
-//! policy does, or more: run it on a quiet machine.
+//! policy does, or more, and where the daemon hears of the program later than 50 ms after its start: run
+//! it on a quiet machine.
 #![allow(
     missing_docs,
     clippy::unwrap_used,
@@ -19,8 +20,10 @@ mod clock;
 #[path = "../integration-tests/peers/mod.rs"]
 mod peers;
 
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Instant;
 
 use anyhow::{Context as _, ensure};
 
@@ -45,6 +48,11 @@ const LABELS: &str = "package docker\n\
     deny_msg contains \"not ours\" if not allow\n\
     decision := {\"allow\": allow, \"deny_msg\": deny_msg}\n";
 
+/// Milliseconds in which the daemon wants to hear of a frontend that it has started.
+const AT_ONCE: f64 = 50.0;
+/// How often that is measured.
+const STARTS: usize = 30;
+
 /// One way to build.
 #[derive(Clone, Copy)]
 enum Way {
@@ -63,6 +71,7 @@ struct Bench {
 
 fn main() -> anyhow::Result<()> {
     let (binary, pairs) = (clock::binary()?, clock::pairs(25)?);
+    let late = first_bytes(&binary)?;
     let world = peers::world()?;
     let made = peers::make_image(world, "bench:made", &binary, "");
     ensure!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
@@ -91,7 +100,38 @@ fn main() -> anyhow::Result<()> {
         lost.is_empty() || clock::once(),
         "ours adds as much as Buildx's own policy, or more: {lost:?}"
     );
+    ensure!(
+        !late || clock::once(),
+        "the daemon hears of the program later than {AT_ONCE} ms after its start"
+    );
     Ok(())
+}
+
+/// Prints what the program takes from its start to its first byte, and gives whether the middle of it is
+/// too long.
+fn first_bytes(binary: &Path) -> anyhow::Result<bool> {
+    let mut took = Vec::new();
+    for _ in 0..STARTS {
+        let began = Instant::now();
+        let mut frontend = Command::new(binary)
+            .args(["frontend", "--child=/bin/cat"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()?;
+        let mut first = [0; 3];
+        frontend.stdout.as_mut().context("no pipe")?.read_exact(&mut first)?;
+        took.push(began.elapsed().as_secs_f64() * 1_000.0);
+        frontend.kill()?;
+        frontend.wait()?;
+        ensure!(&first == b"PRI", "the first bytes are {first:?}");
+    }
+    let spread = Spread::of(took.clone());
+    println!(
+        "milliseconds from start to first byte, of {STARTS}: {spread}, at most {:.1}",
+        percentile(took, 100)
+    );
+    Ok(spread.median >= AT_ONCE)
 }
 
 impl Bench {

@@ -15,10 +15,12 @@ use crate::peers::{self, GitServer, HttpServer, World, need};
 /// What a person asks of a build, in the words of no client.
 pub enum Ask {
     Target(&'static str),
-    Arg(&'static str, &'static str),
+    Arg(&'static str, String),
     Platforms(&'static str),
     /// A named context that every client writes alike.
     Context(&'static str, String),
+    /// A named context in place of an image of this name.
+    Place(String, String),
     /// A named context in a directory of the client.
     Directory(&'static str, String),
     /// A named context in an OCI layout of the client, by its digest.
@@ -36,6 +38,8 @@ pub struct Build {
     pub name: &'static str,
     dockerfile: String,
     asks: Vec<Ask>,
+    /// How many repositories without a checksum it loads: their commits are judged, and pinned.
+    unpinned: usize,
 }
 
 /// The peers that builds load from, and what lies with the client.
@@ -88,7 +92,8 @@ pub fn table(peers: &Peers) -> Vec<Build> {
     let run = |mounts: &str, script: &str| {
         format!("{base}RUN {mounts} [\"{BUSYBOX}\", \"sh\", \"-euc\", \"{script}\"]\n")
     };
-    let build = |name, dockerfile: String, asks| Build { name, dockerfile, asks };
+    let build = |name, dockerfile: String, asks| Build { name, dockerfile, asks, unpinned: 0 };
+    let unpinned = |row: Build| Build { unpinned: 1, ..row };
     let tool = hex::encode(Sha256::digest(TOOL));
     let (url, commit) = (git.url(), git.object("main"));
     vec![
@@ -152,17 +157,21 @@ pub fn table(peers: &Peers) -> Vec<Build> {
             format!("{base}ADD --checksum={commit} {url}#main /src\n"),
             vec![],
         ),
-        build("ADD of a repository without a checksum", format!("{base}ADD {url} /src\n"), vec![]),
+        unpinned(build(
+            "ADD of a repository without a checksum",
+            format!("{base}ADD {url} /src\n"),
+            vec![],
+        )),
         build(
             "an image by the name of another",
             "FROM named\nCOPY a /\n".into(),
             vec![Ask::Context("named", format!("docker-image://{app}"))],
         ),
-        build(
+        unpinned(build(
             "a repository by name",
             format!("{base}COPY --from=named /README /\n"),
             vec![Ask::Context("named", format!("{url}#main"))],
-        ),
+        )),
         build(
             "a URL by name",
             format!("{base}COPY --from=named /context /\n"),
@@ -186,7 +195,7 @@ pub fn table(peers: &Peers) -> Vec<Build> {
         build(
             "a target and an argument",
             format!("FROM {app} AS one\nARG A\nENV A=$A\nLABEL a=$A\nFROM {app}\nCOPY a /not\n"),
-            vec![Ask::Target("one"), Ask::Arg("A", "1")],
+            vec![Ask::Target("one"), Ask::Arg("A", "1".into())],
         ),
         build("an SBOM", format!("{base}COPY a /\n"), vec![Ask::Sbom(world.image("generator:1"))]),
     ]
@@ -228,6 +237,7 @@ impl Ask {
             Self::Arg(name, value) => vec![format!("--opt=build-arg:{name}={value}")],
             Self::Platforms(list) => vec![format!("--opt=platform={list}")],
             Self::Context(name, value) => vec![format!("--opt=context:{name}={value}")],
+            Self::Place(name, value) => vec![format!("--opt=context:{name}={value}")],
             Self::Directory(name, path) => {
                 vec![format!("--opt=context:{name}=local:{name}"), format!("--local={name}={path}")]
             }
@@ -251,6 +261,7 @@ impl Ask {
             Self::Context(name, value) | Self::Directory(name, value) => {
                 format!("--build-context={name}={value}")
             }
+            Self::Place(name, value) => format!("--build-context={name}={value}"),
             Self::Layout(name, path, digest) => {
                 format!("--build-context={name}=oci-layout://{path}@{digest}")
             }
@@ -297,7 +308,7 @@ pub fn make(row: &Build, frontend: &Frontend, client: Client<'_>) -> Result<Valu
     if !ended.passed {
         return Err(format!("{what} failed:\n{}", ended.said));
     }
-    Ok(oci::content(out.path(), frontend))
+    Ok(oci::content(out.path(), frontend, &peers::world().unwrap().buildkit))
 }
 
 /// The same, once all dates are one: where the daemon cannot rewrite those of a layer, it says so in
@@ -321,16 +332,37 @@ fn make_dated(
 
 /// How what we make differs from what the stock frontend makes.
 fn check(peers: &Peers, row: &Build, client: Client<'_>) -> Vec<String> {
-    let [theirs, ours] =
-        [stock(peers.world), gate(peers.world)].map(|it| make_dated(peers, row, &it, client));
-    match (theirs, ours) {
-        (Ok(theirs), Ok(ours)) => {
-            let mut different = oci::differences(row.name, &theirs, &ours);
-            different.retain(|it| !is_pin(peers, it));
-            different
-        }
-        (theirs, ours) => [theirs.err(), ours.err()].into_iter().flatten().collect(),
+    let made = || {
+        let [theirs, ours] =
+            [stock(peers.world), gate(peers.world)].map(|it| make_dated(peers, row, &it, client));
+        Ok((theirs?, ours?))
+    };
+    let (pins, mut others): (Vec<_>, Vec<_>) =
+        differences(row.name, made).into_iter().partition(|it| is_pin(peers, it));
+    if pins.len() != row.unpinned {
+        others.push(format!("{}: {} are pinned: {pins:?}", row.name, pins.len()));
     }
+    others
+}
+
+/// How two of a kind differ. Whether provenance tells the layers of a step hangs on whether the daemon has
+/// made them by then, which no frontend has a say in: where one of the two alone tells them, both are
+/// made again.
+pub fn differences(
+    name: &str,
+    mut made: impl FnMut() -> Result<(Value, Value), String>,
+) -> Vec<String> {
+    let mut different = Vec::new();
+    for _ in 0..6 {
+        different = match made() {
+            Ok((one, other)) => oci::differences(name, &one, &other),
+            Err(error) => return vec![error],
+        };
+        if !different.iter().any(|it| oci::is_of_one(it)) {
+            break;
+        }
+    }
+    different
 }
 
 /// Whether a difference is the commit that we looked into for submodules, and pinned: what the build

@@ -1,6 +1,7 @@
 //! What the Dockerfile frontend never asks for: processes in containers, which pass through as they are,
 //! and frontends inside the child, which do not. The child here is one of ours, on BuildKit's own library.
 
+use std::sync::OnceLock;
 use std::time::Instant;
 
 use super::clients::{self, Ended, Frontend};
@@ -18,16 +19,12 @@ impl Children {
     fn start() -> Result<Self, NoPeer> {
         let world = peers::world()?;
         let program = peers::pinned("child")?;
-        let push = |name: &str, dockerfile: &str| {
-            let context = folder(&[("Dockerfile", dockerfile)]);
-            std::fs::copy(&program, context.path().join("child")).unwrap();
-            let reference = world.image(name);
-            world.buildkit.push(context.path(), &reference, &[], "");
-            Frontend::of(world, reference)
-        };
-        let bare = push("child:bare", "FROM scratch\nCOPY child /child\nENTRYPOINT [\"/child\"]\n");
-        let over = format!("FROM {}\nCOPY child /bin/dockerfile-frontend\n", gate(world).image);
-        Ok(Self { world, bare, gated: push("child:gated", &over) })
+        let bare = "FROM scratch\nCOPY child /child\nENTRYPOINT [\"/child\"]\n";
+        let context = folder(&[("Dockerfile", bare)]);
+        std::fs::copy(&program, context.path().join("child")).unwrap();
+        let reference = world.image("child:bare");
+        world.buildkit.push(context.path(), &reference, &[], "");
+        Ok(Self { world, bare: Frontend::of(world, reference), gated: gated(world) })
     }
 
     /// What the child does by these options, and the file that it makes.
@@ -40,6 +37,22 @@ impl Children {
         let ended = clients::buildctl(&self.world.buildkit, frontend, context.path(), &all);
         (ended, std::fs::read_to_string(out.path().join("out")).unwrap_or_default())
     }
+}
+
+/// buildgate before the child of ours.
+pub fn gated(world: &World) -> Frontend {
+    static GATED: OnceLock<Frontend> = OnceLock::new();
+    let made = GATED.get_or_init(|| {
+        let context = folder(&[(
+            "Dockerfile",
+            &format!("FROM {}\nCOPY child /bin/dockerfile-frontend\n", gate(world).image),
+        )]);
+        std::fs::copy(peers::pinned("child").unwrap(), context.path().join("child")).unwrap();
+        let reference = world.image("child:gated");
+        world.buildkit.push(context.path(), &reference, &[], "");
+        Frontend::of(world, reference)
+    });
+    made.clone()
 }
 
 /// One that gives back what it gets, one that fails, one that is killed: as without us.

@@ -1,5 +1,26 @@
 //! Each kind of source, through each way in: stopped before a byte of it is fetched, with the org's
 //! words, and with the line of the Dockerfile where there is one.
+//!
+//! | way in                         | image | URL | repository | submodule | layout | directory | blob |
+//! |--------------------------------|-------|-----|------------|-----------|--------|-----------|------|
+//! | FROM                           | x     |     |            |           |        |           |      |
+//! | COPY --from, mount, cache mount| x     |     |            |           |        |           |      |
+//! | ADD, alone and among others    |       | x   | x          | x         |        |           |      |
+//! | ONBUILD                        | x     | x   | x          |           |        |           |      |
+//! | a variable, a build argument   | x     | x   |            |           |        |           |      |
+//! | a named context: FROM          | x     | x   | x          | x         | x      | x         | -    |
+//! | a named context: COPY          | x     | x   | x          | x         | x      | x         | -    |
+//! | a named context: mount         | x     | x   | x          | x         | x      | x         | -    |
+//! | in place of an image           | x     | x   | x          | x         |        |           | -    |
+//! | the context, the Dockerfile's  |       | x   | x          | x         |        | x         | -    |
+//! | named inside a remote context  | x     | x   |            |           |        |           |      |
+//! | a target of bake               |       | x   | x          |           |        |           |      |
+//! | an input of raw LLB            | x     | x   | x          | (bundle)  | x      | x         | x    |
+//! | a cache                        | x     |     |            |           | x      |           |      |
+//! | an SBOM generator              | x     |     |            |           |        |           |      |
+//!
+//! Empty: the Dockerfile's language has no such thing (a submodule comes by its repository, whatever names
+//! that; a layout by a name). `-`: the Dockerfile frontend refuses it, by `schemes_that_are_no_context`.
 
 use std::path::Path;
 use std::process::Command;
@@ -66,6 +87,7 @@ impl Peers {
             ("copy", format!("COPY --from={} / /x", world.image("refused:onbuild"))),
             ("add", format!("ADD {} /x", this.files.url("/refused.tgz"))),
             ("clone", format!("ADD {}/refused.git /x", this.files.url(""))),
+            ("mount", format!("RUN --mount=from={} true", world.image("refused:onbuild"))),
         ] {
             let onbuild = format!("FROM scratch\nONBUILD {instruction}\n");
             let context = peers::folder(&[("Dockerfile", &onbuild)]);
@@ -188,7 +210,33 @@ fn table(peers: &Peers) -> Vec<Denial> {
             vec![],
             "2 | >>> RUN ",
         ),
+        row(
+            "image by a cache mount",
+            format!("{base}RUN --mount=type=cache,target=/c,from={image} true\n"),
+            vec![],
+            "2 | >>> RUN ",
+        ),
         row("image by a variable", format!("ARG I={image}\nFROM $I\n"), vec![], "2 | >>> FROM "),
+        row(
+            "image by an argument",
+            "ARG I\nFROM $I\n".into(),
+            vec![Ask::Arg("I", image.clone())],
+            "2 | >>> FROM ",
+        ),
+        row(
+            "URL by an argument",
+            format!("{base}ARG U\nADD $U /\n"),
+            vec![Ask::Arg("U", url.clone())],
+            "3 | >>> ADD ",
+        ),
+        row(
+            "URL among others",
+            format!("{base}ADD {} {url} /x/\n", files.url("/allowed")),
+            vec![],
+            "2 | >>> ADD ",
+        ),
+        // Nobody tells a line: the Dockerfile does not name it, and the child adds none for mounts.
+        row("image by ONBUILD, mounted", triggered("mount"), vec![], ""),
         row("image by ONBUILD", triggered("copy"), vec![], "1 | >>> FROM "),
         row("URL by ONBUILD", triggered("add"), vec![], "1 | >>> FROM "),
         row("repository by ONBUILD", triggered("clone"), vec![], "1 | >>> FROM "),
@@ -263,6 +311,23 @@ fn table(peers: &Peers) -> Vec<Denial> {
         row("directory by name, mounted", mounted, directory(), "2 | >>> RUN "),
         row("repository by ADD and ssh", format!("{base}ADD {ssh} /\n"), vec![], "2 | >>> ADD "),
     ];
+    let (copied, mounted) = (
+        format!("FROM scratch\nCOPY --from={} / /\n", world.image("base:1")),
+        format!("{base}RUN --mount=from={} true\n", world.image("app:plain")),
+    );
+    let placed = |name: &str, by: &str| vec![Ask::Place(world.image(name), by.to_owned())];
+    for (what, by) in [
+        ("image in place of another", url_of(&image)),
+        ("URL in place of an image", url.clone()),
+        ("repository in place of an image", repository.clone()),
+        ("submodule in place of an image", submodule.clone()),
+    ] {
+        rows.extend([
+            row(what, base.clone(), placed("base:1", &by), "1 | >>> FROM "),
+            row(what, copied.clone(), placed("base:1", &by), "2 | >>> COPY "),
+            row(what, mounted.clone(), placed("app:plain", &by), "2 | >>> RUN "),
+        ]);
+    }
     let inside = [
         ("image mounted by a context", "mount", "2 | >>> RUN "),
         ("image copied by a context", "copy", "2 | >>> COPY "),
@@ -358,6 +423,43 @@ fn other_caches_are_refused() {
         let daemon = &peers.world.buildkit;
         let ended = clients::buildctl(daemon, &gate(peers.world), context.path(), &[option]);
         assert!(!ended.passed && ended.said.contains(wanted), "{}", ended.said);
+    }
+    assert_eq!(peers.fetched(), [""; 0]);
+}
+
+/// The Dockerfile in a directory of the client by another name than the usual one, which buildctl alone can
+/// give.
+#[test]
+fn another_directory_of_the_dockerfile_is_refused() {
+    let peers = need!(Peers::start());
+    let context = peers::folder(&[("Dockerfile", "FROM scratch\nCOPY file /\n")]);
+    let options = [
+        "--opt=dockerfilekey=refused".to_owned(),
+        format!("--local=refused={}", peers.path("refused")),
+    ];
+    let ended =
+        clients::buildctl(&peers.world.buildkit, &gate(peers.world), context.path(), &options);
+    let wanted = "the org refuses refused";
+    assert!(!ended.passed && ended.said.contains(wanted), "{}", ended.said);
+}
+
+/// Blobs have no name that a client can give them.
+#[test]
+fn schemes_that_are_no_context() {
+    let peers = need!(Peers::start());
+    let digest = format!("sha256:{}", "a".repeat(64));
+    let from = peers::folder(&[("Dockerfile", "FROM named\n")]);
+    let image = peers.world.image("refused");
+    for value in [
+        format!("docker-image+blob://{image}@{digest}"),
+        format!("oci-layout+blob://refused@{digest}"),
+        "npm://refused".to_owned(),
+        "input:refused".to_owned(),
+    ] {
+        let options = [format!("--opt=context:named={value}")];
+        let ended =
+            clients::buildctl(&peers.world.buildkit, &gate(peers.world), from.path(), &options);
+        assert!(!ended.passed, "{value} passed: {}", ended.said);
     }
     assert_eq!(peers.fetched(), [""; 0]);
 }

@@ -2,13 +2,13 @@
 //! The build fails, with a reason, and nothing stays behind or hangs.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
-use super::clients::{self, Ended, Frontend};
-use super::{binary, gate};
+use super::clients::{self, Frontend};
+use super::{binary, containers, gate};
 use crate::peers::{self, Buildkit, HttpServer, Response, World, need};
 
 /// In which everything must be over.
@@ -58,23 +58,32 @@ const READS: &str = "package docker\n\
 /// Where a build stands still.
 #[derive(Clone, Copy, Debug)]
 enum Where {
+    /// The child was started and has asked for nothing yet.
+    Start,
     /// We load the context, to look for a policy in it; the child waits for its first answers.
     Context,
     /// The child has asked for what it builds, and we look at what that loads.
     Solve,
     /// The child reads the context, and the daemon loads it for that.
     Read,
+    /// The child asks for metadata of an image, and the daemon asks its registry.
+    Metadata,
+    /// The child waits for a process that it runs in a container.
+    Process,
 }
 
-const EVERYWHERE: [Where; 3] = [Where::Context, Where::Solve, Where::Read];
+/// The last one stands only for a while.
+const EVERYWHERE: [Where; 6] =
+    [Where::Context, Where::Solve, Where::Read, Where::Metadata, Where::Process, Where::Start];
 
 /// A build that stands still in the middle, and the processes of its frontend.
 struct Standing<'a> {
     daemon: &'a Buildkit,
-    gate: Frontend,
     slow: Slow,
     ours: u32,
     child: u32,
+    /// What runs in a container of the child's.
+    process: Option<u32>,
     build: std::process::Child,
     _context: tempfile::TempDir,
 }
@@ -83,27 +92,44 @@ impl<'a> Standing<'a> {
     fn start(world: &World, daemon: &'a Buildkit, at: Where) -> Self {
         let slow = Slow::start();
         let url = slow.server.url("/late");
-        let context = peers::folder(&[("Dockerfile", &format!("FROM scratch\nADD {url} /x\n"))]);
-        let (gate, options) = match at {
-            Where::Context => (gate(world), vec![format!("--opt=context={url}")]),
-            Where::Solve => (reading(world), vec![]),
+        let add = format!("FROM scratch\nADD {url} /x\n");
+        let from = format!("FROM {}/late:1\n", slow.server.url("").trim_start_matches("http://"));
+        let (gate, dockerfile, options) = match at {
+            Where::Start => (starting(world), &add, vec![]),
+            Where::Context => (gate(world), &add, vec![format!("--opt=context={url}")]),
+            Where::Solve => (reading(world), &add, vec![]),
             Where::Read => {
                 let options =
                     [format!("--opt=context={url}"), "--opt=dockerfilekey=dockerfile".into()];
-                (gate(world), options.into())
+                (gate(world), &add, options.into())
+            }
+            Where::Metadata => (gate(world), &from, vec![]),
+            Where::Process => {
+                let image = format!("--opt=image={}", world.image("base:1"));
+                let options = ["--opt=do=wait".into(), image, "--opt=seconds=20".into()];
+                (containers::gated(world), &add, options.into())
             }
         };
+        let context = peers::folder(&[("Dockerfile", dockerfile)]);
         let before = descendants(daemon.pid());
         let build = clients::buildctl_command(daemon, &gate, context.path(), &options)
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        until("the build stands still", || (!slow.server.asked().is_empty()).then_some(()));
         let process =
             |name: &str| until(name, || named(&(&descendants(daemon.pid()) - &before), name));
+        let run = match at {
+            Where::Start => None,
+            Where::Context | Where::Solve | Where::Read | Where::Metadata => {
+                let asked = || (!slow.server.asked().is_empty()).then_some(());
+                until("the build stands still", asked);
+                None
+            }
+            Where::Process => Some(process("busybox")),
+        };
         let (ours, child) = (process("buildgate"), process("dockerfile-fron"));
-        Self { daemon, gate, slow, ours, child, build, _context: context }
+        Self { daemon, slow, ours, child, process: run, build, _context: context }
     }
 
     /// Waits for the client's end, which something at `since` has brought about, and gives what it said.
@@ -132,10 +158,13 @@ impl<'a> Standing<'a> {
         }
     }
 
-    /// The daemon builds as before.
-    fn goes_on(&self) {
+    /// The daemon builds as before, and has ended what the frontend ran.
+    fn goes_on(&self, world: &World) {
+        if let Some(pid) = self.process {
+            until("the process in a container is gone", || (!alive(pid)).then_some(()));
+        }
         let context = peers::folder(&[("Dockerfile", "FROM scratch\nCOPY Dockerfile /\n")]);
-        clients::buildctl(self.daemon, &self.gate, context.path(), &[]).passed("the next build");
+        clients::buildctl(self.daemon, &gate(world), context.path(), &[]).passed("the next build");
     }
 }
 
@@ -147,6 +176,28 @@ fn reading(world: &World) -> Frontend {
         gate(world);
         let from = world.image("gate:made");
         Frontend::of(world, peers::push_org(world, &from, "gate:reads", binary(), READS))
+    });
+    made.clone()
+}
+
+/// The frontend with a child that takes its time before it says a word; no longer than it may.
+fn starting(world: &World) -> Frontend {
+    static STARTING: OnceLock<Frontend> = OnceLock::new();
+    let made = STARTING.get_or_init(|| {
+        let gate = gate(world);
+        let dockerfile = format!(
+            "FROM {}\nCOPY --from={} /bin/busybox /bin/busybox\n\
+             COPY --from={} /bin/dockerfile-frontend /bin/stock-frontend\n\
+             COPY --chmod=755 child /bin/dockerfile-frontend\n",
+            gate.image,
+            world.image("base:1"),
+            gate.image
+        );
+        let script = "#!/bin/busybox sh\n/bin/busybox sleep 8\n/bin/stock-frontend\n";
+        let context = peers::folder(&[("Dockerfile", &dockerfile), ("child", script)]);
+        let reference = world.image("gate:starts");
+        world.buildkit.push(context.path(), &reference, &[], "");
+        Frontend::of(world, reference)
     });
     made.clone()
 }
@@ -164,7 +215,7 @@ fn until<T>(what: &str, mut ready: impl FnMut() -> Option<T>) -> T {
 }
 
 /// All processes below one, by what the system says of their parents.
-fn descendants(root: u32) -> BTreeSet<u32> {
+pub fn descendants(root: u32) -> BTreeSet<u32> {
     let processes: Vec<(u32, u32)> = std::fs::read_dir("/proc")
         .unwrap()
         .filter_map(|entry| entry.unwrap().file_name().to_str()?.parse().ok())
@@ -189,11 +240,11 @@ fn stat(pid: u32) -> Option<(String, u32)> {
     Some((words.next()?.to_owned(), words.next()?.parse().ok()?))
 }
 
-fn alive(pid: u32) -> bool {
+pub fn alive(pid: u32) -> bool {
     stat(pid).is_some_and(|(state, _)| state != "Z" && state != "X")
 }
 
-fn named(pids: &BTreeSet<u32>, name: &str) -> Option<u32> {
+pub fn named(pids: &BTreeSet<u32>, name: &str) -> Option<u32> {
     let comm = |pid: &u32| std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
     pids.iter().find(|pid| comm(pid).trim() == name).copied()
 }
@@ -215,7 +266,7 @@ fn a_killed_child_fails_the_build() {
         let wanted = "the Dockerfile frontend ended without a result (signal: 9 (SIGKILL))";
         assert!(said.contains(wanted), "{at:?}: {said}");
         standing.gone();
-        standing.goes_on();
+        standing.goes_on(world);
     }
 }
 
@@ -231,38 +282,53 @@ fn a_killed_frontend_fails_the_build() {
         assert!(said.contains("failed to solve"), "{at:?}: {said}");
         assert!(said.contains("137") || said.contains("killed"), "{at:?}: {said}");
         standing.gone();
-        standing.goes_on();
+        standing.goes_on(world);
     }
 }
 
-/// A child that is stopped in the middle of a call; and one that waits for as long, and is left alone.
+/// A child that is stopped, wherever it is; one that waits for as long, and is left alone; and one whose whole
+/// container is paused for longer than a child may stand still, which goes on as if nothing had been.
 #[test]
 fn a_stopped_child_fails_the_build_and_a_waiting_one_does_not() {
     let world = need!(peers::world());
     let daemon = need!(Buildkit::start(world.registry.host()));
-    let mut waiting = Standing::start(world, &daemon, Where::Solve);
+    let waiting = Standing::start(world, &daemon, Where::Solve);
+    let paused = Standing::start(world, &daemon, Where::Solve);
     let mut all = EVERYWHERE.map(|at| Standing::start(world, &daemon, at));
     let stopped = Instant::now();
     for standing in &all {
         signal("STOP", standing.child);
     }
+    // The child first, so that a ping of ours is under way when the two of us stand.
+    signal("STOP", paused.child);
+    std::thread::sleep(Duration::from_secs(4));
+    signal("STOP", paused.ours);
     for (standing, at) in all.iter_mut().zip(EVERYWHERE) {
         let said = standing.end(stopped);
         // Where nothing was asked yet, either may be seen first.
         let how = match at {
-            Where::Context => "",
-            Where::Solve | Where::Read => ", and answered no ping, and was ended",
+            Where::Start | Where::Context => "",
+            Where::Solve | Where::Read | Where::Metadata | Where::Process => {
+                ", and answered no ping, and was ended"
+            }
         };
         let wanted = format!("the Dockerfile frontend did nothing for 10 s{how}");
         assert!(said.contains(&wanted), "{at:?}: {said}");
         standing.gone();
     }
     assert!(stopped.elapsed() > Duration::from_secs(10), "{:?}", stopped.elapsed());
-    assert!(waiting.build.try_wait().unwrap().is_none());
-    waiting.slow.open();
-    let (status, said) = waiting.ended();
-    assert!(status.success(), "{said}");
-    waiting.goes_on();
+    std::thread::sleep(Duration::from_secs(25).saturating_sub(stopped.elapsed()));
+    for pid in [paused.ours, paused.child] {
+        signal("CONT", pid);
+    }
+    std::thread::sleep(Duration::from_secs(1));
+    for mut standing in [paused, waiting] {
+        assert!(standing.build.try_wait().unwrap().is_none());
+        standing.slow.open();
+        let (status, said) = standing.ended();
+        assert!(status.success(), "{said}");
+        standing.goes_on(world);
+    }
 }
 
 #[test]
@@ -274,19 +340,23 @@ fn a_client_that_goes_away_leaves_nothing_behind() {
     signal("KILL", standing.build.id());
     standing.end(killed);
     standing.gone();
-    standing.goes_on();
+    standing.goes_on(world);
 }
 
+/// One daemon, killed under builds that stand everywhere.
 #[test]
 fn a_daemon_that_goes_away_ends_everything() {
     let world = need!(peers::world());
     let daemon = need!(Buildkit::start(world.registry.host()));
-    let mut standing = Standing::start(world, &daemon, Where::Context);
+    let mut all = EVERYWHERE.map(|at| Standing::start(world, &daemon, at));
     let killed = Instant::now();
     signal("KILL", daemon.pid());
-    let said = standing.end(killed);
-    assert!(said.contains("error: "), "{said}");
-    standing.gone();
+    for (standing, at) in all.iter_mut().zip(EVERYWHERE) {
+        let said = standing.end(killed);
+        assert!(said.contains("error: "), "{at:?}: {said}");
+        standing.gone();
+    }
+    assert!(killed.elapsed() < PATIENCE, "{:?}", killed.elapsed());
 }
 
 /// A file system of its own, small, and unmounted by whoever made it.
@@ -318,23 +388,56 @@ impl Drop for Disk {
     }
 }
 
+/// Each row fills the disk at another point: nothing is left of room when it comes there.
 #[test]
 fn a_full_disk_fails_the_build() {
     let world = need!(peers::world());
-    let disk = Disk::mount("600m");
+    let disk = Disk::mount("700m");
     let daemon = need!(Buildkit::start_in(world.registry.host(), &disk.0.join("state")));
-    let gate = gate(world);
-    let dockerfile = format!("FROM {}\nCOPY big /\n", world.image("base:1"));
-    let context = peers::folder(&[("Dockerfile", &dockerfile), ("big", &"x".repeat(8 << 20))]);
-    let build = |context: &Path| -> Ended { clients::buildctl(&daemon, &gate, context, &[]) };
-    build(context.path()).passed("with room");
-    std::fs::write(context.path().join("big"), "y".repeat(8 << 20)).unwrap();
+    let base = world.image("base:1");
+    let big = |byte: &str| byte.repeat(8 << 20);
+    let files = HttpServer::files([("/one", big("1").into()), ("/two", big("2").into())]);
+    let made = world.image("gate:made");
+    let never = Frontend::of(world, peers::push_org(world, &made, "gate:never", binary(), READS));
+    let copied = |name: &str| format!("FROM {base}\nCOPY {name} /\n");
+    let added = |name: &str| format!("FROM {base}\nADD {} /\n", files.url(name));
+    let written = |name: &str| {
+        format!(
+            "FROM {base}\nUSER 0\nRUN [\"/bin/busybox\", \"dd\", \"if=/dev/zero\", \
+             \"of=/{name}\", \"bs=1M\", \"count=8\"]\n"
+        )
+    };
+    let build = |gate: &Frontend, dockerfile: &str| {
+        let context =
+            peers::folder(&[("Dockerfile", dockerfile), ("one", &big("x")), ("two", &big("y"))]);
+        let started = Instant::now();
+        let ended = clients::buildctl(&daemon, gate, context.path(), &[]);
+        (ended, started.elapsed())
+    };
+    for (gate, dockerfile) in [
+        (gate(world), copied("one")),
+        (reading(world), added("/one")),
+        (gate(world), written("one")),
+    ] {
+        build(&gate, &dockerfile).0.passed("with room");
+    }
     disk.fill();
-    let started = Instant::now();
-    let ended = build(context.path());
-    assert!(started.elapsed() < PATIENCE, "{:?}", started.elapsed());
-    assert!(!ended.passed && ended.said.contains("no space left on device"), "{}", ended.said);
+    let rows = [
+        ("the context is sent", gate(world), copied("two")),
+        ("a file is fetched for a rule", reading(world), added("/two")),
+        ("a step writes", gate(world), written("two")),
+        ("the frontend is unpacked", never, copied("one")),
+    ];
+    for (what, gate, dockerfile) in &rows {
+        let (ended, took) = build(gate, dockerfile);
+        assert!(took < PATIENCE, "{what}: {took:?}");
+        let wanted = "no space left on device";
+        let said = ended.said.to_lowercase();
+        assert!(!ended.passed && said.contains(wanted), "{what}: {}", ended.said);
+    }
     std::fs::remove_file(disk.0.join("full")).unwrap();
-    build(context.path()).passed("with room again");
+    for (what, gate, dockerfile) in &rows {
+        build(gate, dockerfile).0.passed(&format!("{what}, with room again"));
+    }
     drop(daemon);
 }

@@ -1,12 +1,13 @@
 //! The image itself, by the script behind `make image`; every test of the frontend runs what it made.
 
+use std::collections::BTreeSet;
 use std::process::Command;
 
 use serde_json::Value;
 
 use super::clients::{self, Ended, Frontend};
 use super::{binary, gate, stock};
-use crate::peers::{self, World, need};
+use crate::peers::{self, Buildkit, HttpServer, Response, World, need};
 
 /// The org's rules read what lies beside them, in a folder too.
 const RULES: &str = "package docker\n\
@@ -41,12 +42,25 @@ fn labels_are_those_of_the_child() {
         .unwrap();
     assert!(listed.status.success(), "{}", String::from_utf8_lossy(&listed.stderr));
     let module = String::from_utf8(listed.stdout).unwrap();
-    let file = "frontend/dockerfile/cmd/dockerfile-frontend/Dockerfile";
-    let text = std::fs::read_to_string(format!("{}/{file}", module.trim())).unwrap();
-    for (name, value) in ours["config"]["Labels"].as_object().unwrap() {
-        let label = format!("{name}={value}");
-        assert!(text.contains(&label), "{label} is not among the labels of {file}");
-    }
+    let read = |file: &str| {
+        let path = format!("{}/frontend/dockerfile/{file}", module.trim());
+        std::fs::read_to_string(path).unwrap()
+    };
+    let file = read("cmd/dockerfile-frontend/Dockerfile");
+    let labels = file.lines().filter_map(|line| line.strip_prefix("LABEL ")).map(|label| {
+        let (name, value) = label.split_once('=').unwrap();
+        (name.to_owned(), Value::from(value.trim_matches('"')))
+    });
+    assert_eq!(ours["config"]["Labels"], Value::Object(labels.collect()));
+    // And what the child supports, it says in its own code.
+    let code = read("builder/caps.go");
+    let (_, supported) = code.split_once("var enabledCaps = ").unwrap();
+    let (supported, _) = supported.split_once("\n}").unwrap();
+    let supported: BTreeSet<&str> =
+        supported.lines().filter_map(|line| line.trim().split('"').nth(1)).collect();
+    let told = ours["config"]["Labels"]["moby.buildkit.frontend.caps"].as_str().unwrap();
+    assert!(supported.len() > 1, "{code}");
+    assert_eq!(told.split(',').collect::<BTreeSet<_>>(), supported);
 }
 
 #[test]
@@ -124,4 +138,33 @@ fn the_child_is_the_official_one_by_digest() {
     assert!(name.starts_with("docker.io/docker/dockerfile:"), "{child}");
     let hex = digest.strip_prefix("sha256:").unwrap();
     assert!(hex.len() == 64 && hex.bytes().all(|it| it.is_ascii_hexdigit()), "{child}");
+}
+
+/// What answers for Docker's registry with other content than the digest names is found out, and no image is
+/// made.
+#[test]
+fn another_child_than_the_official_one_is_not_taken() {
+    let world = need!(peers::world());
+    let lies = HttpServer::start(|request| {
+        let kind = "application/vnd.oci.image.index.v1+json";
+        let path = request.path.as_str();
+        match path.strip_prefix("/v2/docker/dockerfile/manifests/") {
+            Some(digest) => Response::ok(format!("{{\"mediaType\":\"{kind}\",\"manifests\":[]}}"))
+                .with("Content-Type", kind)
+                .with("Docker-Content-Digest", digest),
+            None if path == "/v2/" => Response::ok("{}"),
+            None => Response::status(404),
+        }
+    });
+    let host = lies.url("").trim_start_matches("http://").to_owned();
+    let mirrored = format!(
+        "[registry.\"docker.io\"]\nmirrors = [\"{host}\"]\n[registry.\"{host}\"]\nhttp = true\n"
+    );
+    let daemon = need!(Buildkit::start_also(world.registry.host(), &mirrored));
+    let made = peers::make_image_by(&daemon, &world.image("never-official:1"), binary(), ("", ""));
+    let ended = Ended::from(made);
+    let wanted = "the official image is not what its digest says";
+    assert!(!ended.passed && ended.said.contains(wanted), "{}", ended.said);
+    assert!(!lies.asked().is_empty());
+    assert_eq!(world.registry.accesses(&["/never-official/"]).len(), 0);
 }

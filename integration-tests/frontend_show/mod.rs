@@ -8,8 +8,11 @@ pub mod clients;
 mod containers;
 mod denials;
 pub mod failures;
+mod hardened;
 mod image;
 pub mod oci;
+mod process;
+mod words;
 
 use std::path::Path;
 use std::sync::OnceLock;

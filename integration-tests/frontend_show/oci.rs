@@ -1,29 +1,31 @@
 //! What a build made, as an OCI layout, in a form that two builds can be compared in.
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use base64::Engine as _;
 use serde_json::{Map, Value, json};
+use sha2::{Digest as _, Sha256};
 
 use super::clients::Frontend;
+use crate::peers::Buildkit;
 
-/// Fields of provenance that are ids and times of the build. `layers` are the blobs that the daemon
-/// happens to have of intermediate steps, with the dates that they had before those were made the
-/// same; the layers of the image itself are compared.
-const LEFT_OUT: [&str; 6] =
-    ["invocationId", "startedOn", "finishedOn", "buildStartedOn", "buildFinishedOn", "layers"];
+/// Fields of provenance that are ids and times of the build.
+const LEFT_OUT: [&str; 5] =
+    ["invocationId", "startedOn", "finishedOn", "buildStartedOn", "buildFinishedOn"];
 
 /// Everything that a layout holds: each image with its config and layers, each attestation with its
-/// statements, and the names that it all has; what is the frontend's own by one word.
-pub fn content(layout: &Path, frontend: &Frontend) -> Value {
-    let reader = Reader { layout, frontend };
+/// statements, and the names that it all has; what is the frontend's own by one word. The daemon that built
+/// it has the layers of the steps in between, of which provenance tells.
+pub fn content(layout: &Path, frontend: &Frontend, daemon: &Buildkit) -> Value {
+    let reader = Reader { layout, frontend, blobs: daemon.blobs() };
     reader.node(&reader.file(&layout.join("index.json")))
 }
 
 /// One document, with the same left out and the same words.
 pub fn statement(document: Value, frontend: &Frontend) -> Value {
-    Reader { layout: Path::new(""), frontend }.same(document)
+    Reader { layout: Path::new(""), frontend, blobs: PathBuf::new() }.same(document)
 }
 
 /// The digest of the one thing in a layout.
@@ -38,6 +40,14 @@ pub fn differences(path: &str, one: &Value, other: &Value) -> Vec<String> {
     let mut found = Vec::new();
     compare(path, one, other, &mut found);
     found
+}
+
+/// Whether a difference is that the layers of a step are told by one alone.
+pub fn is_of_one(difference: &str) -> bool {
+    let mut lines = difference.lines();
+    let path = lines.next().unwrap_or_default();
+    path.contains("/layers/step") && lines.any(|line| line == "  - null" || line == "  + null")
+        || path.ends_with("/layers") && difference.contains(" null")
 }
 
 fn compare(path: &str, one: &Value, other: &Value, into: &mut Vec<String>) {
@@ -62,6 +72,8 @@ fn compare(path: &str, one: &Value, other: &Value, into: &mut Vec<String>) {
 struct Reader<'a> {
     layout: &'a Path,
     frontend: &'a Frontend,
+    /// Where the daemon keeps content by its digest.
+    blobs: PathBuf,
 }
 
 impl Reader<'_> {
@@ -85,12 +97,15 @@ impl Reader<'_> {
         }
     }
 
-    /// A manifest in an index. Digests and sizes of what is compared in full are left out: those of
-    /// attestations hold times and ids.
+    /// A manifest in an index. Digests and sizes of attestations, and of the index over them, are left
+    /// out: they hold times and ids, and are compared in full.
     fn entry(&self, descriptor: &Value) -> Value {
         let mut entry = descriptor.as_object().unwrap().clone();
-        entry.remove("digest");
-        entry.remove("size");
+        let attests = descriptor["annotations"]["vnd.docker.reference.type"].is_string();
+        if attests || descriptor["mediaType"].as_str().unwrap().contains("index") {
+            entry.remove("digest");
+            entry.remove("size");
+        }
         if let Some(annotations) = entry.get_mut("annotations").and_then(Value::as_object_mut) {
             annotations.remove("org.opencontainers.image.created");
         }
@@ -133,6 +148,10 @@ impl Reader<'_> {
                         ("digestMapping", Value::Object(steps)) => {
                             sorted(steps.into_iter().map(|(_, step)| step))
                         }
+                        ("layers", Value::Object(steps)) => {
+                            let step = |(name, chains)| (name, self.layers(chains));
+                            Value::Object(steps.into_iter().map(step).collect())
+                        }
                         // Ids of the client's.
                         (name, Value::String(_)) if is_id(name) => json!("ID"),
                         ("context:named", Value::String(text)) => match text.split_once('@') {
@@ -154,6 +173,44 @@ impl Reader<'_> {
             }
             other @ (Value::Null | Value::Bool(_) | Value::Number(_)) => other,
         }
+    }
+
+    /// The layers that a step has made, or found.
+    fn layers(&self, chains: Value) -> Value {
+        match chains {
+            Value::Array(values) => values.into_iter().map(|value| self.layers(value)).collect(),
+            Value::Object(_) => self.layer(&chains),
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {
+                panic!("no layer: {chains}")
+            }
+        }
+    }
+
+    /// A layer by what is in it: the dates of a step in between are those of its build. One that is not
+    /// here was found, and not made.
+    fn layer(&self, descriptor: &Value) -> Value {
+        let digest = descriptor["digest"].as_str().unwrap();
+        let file = self.blobs.join(digest.strip_prefix("sha256:").unwrap());
+        if !file.is_file() {
+            return descriptor.clone();
+        }
+        let tar = |what: &str| {
+            let ran = Command::new("tar").args(["--numeric-owner", what]).arg(&file).output();
+            let ran = ran.unwrap();
+            assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+            ran.stdout
+        };
+        let listed = String::from_utf8(tar("-tvf")).unwrap();
+        let undated = listed.lines().map(|line| {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            let [mode, owner, size, _, _, name @ ..] = words.as_slice() else { panic!("{line}") };
+            format!("{mode} {owner} {size} {}", name.join(" "))
+        });
+        json!({
+            "mediaType": descriptor["mediaType"],
+            "files": undated.collect::<Vec<_>>(),
+            "content": hex::encode(Sha256::digest(tar("-xOf"))),
+        })
     }
 
     fn word(&self, text: String) -> String {

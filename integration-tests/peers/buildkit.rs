@@ -15,6 +15,7 @@ pub struct Buildkit {
     address: String,
     /// What its client says besides.
     client: Vec<String>,
+    state: PathBuf,
 }
 
 impl Buildkit {
@@ -84,6 +85,7 @@ impl Buildkit {
         let dir = tempfile::tempdir().unwrap();
         let socket = dir.path().join("buildkitd.sock");
         let config = dir.path().join("buildkitd.toml");
+        let state = state.map_or_else(|| dir.path().join("state"), Path::to_owned);
         let file = |authority: &Authority, name: &str| authority.file(name).display().to_string();
         let door = match tls {
             None => format!("address = [\"unix://{}\"]\n", socket.display()),
@@ -110,7 +112,7 @@ impl Buildkit {
              networkMode = \"host\"\n\
              [registry.\"{registry}\"]\n\
              http = true\n{also}",
-            root = state.unwrap_or(&dir.path().join("state")).display(),
+            root = state.display(),
             runc = runc.display(),
         );
         std::fs::write(&config, text).unwrap();
@@ -129,7 +131,7 @@ impl Buildkit {
                 .map(|(flag, name)| format!("{flag}={}", file(authority, name)))
                 .into()
         });
-        Ok(Self { daemon, buildctl, address, client })
+        Ok(Self { daemon, buildctl, address, client, state })
     }
 
     /// Its own client, on its way to this daemon.
@@ -142,6 +144,11 @@ impl Buildkit {
     /// Where it listens.
     pub fn address(&self) -> &str {
         &self.address
+    }
+
+    /// Where it keeps content, by the digits of its SHA-256.
+    pub fn blobs(&self) -> PathBuf {
+        self.state.join("runc-overlayfs/content/blobs/sha256")
     }
 
     /// Its process.

@@ -6,7 +6,7 @@ use std::process::{Command, Output};
 
 use tempfile::TempDir;
 
-use super::World;
+use super::{Buildkit, World};
 
 /// The labels of BuildKit's own image of its Dockerfile frontend.
 const STOCK: &str = "FROM scratch\n\
@@ -33,16 +33,21 @@ pub fn make_image(world: &World, name: &str, binary: &Path, policies: &str) -> O
 }
 
 /// The same with `POLICIES` and `CHILD`.
-pub fn make_image_with(
-    world: &World,
-    name: &str,
+pub fn make_image_with(world: &World, name: &str, binary: &Path, with: (&str, &str)) -> Output {
+    make_image_by(&world.buildkit, &world.image(name), binary, with)
+}
+
+/// The same by this daemon, under a whole reference.
+pub fn make_image_by(
+    daemon: &Buildkit,
+    reference: &str,
     binary: &Path,
     (policies, child): (&str, &str),
 ) -> Output {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("frontend-image/build.sh");
     Command::new(script)
-        .arg(world.image(name))
-        .env("BUILDKIT_HOST", world.buildkit.address())
+        .arg(reference)
+        .env("BUILDKIT_HOST", daemon.address())
         .env("BIN", tools())
         .env("BINARY", binary)
         .env("CHILD", child)

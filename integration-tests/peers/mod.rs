@@ -16,7 +16,9 @@ mod world;
 
 pub use authority::Authority;
 pub use buildkit::Buildkit;
-pub use frontends::{folder, make_image, make_image_with, push_org, push_runnable, push_stock};
+pub use frontends::{
+    folder, make_image, make_image_by, make_image_with, push_org, push_runnable, push_stock,
+};
 pub use gate::{GateProcess, builds_at_once, llb, shown};
 pub use git::{Branch, GitServer, run as git, serve as serve_git};
 pub use http::{HttpServer, Request, Response};

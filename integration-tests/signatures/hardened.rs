@@ -23,7 +23,8 @@ const RULE: &str = "some signature in input.image.signatures\n\
 /// attestations refer to the image. Gives the digest of the attestations.
 async fn hardened(repository: &Repository<'_>, tag: &str, title: &str) -> String {
     let export = ",oci-mediatypes=true,oci-artifact=true";
-    repository.build(tag, &["attest:provenance=mode=max,version=v1"], export);
+    let label = "label:com.docker.dhi.name=dhi/app";
+    repository.build(tag, &["attest:provenance=mode=max,version=v1", label], export);
     let index = repository.world.registry.manifest(repository.name, tag).await;
     let index: Value = serde_json::from_slice(&index).unwrap();
     let attestation = repository.attestation(tag).await;
@@ -122,8 +123,11 @@ fn hardened_images_are_told_by_their_key() {
             continue;
         }
         // Docker's own key, which is all that the program knows, has not made it.
-        let came = built(world, Door::Gate, &dockerfile, (RULE, &[]));
-        check(&format!("{tag}, the program's gate"), &came, Err("the signature does not match"));
+        for (door, name) in [(Door::Gate, "gate"), (Door::Frontend, "frontend")] {
+            let came = built(world, door, &dockerfile, (RULE, &[]));
+            let what = format!("{tag}, the program's {name}");
+            check(&what, &came, Err("the signature does not match"));
+        }
         let ran = repository.judged(tag, RULE, &[], "");
         super::check(&format!("{tag}, check"), &ran, 1, "the signature does not match");
     }

@@ -202,7 +202,7 @@ async fn serve(
         // Of what does not come back we make an error ourselves ([`watch::hang`]).
         .timer(TokioTimer::new())
         .keep_alive_interval(watch::PING)
-        .keep_alive_timeout(watch::HANG * 2)
+        .keep_alive_timeout(watch::UNANSWERED)
         .serve_connection(TokioIo::new(tokio::io::join(output, input)), service)
         .await;
     if let Err(error) = served {

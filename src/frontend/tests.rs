@@ -155,6 +155,7 @@ async fn answer(request: Request<Incoming>, asked: Asked, inputs: Arc<Inputs>) -
             })))
             .unwrap();
     }
+    let is = request.headers().get("x-is").cloned();
     let (message, _) = rpc::read_one(request.into_body()).await.unwrap();
     let message = message.unwrap_or_default();
     asked.lock().unwrap().push((method.clone(), message.clone()));
@@ -230,8 +231,13 @@ async fn answer(request: Request<Incoming>, asked: Asked, inputs: Arc<Inputs>) -
     };
     let mut trailers = HeaderMap::new();
     trailers.insert("grpc-status", HeaderValue::from_static("0"));
+    let mut response = Response::builder().header("content-type", "application/grpc");
+    if let Some(is) = is {
+        trailers.insert("x-last", is.clone());
+        response = response.header("x-was", is);
+    }
     let body = rpc::one(&reply).with_trailers(async move { Some(Ok(trailers)) });
-    Response::builder().header("content-type", "application/grpc").body(rpc::through(body)).unwrap()
+    response.body(rpc::through(body)).unwrap()
 }
 
 fn digest() -> String {

@@ -19,6 +19,9 @@ use super::bridge::Activity;
 pub const HANG: Duration = Duration::from_secs(10);
 /// How long a connection is silent before its other side is asked for a sign of life.
 pub const PING: Duration = Duration::from_secs(3);
+/// How long a ping may go unanswered before the connection itself breaks: longer than any build. A clock
+/// would count the time in which our container is paused, and the child with us.
+pub const UNANSWERED: Duration = Duration::from_secs(365 * 86_400);
 /// How often that is looked at.
 const LOOK: Duration = Duration::from_millis(250);
 

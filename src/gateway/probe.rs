@@ -6,6 +6,9 @@
 //! indexes keep attestations, and for one that nobody has, which tells whether there is anything to
 //! ask for; and the root is read as a blob of its registry, where that gives it as one (many give
 //! only Docker's own types to whoever names none, which are those that would end the daemon).
+//!
+//! What attests a Docker Hardened Image refers to it, and stands under no platform: its index alone
+//! says so. Where a registry does not give the index of what may be one, nobody knows.
 
 use bytes::Bytes;
 use tonic::Code;
@@ -15,6 +18,13 @@ use super::root::{Attested, MAX_ROOT, attested};
 use super::{Gateway, Place, ReadError};
 use crate::meta::{ImageRequest, MetaRequest, ResolveError};
 use crate::source::{ImageSource, Platform, SourceOp};
+
+/// Where Docker gives its hardened images out.
+const HARDENED_HOST: &str = "dhi.io";
+/// How the repositories begin that an organisation mirrors them to.
+const HARDENED_NAME: &str = "dhi-";
+/// How the labels of their configs begin, which a mirror cannot take away.
+const HARDENED_LABEL: &[u8] = b"com.docker.dhi.";
 
 /// containerd's content service, which a daemon serves beside its own.
 const READ: &str = "/containerd.services.content.v1.Content/Read";
@@ -32,6 +42,19 @@ pub(super) struct ReadContentRequest {
 pub(super) struct ReadContentResponse {
     #[prost(bytes = "bytes", tag = "2")]
     pub(super) data: Bytes,
+}
+
+/// What a daemon says of an image by the platforms that it has.
+enum Kept {
+    /// It is one image for every platform, with no place for attestations.
+    Image,
+    /// It is an index without any under the platform of attestations.
+    Nothing {
+        /// Of the image that was asked for.
+        config: Bytes,
+    },
+    /// There is something under that platform.
+    Something,
 }
 
 /// What a daemon says of an image for one platform.
@@ -58,15 +81,18 @@ impl Gateway {
         };
         let root = match self.place {
             Place::ControlSocket => self.stored(request, digest).await?,
-            Place::Frontend => {
-                if !self.keeps_something(request).await? {
-                    return Ok(false);
-                }
-                match self.blob(&image, &digest).await? {
+            Place::Frontend => match self.kept(request).await? {
+                Kept::Image => return Ok(false),
+                Kept::Nothing { config } if !may_be_hardened(&image, &config) => return Ok(false),
+                Kept::Nothing { config: _ } => match self.blob(&image, &digest).await? {
+                    Some(root) => root,
+                    None => return Err(unseen(request)),
+                },
+                Kept::Something => match self.blob(&image, &digest).await? {
                     Some(root) => root,
                     None => return Ok(true),
-                }
-            }
+                },
+            },
         };
         match attested(&root) {
             Ok(Attested::Absent) => Ok(false),
@@ -98,22 +124,26 @@ impl Gateway {
         }
     }
 
-    /// Whether the image has anything under the platform of attestations. A plain manifest is the same
-    /// image for each platform; an index without any has none for both, and says so alike.
+    /// What the image has under the platform of attestations. A plain manifest is the same image for each
+    /// platform; an index without any has none for both, and says so alike.
     ///
     /// The root is at the daemon once the image was looked up, so that no registry has a say in whether
     /// both are alike.
-    async fn keeps_something(&self, request: &MetaRequest) -> Result<bool, ResolveError> {
+    async fn kept(&self, request: &MetaRequest) -> Result<Kept, ResolveError> {
         let image = Some(ImageRequest { config: true, attestations: false });
-        self.once(&MetaRequest { image, ..request.clone() }).await?;
+        let found = self.once(&MetaRequest { image, ..request.clone() }).await?;
         let (kept, control) = futures_util::future::join(
             self.seen(request, Platform::from_parts("unknown", "unknown", "")),
             self.seen(request, Platform::from_parts("buildgate", "none", "")),
         )
         .await;
         match (kept?, control?) {
-            (kept, control) if kept == control => Ok(false),
-            (Seen::Config(_) | Seen::None(_), Seen::None(_)) => Ok(true),
+            (Seen::Config(kept), Seen::Config(control)) if kept == control => Ok(Kept::Image),
+            (Seen::None(kept), Seen::None(control)) if kept == control => {
+                let config = found.image.and_then(|image| image.config).unwrap_or_default();
+                Ok(Kept::Nothing { config })
+            }
+            (Seen::Config(_) | Seen::None(_), Seen::None(_)) => Ok(Kept::Something),
             (Seen::Config(_) | Seen::None(_), Seen::Config(_)) => Err(ResolveError::Failed {
                 what: request.source.masked(),
                 source: "what the daemon says of its platforms does not fit together: its \
@@ -139,6 +169,26 @@ impl Gateway {
             }
             Err(status) => Err(failed(&request.source, &status)),
         }
+    }
+}
+
+/// Whether an image without attestations in its index may have some that refer to it: by what it is called,
+/// or by the labels of its config. What is built on one has those too.
+fn may_be_hardened(image: &ImageSource, config: &[u8]) -> bool {
+    let named = |part: &str| part == "dhi" || part.starts_with(HARDENED_NAME);
+    image.host == HARDENED_HOST
+        || image.path.split('/').any(named)
+        || config.windows(HARDENED_LABEL.len()).any(|it| it == HARDENED_LABEL)
+}
+
+/// What attests it may refer to it, and its index, which would tell, is out of sight.
+fn unseen(request: &MetaRequest) -> ResolveError {
+    ResolveError::Unsupported {
+        what: format!("what attests {}", request.source.masked()),
+        why: "by its name or its labels it may be a Docker Hardened Image, whose attestations refer to \
+              it, and its registry does not show BuildKit the index that would tell, so that they \
+              could not be verified here; the gate and `buildgate check` see it"
+            .to_owned(),
     }
 }
 

@@ -369,3 +369,59 @@ async fn what_does_not_fit_together_is_no_absence() {
         assert_eq!(got.as_deref(), wanted, "{image} {kept} {control}");
     }
 }
+
+/// What attests a hardened image refers to it: in a frontend its index alone tells, and where that is out of
+/// sight, nobody knows. Any other image without attestations has none.
+#[tokio::test]
+async fn what_may_be_hardened_is_no_absence() {
+    let oci = "application/vnd.oci.image.index.v1+json";
+    let entry = r#"{"digest":"d","annotations":{"com.docker.dhi.build.id":"1"}}"#;
+    let title = r#""annotations":{"org.opencontainers.image.title":"dhi/node"}"#;
+    let hardened = format!(r#"{{"mediaType":"{oci}","manifests":[{entry}],{title}}}"#);
+    let plain = format!(r#"{{"mediaType":"{oci}","manifests":[{{"digest":"d"}}]}}"#);
+    let list = hardened.replace(oci, "application/vnd.docker.distribution.manifest.list.v2+json");
+    let labelled = r#"{"config":{"Labels":{"com.docker.dhi.name":"dhi/node"}}}"#;
+    let unknown = Err("it may be a Docker Hardened Image");
+    for (name, config, root, wanted) in [
+        ("r.example/a", labelled, Some(&hardened), Ok("asked")),
+        // What is built on one has its labels.
+        ("r.example/a", labelled, Some(&plain), Ok("")),
+        ("r.example/a", labelled, Some(&list), Err("is no OCI index")),
+        ("r.example/a", labelled, None, unknown),
+        ("r.example/a", r#"{"Config":{"labels":{"com.docker.dhi.x":""}}}"#, None, unknown),
+        ("dhi.io/node", "{}", Some(&hardened), Ok("asked")),
+        ("dhi.io/node", "{}", None, unknown),
+        ("docker.io/org/dhi-node", "{}", None, unknown),
+        ("r.example/dhi/node", "{}", None, unknown),
+        ("r.example/delhi/node-dhi", "{}", None, Ok("")),
+        ("r.example/a", r#"{"config":{"Labels":{"com.docker.compose.x":""}}}"#, None, Ok("")),
+    ] {
+        let said = |os: &str, text: &str| (os.to_owned(), Bytes::from(text.to_owned()));
+        let mut files: Files =
+            [said("", config), said("unknown", "NotFound"), said("buildgate", "NotFound")].into();
+        let digest = digest(b"root");
+        let blob = format!("docker-image+blob://{name}@{digest}");
+        files.extend(root.map(|root| (blob, Bytes::from(root.clone()))));
+        let daemon = Daemon::with(files).await;
+        let source = SourceOp::new(format!("docker-image://{name}@{digest}"));
+        let image = Some(ImageRequest { config: true, attestations: true });
+        let request = MetaRequest { source, image, ..MetaRequest::default() };
+        match (daemon.gateway.resolve(&request).await, wanted) {
+            (Ok(got), Ok(wanted)) => {
+                let chain = got.image.unwrap().attestations.unwrap();
+                assert_eq!(chain.image_manifest, wanted, "{name} {config} {root:?}");
+            }
+            (Err(error), Err(wanted)) => {
+                let said = error.to_string();
+                assert!(said.contains(wanted) && said.contains("could not be"), "{said}");
+            }
+            (got, _) => panic!("{name} {config} {root:?}: {got:?}"),
+        }
+        // An image that is one for every platform has no index.
+        let same = [said("", config), said("unknown", config), said("buildgate", config)];
+        let daemon = Daemon::with(same.into()).await;
+        let got = daemon.gateway.resolve(&request).await.unwrap();
+        assert_eq!(got.image.unwrap().attestations, Some(Default::default()));
+        assert_eq!(daemon.asked::<gateway::SolveRequest>("Solve").len(), 0);
+    }
+}

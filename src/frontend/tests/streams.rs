@@ -21,6 +21,40 @@ async fn other_calls_go_through_whole() {
     assert!(peers.reached("Solve").pop().unwrap().len() > 9 << 20);
 }
 
+/// Metadata there, and metadata and trailers back: of calls that are looked into as of the others.
+#[tokio::test]
+async fn metadata_and_trailers_pass_with_every_call() {
+    let peers = Peers::with(RULES, Inputs::new()).await;
+    let op =
+        |identifier: &str| pb::SourceOp { identifier: identifier.into(), ..Default::default() };
+    let solve = gateway::SolveRequest {
+        definition: Some(source("docker-image://r.example/a:1")),
+        ..Default::default()
+    };
+    let meta = gateway::ResolveSourceMetaRequest {
+        source: Some(op("docker-image://r.example/a:1")),
+        ..Default::default()
+    };
+    let config =
+        gateway::ResolveImageConfigRequest { r#ref: "r.example/a:1".into(), ..Default::default() };
+    for (method, message) in [
+        ("Ping", Vec::new()),
+        ("Inputs", Vec::new()),
+        ("Evaluate", Vec::new()),
+        ("Solve", solve.encode_to_vec()),
+        ("ResolveSourceMeta", meta.encode_to_vec()),
+        ("ResolveImageConfig", config.encode_to_vec()),
+    ] {
+        let request = called(method, ("x-is", method), rpc::one(&message));
+        let response = peers.child.forward(request).await.unwrap();
+        assert_eq!(response.headers().get("x-was").unwrap(), method);
+        let body = response.into_body().collect().await.unwrap();
+        let trailers = body.trailers().unwrap();
+        assert_eq!(trailers.get("x-last").unwrap(), method, "{trailers:?}");
+        assert_eq!(trailers.get("grpc-status").unwrap(), "0", "{method}");
+    }
+}
+
 type Sender = tokio::sync::mpsc::Sender<Result<Bytes, rpc::BoxError>>;
 
 /// A call whose messages are still to be sent, one after the other.
