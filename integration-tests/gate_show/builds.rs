@@ -10,7 +10,7 @@ use crate::frontend_show::builds::{
 use crate::frontend_show::clients::{Buildx, Ended};
 use crate::frontend_show::{ORG, stock};
 use crate::gate_process::Gate;
-use crate::peers::{self, Buildkit, need};
+use crate::peers::{self, need};
 
 /// How what comes through the gate differs from what comes without it.
 fn check(peers: &Peers, row: &Build, bare: Client<'_>, gated: Client<'_>) -> Vec<String> {

@@ -103,7 +103,7 @@ fn names(servers: &Servers, layout: &str) -> Vec<Naming> {
         naming(
             "a syntax from outside",
             from.clone(),
-            vec![Ask::Arg("BUILDKIT_SYNTAX", evil.clone().leak())],
+            vec![Ask::Arg("BUILDKIT_SYNTAX", evil.clone())],
         ),
         naming("a file", format!("{from}ADD {never} /\n"), vec![]),
         naming("a repository", format!("{from}ADD {url} /src\n"), vec![]),
