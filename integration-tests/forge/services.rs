@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::{AT, Forge, PublicKey, Who, b64, log, pem, sha256, spki};
 
 fn text<'v>(value: &'v Value, pointer: &str) -> &'v str {
-    value.pointer(pointer).and_then(Value::as_str).unwrap_or_else(|| panic!("{pointer}: {value}"))
+    value.pointer(pointer).and_then(Value::as_str).unwrap()
 }
 
 fn octets(value: &Value, pointer: &str) -> Vec<u8> {
@@ -45,11 +45,9 @@ impl Forge {
 
     /// Rekor's `POST /api/v1/log/entries`: the name of the entry, and the entry.
     pub fn enter(&self, proposed: &Value) -> (String, Value) {
-        let body = match text(proposed, "/kind") {
-            "dsse" => canonical_dsse(proposed),
-            "hashedrekord" => proposed.clone(),
-            other => panic!("an entry of kind {other}"),
-        };
+        let kind = text(proposed, "/kind");
+        assert!(matches!(kind, "dsse" | "hashedrekord"), "an entry of kind {kind}");
+        let body = if kind == "dsse" { canonical_dsse(proposed) } else { proposed.clone() };
         let body = body.to_string();
         let id = sha256(spki(&self.rekor));
         let entry = self.rekor_entry("any", &body);
