@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use buildgate::rpc::{self, Body, Channel};
-use buildgate::session::{self, CHECK_POLICY, Role, SESSION};
+use buildgate::session::{self, CHECK_POLICY, Ended, SESSION};
 use buildgate::source::SourceOp;
 use buildgate::wire::proto::caps::ApiCap;
 use buildgate::wire::proto::control::{ListWorkersResponse, SolveRequest, SolveResponse};
@@ -132,7 +132,8 @@ impl Asker {
     fn session(self: Arc<Self>, request: Request<Incoming>) -> Response<Body> {
         let id = request.headers()[session::ID].to_str().unwrap().to_owned();
         let (near, download, pump) = session::tunnel().run();
-        tokio::spawn(pump.drive(request.into_body(), Role::Server));
+        let status = std::future::ready(Ended::Ours.trailers());
+        tokio::spawn(pump.answer(request.into_body(), status));
         tokio::spawn(async move {
             let (channel, connection) = Channel::over(near).await.unwrap();
             self.lock().sessions.insert(id.clone(), channel);
