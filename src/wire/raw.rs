@@ -386,13 +386,12 @@ mod tests {
     fn fields_come_as_they_stand() {
         let message = Bytes::from_static(b"\x0a\x01a\x10\x96\x01\x0d\0\0\0\0\x0a\x00");
         let parts: Vec<_> = each(&message).map(Result::unwrap).collect();
-        let told = parts.iter().map(|it| (it.number, it.whole.len(), it.content, it.varint()));
-        let wanted: [(u32, usize, Option<&[u8]>, Option<u64>); 4] = [
-            (1, 3, Some(b"a"), None),
-            (2, 3, None, Some(150)),
-            (1, 5, None, None),
-            (1, 2, Some(b""), None),
-        ];
+        let told = parts.iter().map(|it| {
+            let content = it.content.map(|content| content.to_vec());
+            format!("{} {} {content:?} {:?}", it.number, it.whole.len(), it.varint())
+        });
+        let wanted =
+            ["1 3 Some([97]) None", "2 3 None Some(150)", "1 5 None None", "1 2 Some([]) None"];
         assert!(told.eq(wanted), "{parts:?}");
         let kept = fields(&message).unwrap();
         assert!(kept.iter().zip(&parts).all(|(kept, part)| {
@@ -400,9 +399,9 @@ mod tests {
                 && kept.whole == part.whole
                 && kept.content.as_deref() == part.content
         }));
-        let most = vec![0x10, 0].repeat(MAX_FIELDS);
+        let most = [0x10, 0].repeat(MAX_FIELDS);
         assert_eq!(fields(&most.clone().into()).unwrap().len(), MAX_FIELDS);
-        let more = [most, vec![0x10, 0]].concat();
+        let more = [&most[..], &[0x10, 0]].concat();
         assert_eq!(fields(&more.clone().into()), Err(RawError::TooMany));
         assert_eq!(each(&more).count(), MAX_FIELDS + 1);
     }
