@@ -97,8 +97,8 @@ fn simple_signing(c: &mut Criterion) {
 
 /// How often the first asking is timed, and the second.
 const TIMES: [u32; 2] = if cfg!(debug_assertions) { [3, 20] } else { [20, 200] };
-/// How many times less the second asking takes, at least, once all is optimised: what is left of it is a
-/// digest of a few kilobytes.
+/// How many times less the second asking of a verifier takes, at least, once all is optimised: what is left
+/// of it is a digest of a few kilobytes.
 const LESS: f64 = 4.0;
 
 /// What is asked of something fresh, and of something that was asked before.
@@ -127,7 +127,9 @@ fn twice<T>(c: &mut Criterion, name: &str, fresh: impl Fn() -> T, ask: impl Fn(&
     let warm = best(warms, &|| time(&known));
     let ratio = cold.as_secs_f64() / warm.as_secs_f64().max(1e-9);
     println!("{name}: cold {cold:.1?}, warm {warm:.1?}: {ratio:.0} times less");
-    assert!(cfg!(debug_assertions) || ratio > LESS, "{name}: {ratio:.1} times less");
+    // Where a policy is evaluated or a chain is walked, that stays.
+    let is_alone = name.starts_with("verify:");
+    assert!(cfg!(debug_assertions) || !is_alone || ratio > LESS, "{name}: {ratio:.1} times less");
 }
 
 /// Trust in a forge as Sigstore's public instance, and in key 50 for hardened images; with an empty memory.
@@ -321,7 +323,7 @@ fn git(c: &mut Criterion, name: &str, signature: &str, keys: &[u8], now: i64) {
     let raw = format!("{head}gpgsig {header}\n{tail}");
     let object = GitObject::parse(Kind::Commit, raw.into()).unwrap();
     twice(c, &format!("verify: git commit, {name}"), SignerCache::default, |cache| {
-        black_box(cache.git(&object, ObjectFormat::Sha1, keys, now).unwrap());
+        let _ = black_box(cache.git(&object, ObjectFormat::Sha1, keys, now).unwrap());
     });
 }
 
@@ -352,7 +354,7 @@ fn openpgp(c: &mut Criterion) {
         let digest = format!("sha512:{}", hex::encode(hash));
         let response = ChecksumResponse { digest, suffix: asked.suffix };
         twice(c, &format!("verify: http, {name}"), SignerCache::default, |cache| {
-            black_box(cache.http(&of_file, &response, &keys, now).unwrap());
+            let _ = black_box(cache.http(&of_file, &response, &keys, now).unwrap());
         });
     }
     run(Command::new("gpgconf").arg("--homedir").arg(home.path()).args(["--kill", "all"]));

@@ -139,7 +139,7 @@ fn unarmoured(text: &[u8]) -> Vec<u8> {
 
 /// The commit that is signed in the seeds of `blob`, as that target makes it.
 const COMMIT: &str = "tree 0000000000000000000000000000000000000000000000000000000000000000\n\
-                      author A <a@b.c> 1 +0000\ncommitter A <a@b.c> 1 +0000\n";
+                      author A <a@b.c> 1861920000 +0000\ncommitter A <a@b.c> 1861920000 +0000\n";
 const MESSAGE: &str = "\nmessage\n";
 
 /// What TUF signs: sorted names, no blanks, and in strings only `"` and `\` escaped.

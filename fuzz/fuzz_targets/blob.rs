@@ -18,7 +18,7 @@ fn commit(blob: &[u8], rest: &[u8]) -> Option<GitObject> {
     let (label, blank) = if blob.starts_with(b"SSHSIG") { ("SSH", "") } else { ("PGP", " \n") };
     let tree = "0".repeat(64);
     let mut head = format!(
-        "tree {tree}\nauthor A <a@b.c> 1 +0000\ncommitter A <a@b.c> 1 +0000\n\
+        "tree {tree}\nauthor A <a@b.c> 1861920000 +0000\ncommitter A <a@b.c> 1861920000 +0000\n\
          gpgsig-sha256 -----BEGIN {label} SIGNATURE-----\n{blank}"
     );
     for line in STANDARD.encode(blob).as_bytes().chunks(70) {
