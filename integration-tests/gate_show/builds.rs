@@ -4,21 +4,27 @@
 use std::os::unix::net::UnixListener;
 
 use super::clients::{TCP, tcp};
-use crate::frontend_show::builds::{
-    Build, Client, Peers, differences, is_pin, make, push_generator, table,
-};
+use crate::frontend_show::builds::{Build, Client, Peers, is_pin, make, push_generator, table};
 use crate::frontend_show::clients::{Buildx, Ended};
-use crate::frontend_show::{ORG, stock};
+use crate::frontend_show::{ORG, oci, stock};
 use crate::gate_process::Gate;
 use crate::peers::{self, need};
 
 /// How what comes through the gate differs from what comes without it.
 fn check(peers: &Peers, row: &Build, bare: Client<'_>, gated: Client<'_>) -> Vec<String> {
     let frontend = stock(peers.world);
-    let made = || Ok((make(row, &frontend, bare)?, make(row, &frontend, gated)?));
-    let mut different = differences(row.name, made);
-    different.retain(|it| !is_pin(peers, it) && !is_of_installation(it));
-    different
+    match (make(row, &frontend, bare), make(row, &frontend, gated)) {
+        (Ok(bare), Ok(gated)) => {
+            let mut different = oci::differences(row.name, &bare, &gated);
+            // Which layers of the steps in between provenance tells hangs on the daemon's haste; the
+            // frontend's own table compares them (`frontend_show/builds.rs`).
+            let of_steps =
+                |it: &str| it.lines().next().is_some_and(|path| path.contains("metadata/layers"));
+            different.retain(|it| !is_pin(peers, it) && !is_of_installation(it) && !of_steps(it));
+            different
+        }
+        (bare, gated) => [bare.err(), gated.err()].into_iter().flatten().collect(),
+    }
 }
 
 /// Whether a difference is the name that a Buildx gives its directories: each builder here is that of an
