@@ -1,5 +1,8 @@
 //! What signatures and certificates mark as not to be ignored: every type of part there is, in each place.
 
+// Parts and types are enums of rPGP's that grow; whatever is not accepted by name is refused.
+#![allow(clippy::wildcard_enum_match_arm)]
+
 use pgp::composed::{
     KeyType, SecretKeyParamsBuilder, SignedKeyDetails, SignedPublicKey, SignedPublicSubKey,
     SignedSecretKey, SubkeyParamsBuilder,
