@@ -152,18 +152,19 @@ impl Maker {
         (certificate, if by_subkey { of_subkey } else { by_primary })
     }
 
-    /// What becomes of a document where a part stands in a place; the mark is set afterwards where rPGP does
+    /// What becomes of a document where a critical part stands in a place; the mark is set afterwards where rPGP does
     /// not make it, which is told from arithmetic by what is said.
-    fn verdict(&self, place: Place, data: &SubpacketData, critical: bool) -> String {
+    fn verdict(&self, place: Place, data: &SubpacketData) -> String {
         let is_unknown = matches!(data, SubpacketData::Other(..));
-        let subpacket = match critical && !is_unknown {
-            true => Subpacket::critical(data.clone()).unwrap(),
-            false => Subpacket::regular(data.clone()).unwrap(),
+        let subpacket = if is_unknown {
+            Subpacket::regular(data.clone()).unwrap()
+        } else {
+            Subpacket::critical(data.clone()).unwrap()
         };
         let kind = subpacket.typ().as_u8(false);
         let (certificate, document) = self.make(place, &[subpacket]);
         let (mut keys, mut signature) = (certificate.to_bytes().unwrap(), bytes(&document));
-        if critical && is_unknown {
+        if is_unknown {
             let marked = if place == Place::Document { &mut signature } else { &mut keys };
             let at = marked.windows(5).position(|it| it == [4, kind, 0xd1, 0xd2, 0xd3]);
             marked[at.unwrap() + 1] |= 0x80;
@@ -267,11 +268,16 @@ fn check_place(place: Place) {
     let alone = check(&certificate.to_bytes().unwrap(), &bytes(&document), PAYLOAD);
     let revoked = place == Place::Revocation;
     assert!(if revoked { alone.contains("was revoked") } else { alone == "good" }, "{alone}");
-    for part in parts(&maker, place) {
+    let parts = parts(&maker, place);
+    let regular: Vec<Subpacket> =
+        parts.iter().map(|it| Subpacket::regular(it.clone()).unwrap()).collect();
+    let (certificate, document) = maker.make(place, &regular);
+    let together = check(&certificate.to_bytes().unwrap(), &bytes(&document), PAYLOAD);
+    assert_eq!(together, alone, "all of them in {place:?}, none critical");
+    for part in parts {
         let kind = Subpacket::regular(part.clone()).unwrap().typ();
         let about = format!("{kind:?} in {place:?}");
-        assert_eq!(maker.verdict(place, &part, false), alone, "{about}, not critical");
-        let got = maker.verdict(place, &part, true);
+        let got = maker.verdict(place, &part);
         // A key is taken back whatever else is said.
         if revoked || is_acted_upon(kind, place) {
             assert_eq!(got, alone, "{about}");
