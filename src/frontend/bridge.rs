@@ -21,6 +21,7 @@ use crate::rpc::{self, Body, BoxError, Channel, unavailable};
 use crate::source::{ImageSource, Platform, Source, SourceOp};
 use crate::wire::proto::gateway;
 use crate::wire::raw::{Field, RawMessage};
+use crate::wire::status::Denied;
 
 /// Values of `ResolveImageConfigRequest.ResolverType`.
 const REGISTRY: i32 = 0;
@@ -280,7 +281,7 @@ impl Bridge {
         let platform = wire.platform.map(Platform::try_from).transpose().map_err(invalid)?;
         let mut raw = RawMessage::parse(message).map_err(invalid)?;
         let refused = |error: &dyn std::fmt::Display| {
-            Refusal::new(&wire.r#ref, error.to_string()).status(&[])
+            Refusal::new(&wire.r#ref, error.to_string()).status_in(Denied::Metadata, &[])
         };
         let image = ImageSource::parse(&wire.r#ref).map_err(|error| refused(&error))?;
         let (op, rules) = match wire.resolver_type {
@@ -324,7 +325,8 @@ impl Bridge {
         match self.keeper.judge(asked).await {
             Ok(admitted) => Ok(admitted),
             Err(refusal) => {
-                Err(refusal.status(&self.keeper.mount_lines(&refusal.identifier).await))
+                let lines = self.keeper.mount_lines(&refusal.identifier).await;
+                Err(refusal.status_in(Denied::Metadata, &lines))
             }
         }
     }

@@ -13,9 +13,10 @@ use super::verdict::{Asked, Gatekeeper, Purpose, Refusal};
 use crate::gateway::{self as daemon, Precision};
 use crate::source::{ImageSource, Source, SourceOp};
 use crate::wire::llb::{BuildVertex, Lines, Loads, SourceVertex};
-use crate::wire::proto::{errdefs, gateway, pb};
+use crate::wire::proto::{gateway, pb};
 use crate::wire::raw::{self, RawField};
 use crate::wire::rewrite::rewrite;
+use crate::wire::status::Denied;
 
 /// `SolveRequest.Definition`.
 const DEFINITION: u32 = 1;
@@ -187,10 +188,9 @@ async fn judge_all(
 async fn at_lines(keeper: &Gatekeeper, refusal: &Refusal, lines: &Lines) -> tonic::Status {
     if lines.is_empty() {
         // A stage that is nothing but a build context has no op with lines, and the child adds none.
-        return refusal.status(&keeper.lines(&refusal.identifier).await);
+        return refusal.status_in(Denied::Solve, &keeper.lines(&refusal.identifier).await);
     }
-    let lines: &[errdefs::Source] = lines;
-    refusal.status(lines)
+    refusal.status_in(Denied::Solve, lines)
 }
 
 /// A frontend that the daemon would run out of our sight.

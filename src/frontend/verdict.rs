@@ -22,7 +22,7 @@ use crate::input::Env;
 use crate::policy::Policy;
 use crate::source::{Platform, Source, SourceOp};
 use crate::wire::proto::errdefs;
-use crate::wire::status;
+use crate::wire::status::{self, Denied};
 
 /// What a source is loaded as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -48,9 +48,14 @@ impl Refusal {
         Self { identifier: identifier.to_owned(), messages: vec![message.into()] }
     }
 
-    /// The answer that clients print, with these lines.
+    /// The answer that clients print, with these lines, to a call in which the daemon itself denies nothing.
     pub fn status(&self, lines: &[errdefs::Source]) -> tonic::Status {
         status::denial(&self.identifier, &self.messages, lines)
+    }
+
+    /// The same to a call in which the daemon would have denied the source.
+    pub fn status_in(&self, call: Denied, lines: &[errdefs::Source]) -> tonic::Status {
+        status::denial_in(call, &self.identifier, &self.messages, lines)
     }
 }
 

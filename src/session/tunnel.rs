@@ -15,7 +15,7 @@ use tokio::time::timeout;
 use tonic::Status;
 
 use crate::rpc::frame::{self, FrameError, HEAD};
-use crate::rpc::{self, Batched, Body, BoxError};
+use crate::rpc::{self, Batched, Body, BoxError, Reset, reset_of};
 use crate::wire::proto::control::BytesMessage;
 
 /// Bytes under way in one direction before their writer waits.
@@ -87,6 +87,8 @@ pub struct Pump {
 pub enum Ended {
     /// With a status, in these trailers.
     Said(HeaderMap),
+    /// With a reset, as at a deadline.
+    Reset(h2::Reason),
     /// It broke.
     Broke(String),
     /// It has not: we did.
@@ -97,11 +99,12 @@ impl Ended {
     /// How a stream that stands for it ends: in the same way, as far as there is one.
     ///
     /// # Errors
-    /// When there are no trailers that could say it.
+    /// When there are no trailers that could say it; a stream that ends with the error is reset.
     pub fn trailers(self) -> Result<HeaderMap, BoxError> {
         let mut trailers = HeaderMap::new();
         match self {
             Self::Said(said) => return Ok(said),
+            Self::Reset(reason) => return Err(Reset::with(reason).into()),
             Self::Broke(why) => Status::unavailable(format!("buildgate: {why}")),
             Self::Ours => Status::ok(""),
         }
@@ -136,7 +139,10 @@ impl Pump {
             Ok(None) => Ended::Ours,
             Err(error) => {
                 tracing::debug!("{error}");
-                Ended::Broke(error.to_string())
+                match reset_of(&error) {
+                    Some(reset) => Ended::Reset(reset.reason()),
+                    None => Ended::Broke(error.to_string()),
+                }
             }
         }
     }

@@ -27,7 +27,34 @@ pub const SOURCE_TYPE: &str = "github.com/moby/buildkit/errdefs.Source+json";
 /// Code and message are those of a daemon that denies; clients tell a denial by the message.
 #[must_use]
 pub fn denial(identifier: &str, messages: &[String], lines: &[errdefs::Source]) -> tonic::Status {
-    let message = denial_message(identifier);
+    worded(denial_message(identifier), messages, lines)
+}
+
+/// The call in which a daemon comes to deny a source, which it says before all else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Denied {
+    /// `ResolveSourceMeta` and `ResolveImageConfig`.
+    Metadata,
+    /// `Solve`, while it reads the LLB.
+    Solve,
+}
+
+/// The same as the daemon answers it to the call of a frontend.
+#[must_use]
+pub fn denial_in(
+    call: Denied,
+    identifier: &str,
+    messages: &[String],
+    lines: &[errdefs::Source],
+) -> tonic::Status {
+    let first = match call {
+        Denied::Metadata => "could not resolve image due to policy",
+        Denied::Solve => "failed to load LLB: error evaluating the source policy",
+    };
+    worded(format!("{first}: {}", denial_message(identifier)), messages, lines)
+}
+
+fn worded(message: String, messages: &[String], lines: &[errdefs::Source]) -> tonic::Status {
     let code = Code::Unknown;
     let reasons = (!messages.is_empty()).then(|| decision_detail(messages));
     let details = reasons.into_iter().chain(lines.iter().map(source_detail)).collect();

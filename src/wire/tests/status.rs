@@ -18,7 +18,7 @@ fn messages_are_quoted_as_go_quotes_them() {
 #[test]
 fn a_denial_carries_its_reasons_and_lines() {
     let position = |line, character| Some(pb::Position { line, character });
-    let lines = errdefs::Source {
+    let lines = [errdefs::Source {
         info: Some(pb::SourceInfo {
             filename: "Dockerfile".into(),
             data: "FROM scratch\nADD http://x /\n".into(),
@@ -26,11 +26,21 @@ fn a_denial_carries_its_reasons_and_lines() {
             language: "Dockerfile".into(),
         }),
         ranges: vec![pb::Range { start: position(2, 0), end: position(2, 15) }],
-    };
+    }];
     let messages = ["not from our registry".to_owned(), "pin <it> & come back".to_owned()];
-    let denial = status::denial("http://x", &messages, &[lines]);
+    let denial = status::denial("http://x", &messages, &lines);
     assert_eq!(denial.code(), tonic::Code::Unknown);
     assert_eq!(denial.message(), r#"source "http://x" not allowed by policy: action DENY"#);
+    for (call, first) in [
+        (status::Denied::Metadata, "could not resolve image due to policy: "),
+        (status::Denied::Solve, "failed to load LLB: error evaluating the source policy: "),
+    ] {
+        let answered = status::denial_in(call, "http://x", &messages, &lines);
+        assert_eq!(answered.message(), format!("{first}{}", denial.message()));
+        assert_eq!(answered.code(), denial.code());
+        let details = status::details(&denial).unwrap();
+        assert_eq!(status::details(&answered).unwrap(), details);
+    }
 
     let details: Vec<(String, Value)> = status::details(&denial)
         .unwrap()
