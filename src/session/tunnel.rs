@@ -87,8 +87,8 @@ pub struct Pump {
 pub enum Ended {
     /// With a status, in these trailers.
     Said(HeaderMap),
-    /// With a reset, as at a deadline.
-    Reset(h2::Reason),
+    /// By taking the call back, as at a deadline.
+    Cancelled,
     /// It broke.
     Broke(String),
     /// It has not: we did.
@@ -104,7 +104,7 @@ impl Ended {
         let mut trailers = HeaderMap::new();
         match self {
             Self::Said(said) => return Ok(said),
-            Self::Reset(reason) => return Err(Reset::with(reason).into()),
+            Self::Cancelled => return Err(Reset::with(h2::Reason::CANCEL).into()),
             Self::Broke(why) => Status::unavailable(format!("buildgate: {why}")),
             Self::Ours => Status::ok(""),
         }
@@ -139,9 +139,9 @@ impl Pump {
             Ok(None) => Ended::Ours,
             Err(error) => {
                 tracing::debug!("{error}");
-                match reset_of(&error) {
-                    Some(reset) => Ended::Reset(reset.reason()),
-                    None => Ended::Broke(error.to_string()),
+                match reset_of(&error).map(|reset| reset.reason()) {
+                    Some(h2::Reason::CANCEL) => Ended::Cancelled,
+                    Some(_) | None => Ended::Broke(error.to_string()),
                 }
             }
         }
