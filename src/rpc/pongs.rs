@@ -15,22 +15,35 @@ const PONG: [u8; HEAD] = [0, 0, 8, 6, 1, 0, 0, 0, 0];
 /// Its length.
 const PONG_LENGTH: usize = HEAD + 8;
 
+/// Kinds of frames that hold a block of headers, which others go on with (RFC 9113, 6.2, 6.6 and 6.10).
+const BLOCK: [u8; 3] = [1, 5, 9];
+/// The flag of the last of them.
+const END_HEADERS: u8 = 4;
+
 /// Where the bytes that were written so far end.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Frames {
     /// Nothing was written.
     #[default]
     Start,
-    /// So many bytes before the end of a frame.
-    Within(usize),
+    /// In a frame.
+    Within {
+        /// So many bytes before its end.
+        left: usize,
+        /// Whether the next frame goes on with its headers, and no other may come between.
+        goes_on: bool,
+    },
     /// Nobody knows.
     Lost,
 }
 
+/// Behind a frame that stands for itself.
+const DONE: Frames = Frames::Within { left: 0, goes_on: false };
+
 impl Frames {
     /// Whether another frame may stand here.
     pub fn between(self) -> bool {
-        matches!(self, Self::Within(0))
+        self == DONE
     }
 
     /// Puts answers to pings to `pongs` and all else to `rest`. What is in `pongs` goes to `rest` too where
@@ -38,22 +51,29 @@ impl Frames {
     pub fn sort(&mut self, mut bytes: &[u8], rest: &mut BytesMut, pongs: &mut BytesMut) {
         while !bytes.is_empty() {
             let (next, length) = match *self {
-                Self::Start if bytes.starts_with(PREFACE) => (Self::Within(0), PREFACE.len()),
+                Self::Start if bytes.starts_with(PREFACE) => (DONE, PREFACE.len()),
                 Self::Lost => (Self::Lost, bytes.len()),
-                Self::Start | Self::Within(0) => match frame(bytes) {
-                    Some(PONG_LENGTH) if bytes.starts_with(&PONG) && bytes.len() >= PONG_LENGTH => {
+                Self::Start | Self::Within { left: 0, .. } => match frame(bytes) {
+                    Some((PONG_LENGTH, _))
+                        if bytes.starts_with(&PONG) && bytes.len() >= PONG_LENGTH =>
+                    {
                         let (pong, after) = bytes.split_at(PONG_LENGTH);
                         pongs.extend_from_slice(pong);
-                        (*self, bytes) = (Self::Within(0), after);
+                        (*self, bytes) = (DONE, after);
                         continue;
                     }
-                    Some(length) => (Self::Within(length.saturating_sub(bytes.len())), length),
+                    Some((length, goes_on)) => {
+                        let left = length.saturating_sub(bytes.len());
+                        (Self::Within { left, goes_on }, length)
+                    }
                     None => {
                         rest.extend_from_slice(&std::mem::take(pongs));
                         (Self::Lost, bytes.len())
                     }
                 },
-                Self::Within(left) => (Self::Within(left.saturating_sub(bytes.len())), left),
+                Self::Within { left, goes_on } => {
+                    (Self::Within { left: left.saturating_sub(bytes.len()), goes_on }, left)
+                }
             };
             let (taken, after) = bytes.split_at(length.min(bytes.len()));
             rest.extend_from_slice(taken);
@@ -62,11 +82,12 @@ impl Frames {
     }
 }
 
-/// The length of the frame that begins here, its head included; `None` where its head is not whole.
-fn frame(bytes: &[u8]) -> Option<usize> {
-    let [a, b, c, ..] = *bytes.first_chunk::<HEAD>()?;
+/// The length of the frame that begins here, its head included, and whether the next goes on with its headers;
+/// `None` where its head is not whole.
+fn frame(bytes: &[u8]) -> Option<(usize, bool)> {
+    let [a, b, c, kind, flags, ..] = *bytes.first_chunk::<HEAD>()?;
     let payload = usize::try_from(u32::from_be_bytes([0, a, b, c])).ok()?;
-    Some(HEAD + payload)
+    Some((HEAD + payload, BLOCK.contains(&kind) && flags & END_HEADERS == 0))
 }
 
 #[cfg(test)]
@@ -78,7 +99,7 @@ mod tests {
     /// A frame of that kind.
     fn other(kind: u8, payload: &[u8]) -> Vec<u8> {
         let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
-        [&length[1..], &[kind, 0, 0, 0, 0, 1], payload].concat()
+        [&length[1..], &[kind, END_HEADERS, 0, 0, 0, 1], payload].concat()
     }
 
     fn pong(data: u8) -> Vec<u8> {
@@ -104,7 +125,7 @@ mod tests {
         ping[4] = 0;
         let mut of_stream = one.clone();
         of_stream[8] = 1;
-        let done = Frames::Within(0);
+        let done = DONE;
         check(&[], b"", b"", Frames::Start);
         check(&[&one], b"", &one, done);
         check(&[PREFACE, &one], PREFACE, &one, done);
@@ -112,7 +133,20 @@ mod tests {
         check(&[&one, &data, &two], &data, &[one.clone(), two.clone()].concat(), done);
         check(&[&data[..12], &data[12..], &two], &data, &two, done);
         check(&[&ping, &of_stream], &[ping.clone(), of_stream.clone()].concat(), b"", done);
-        check(&[&data[..HEAD]], &data[..HEAD], b"", Frames::Within(one.len()));
+        check(
+            &[&data[..HEAD]],
+            &data[..HEAD],
+            b"",
+            Frames::Within { left: one.len(), goes_on: false },
+        );
+        // Nothing comes between the frames of one block of headers.
+        let mut begins = other(1, b"headers");
+        begins[4] = 0;
+        let open = Frames::Within { left: 0, goes_on: true };
+        check(&[&one, &begins], &begins, &one, open);
+        assert!(!open.between() && DONE.between());
+        let whole = [begins.clone(), other(9, b"more")].concat();
+        check(&[&one, &begins, &other(9, b"more")], &whole, &one, done);
         // Whoever cuts heads is let through as it is.
         check(&[&data[..4], &data[4..], &one], &[&data[..], &one].concat(), b"", Frames::Lost);
         check(&[&one, &data[..4]], &[&one[..], &data[..4]].concat(), b"", Frames::Lost);

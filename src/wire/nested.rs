@@ -13,6 +13,8 @@ const BUILD: u32 = 5;
 const INPUTS: u32 = 2;
 /// The value of a map's entry.
 const VALUE: u32 = 2;
+/// The key of a map's entry.
+const KEY: u32 = 1;
 
 /// What a build inside a build says of its inputs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,7 +81,11 @@ fn inputs(build: &[u8]) -> Result<Inputs, RawError> {
         let mut has_value = false;
         for it in raw::each(entry) {
             let it = it?;
-            has_value |= it.number == VALUE && it.content.is_some();
+            // The daemon takes these for key and value whatever type they say they are of.
+            if !matches!(it.number, KEY | VALUE) || it.content.is_none() {
+                return Ok(Inputs::Broken);
+            }
+            has_value |= it.number == VALUE;
         }
         if !has_value {
             return Ok(Inputs::Broken);

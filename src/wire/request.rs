@@ -166,13 +166,25 @@ fn look<T: Message + Default>(message: &Bytes, at: &Layout) -> Result<Looked<T>,
 /// The definition of an input.
 fn input(message: &Bytes, entry: &[u8]) -> Result<Bytes, RequestError> {
     let mut definition = Merged::default();
-    for part in raw::each(entry) {
-        let part = part?;
-        if part.number == VALUE {
-            definition.add(message, content(part)?);
+    for part in self::entry(entry) {
+        let (number, content) = part?;
+        if number == VALUE {
+            definition.add(message, content);
         }
     }
     Ok(definition.whole().unwrap_or_default())
+}
+
+/// The key and the value of a map's entry. The daemon's decoder takes fields 1 and 2 for them whatever type they
+/// say they are of, and reads on behind them: so what is not plainly one of the two is refused.
+fn entry(entry: &[u8]) -> impl Iterator<Item = Result<(u32, &[u8]), RequestError>> {
+    raw::each(entry).map(|part| {
+        let part = part?;
+        match part.number {
+            KEY | VALUE => Ok((part.number, content(part)?)),
+            other => Err(RequestError::Type(other)),
+        }
+    })
 }
 
 /// What a field holds that must hold a message.
@@ -255,9 +267,9 @@ impl Rules {
             if part.number != ATTRS {
                 continue;
             }
-            for part in raw::each(content(part)?) {
-                let part = part?;
-                self.renames |= part.number == KEY && part.content == Some(RECORD_TYPE.as_bytes());
+            for part in entry(content(part)?) {
+                let (number, content) = part?;
+                self.renames |= number == KEY && content == RECORD_TYPE.as_bytes();
             }
         }
         Ok(())

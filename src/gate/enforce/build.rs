@@ -43,6 +43,9 @@ const MAX_NAMES: usize = 16 << 20;
 /// What is said where judging ends in a panic. (The panic itself is in the gate's own log.)
 const BROKE_OFF: &str = "judging broke off by a fault of buildgate's own, which its log tells";
 
+/// What is said where the words of a build's decisions are too many to be kept.
+const TOO_MUCH: &str = "the decisions of one build say more than buildgate keeps; its log has them";
+
 /// What stands for a source that a question does not name.
 const UNNAMED: &str = "no source";
 
@@ -248,6 +251,18 @@ impl Build {
         Some(Arc::clone(decided.of.entry(key.clone()).or_default()))
     }
 
+    /// Counts what a decision says, which is kept as the names are; whether there is room for it.
+    fn keeps(&self, verdict: &Verdict) -> bool {
+        let said = match verdict {
+            Verdict::Allow => 0,
+            Verdict::Deny(messages) => messages.iter().map(String::len).sum(),
+            Verdict::Convert(op) | Verdict::Redirect(op) => op.size(),
+        };
+        let mut decided = self.decided.lock().unwrap_or_else(PoisonError::into_inner);
+        decided.names = decided.names.saturating_add(said);
+        decided.names <= MAX_NAMES || said <= TOO_MUCH.len()
+    }
+
     /// Refuses something of it for a reason of our own, written down as any decision is; gives what is
     /// answered.
     pub async fn refuse(&self, op: &SourceOp, why: String, audited: Audited) -> Verdict {
@@ -267,6 +282,9 @@ impl Build {
         let ruling = ruling.unwrap_or_else(|_| Ruling::undecided(BROKE_OFF.to_owned()));
         let (op, platform, purpose) = key;
         let verdict = self.written(&op, &platform, ruling, began).await;
+        if !self.keeps(&verdict) {
+            return Verdict::Deny(vec![TOO_MUCH.to_owned()]);
+        }
         if let Verdict::Convert(instead) = &verdict {
             let mut handed_out = self.handed_out.lock().unwrap_or_else(PoisonError::into_inner);
             handed_out.insert((instead.clone(), platform, purpose));

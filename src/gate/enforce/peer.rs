@@ -22,11 +22,20 @@ const MAX_CALLS: usize = 10;
 /// Most bytes of an answer: a decision with its words, or a request for metadata.
 const MAX_ANSWER: usize = 256 << 10;
 
+/// Most bytes of the words of a denial, or of what is to be loaded instead: they are kept with the build.
+const MAX_WORDS: usize = 16 << 10;
+
+/// What each message counts besides its bytes.
+const EACH: usize = 32;
+
+/// Most bytes of an error that are told.
+const MAX_TOLD: usize = 1 << 10;
+
 /// A verifier that comes to no decision. The source is refused.
 #[derive(Debug, thiserror::Error)]
 pub enum PeerError {
     /// It is gone, or fails.
-    #[error("the client's own policy session does not answer: {}", .0.message())]
+    #[error("the client's own policy session does not answer: {}", told(.0))]
     Gone(Box<Status>),
     /// It answers with nothing.
     #[error("the client's own policy session gives no decision")]
@@ -38,11 +47,14 @@ pub enum PeerError {
     #[error("the client's own policy session wants metadata of another source")]
     OtherSource,
     /// What it asks for cannot be had.
-    #[error("metadata for the client's own policy session: {}", .0.message())]
+    #[error("metadata for the client's own policy session: {}", told(.0))]
     Metadata(Box<Status>),
     /// What it asks about is no source.
     #[error(transparent)]
     Source(#[from] SourceError),
+    /// It says more than is kept.
+    #[error("the client's own policy session says more than {MAX_WORDS} bytes")]
+    Words,
     /// It asks and asks.
     #[error("the client's own policy session has not decided after {MAX_CALLS} questions")]
     Calls,
@@ -99,17 +111,35 @@ impl Peer {
             told = match answer.result {
                 None => return Err(PeerError::Nothing),
                 Some(Answered::Decision(decision)) => {
-                    return Ok(match Answer::try_from(decision)? {
-                        Answer::Allow => Says::Allow,
-                        Answer::Deny { messages } => Says::Deny(messages),
-                        Answer::Convert(instead) => Says::Convert(instead),
-                    });
+                    return said(Answer::try_from(decision)?);
                 }
                 Some(Answered::Request(request)) => answer_to(internal, op, request).await?,
             };
         }
         Err(PeerError::Calls)
     }
+}
+
+/// What it decided, where that can be kept.
+fn said(answer: Answer) -> Result<Says, PeerError> {
+    let (says, words) = match answer {
+        Answer::Allow => (Says::Allow, 0),
+        Answer::Deny { messages } => {
+            let words = messages.iter().map(|message| message.len() + EACH).sum();
+            (Says::Deny(messages), words)
+        }
+        Answer::Convert(instead) => {
+            let words = instead.size();
+            (Says::Convert(instead), words)
+        }
+    };
+    if words > MAX_WORDS { Err(PeerError::Words) } else { Ok(says) }
+}
+
+/// The beginning of what an error says.
+fn told(status: &Status) -> &str {
+    let message = status.message();
+    message.get(..message.floor_char_boundary(MAX_TOLD)).unwrap_or_default()
 }
 
 async fn answer_to(

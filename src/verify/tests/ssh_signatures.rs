@@ -321,10 +321,34 @@ fn ssh_signatures_that_are_not_accepted() {
     }
 }
 
+/// What `ssh-keygen` itself says of a signature.
+fn by_ssh_keygen(text: &str, public: &str) -> bool {
+    let dir = tempfile::tempdir().unwrap();
+    let [allowed, signature] = ["allowed", "signature"].map(|name| dir.path().join(name));
+    std::fs::write(&allowed, format!("a {public}")).unwrap();
+    std::fs::write(&signature, text).unwrap();
+    let mut real = Command::new("ssh-keygen");
+    real.args(["-Y", "verify", "-n", "git", "-I", "a", "-f"]).arg(&allowed);
+    real.arg("-s").arg(&signature).stdin(Stdio::piped()).stdout(Stdio::null());
+    let mut child = real.stderr(Stdio::null()).spawn().unwrap();
+    let _ = child.stdin.take().unwrap().write_all(PAYLOAD);
+    child.wait().unwrap().success()
+}
+
+/// Signatures by security keys are made by hand here: `ssh-keygen` takes them, too, and no others.
+#[test]
+fn ssh_keygen_takes_what_security_keys_sign() {
+    for sign in [sk_ed25519, sk_ecdsa] {
+        let (text, public) = sign(PAYLOAD);
+        assert!(by_ssh_keygen(&text, &public), "{public}");
+        let (other, _) = sign(b"release 1.1\n");
+        assert!(!by_ssh_keygen(&other, &public), "{public}");
+    }
+}
+
 /// RSA as long as ssh-keygen takes it, and longer: made of many primes, which verifies like any other.
 #[test]
 fn ssh_rsa_of_any_length() {
-    let dir = tempfile::tempdir().unwrap();
     for (bits, public, text, wanted) in [
         (8_192, include_str!("rsa/8192.pub"), include_str!("rsa/8192.sig"), "good"),
         (16_384, include_str!("rsa/16384.pub"), include_str!("rsa/16384.sig"), "good"),
@@ -340,15 +364,7 @@ fn ssh_rsa_of_any_length() {
             let other = verify(text, b"release 1.1\n", public);
             expect(&format!("{bits} bits"), &other, &["invalid: ", "did not sign"]);
         }
-        let [allowed, signature] = ["allowed", "signature"].map(|name| dir.path().join(name));
-        std::fs::write(&allowed, format!("a {public}")).unwrap();
-        std::fs::write(&signature, text).unwrap();
-        let mut real = Command::new("ssh-keygen");
-        real.args(["-Y", "verify", "-n", "git", "-I", "a", "-f"]).arg(&allowed);
-        real.arg("-s").arg(&signature).stdin(Stdio::piped()).stdout(Stdio::null());
-        let mut child = real.stderr(Stdio::null()).spawn().unwrap();
-        let _ = child.stdin.take().unwrap().write_all(PAYLOAD);
-        assert_eq!(child.wait().unwrap().success(), wanted == "good", "ssh-keygen, {bits} bits");
+        assert_eq!(by_ssh_keygen(text, public), wanted == "good", "ssh-keygen, {bits} bits");
     }
 }
 
