@@ -124,6 +124,12 @@ mod tests {
         // prost leaves out a value that is all zero.
         check(&build(0), &[Inputs::Broken]);
         check(&[0x28, 1], &[Inputs::Broken]);
+        // The daemon takes the second field's bytes for a key, and finds no value.
+        let hidden = [&[0x08, 0x04, 0x12, 0x02, 0x08, 0x01, 0x0a, 0x01][..], b"a"].concat();
+        let (mut op, mut hiding) = (Vec::new(), Vec::new());
+        prost::encoding::bytes::encode(INPUTS, &hidden, &mut hiding);
+        prost::encoding::bytes::encode(BUILD, &hiding, &mut op);
+        check(&op, &[Inputs::Broken]);
         // The last of several counts to some.
         for two in [[build(1), source.encode_to_vec()], [source.encode_to_vec(), build(1)]] {
             assert!(matches!(nested(&of(two.concat())), Err(NestedError::TwoKinds(_))));

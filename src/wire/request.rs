@@ -300,6 +300,47 @@ mod tests {
         sourcepolicy::Policy { rules, ..Default::default() }
     }
 
+    /// A field that holds bytes.
+    fn field(number: u32, content: &[u8]) -> Vec<u8> {
+        let mut out = Vec::new();
+        prost::encoding::bytes::encode(number, &content.to_vec(), &mut out);
+        out
+    }
+
+    /// The daemon's decoder takes what stands behind the number of a key for the key, whatever type it says it is
+    /// of, and reads on behind that: an entry that hides another from us.
+    #[test]
+    fn entries_that_a_daemon_reads_otherwise_are_refused() {
+        let value = definition(b"op").encode_to_vec();
+        let [key, value] = [field(KEY, b"in"), field(VALUE, &value)];
+        let hidden = field(3, &[&key[..], &value].concat());
+        let attr = [field(KEY, RECORD_TYPE.as_bytes()), field(VALUE, b"regular")].concat();
+        for (entry, passes) in [
+            ([&key[..], &value].concat(), true),
+            (value.clone(), true),
+            ([&[0x08, 0x02][..], &hidden].concat(), false),
+            ([&[0x08, 0x03][..], &hidden].concat(), false),
+            ([&key[..], &[0x10, 0x02], &value].concat(), false),
+            ([&key[..], &value, &field(3, b"")].concat(), false),
+        ] {
+            let control = control(&field(10, &entry).into());
+            assert_eq!(control.is_ok(), passes, "{entry:x?}: {control:?}");
+            let gateway = gateway(&field(13, &entry).into());
+            assert_eq!(gateway.is_ok(), passes, "{entry:x?}: {gateway:?}");
+            if passes {
+                assert_eq!(control.unwrap().definitions.len(), 1);
+            }
+        }
+        let renaming = |entry: &[u8]| {
+            let update = field(ATTRS, entry);
+            let rule = field(UPDATES, &update);
+            control(&field(12, &field(RULES, &rule)).into()).map(|looked| looked.rules.renames)
+        };
+        assert!(renaming(&attr).unwrap());
+        assert!(!renaming(&[field(KEY, b"other"), field(VALUE, b"x")].concat()).unwrap());
+        renaming(&[&[0x08, 0x02][..], &field(3, &attr)].concat()).unwrap_err();
+    }
+
     #[test]
     fn what_is_looked_into_is_what_a_peer_decodes() {
         let cache = control::CacheOptions {

@@ -158,3 +158,23 @@ async fn answer_to(
     }
     Ok(answer)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_verifier_says_is_bounded() {
+        let deny = |each: usize, count: usize| {
+            said(Answer::Deny { messages: vec!["x".repeat(each); count] })
+        };
+        let convert = |length: usize| said(Answer::Convert(SourceOp::new("x".repeat(length))));
+        deny(1_000, 10).unwrap();
+        convert(10_000).unwrap();
+        assert!(matches!(deny(MAX_WORDS, 1), Err(PeerError::Words)));
+        assert!(matches!(deny(0, MAX_WORDS), Err(PeerError::Words)));
+        assert!(matches!(convert(MAX_WORDS + 1), Err(PeerError::Words)));
+        let gone = PeerError::Gone(Box::new(Status::unavailable("é".repeat(MAX_WORDS))));
+        assert!(gone.to_string().len() < 2 * MAX_TOLD);
+    }
+}
