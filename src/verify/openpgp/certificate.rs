@@ -71,7 +71,7 @@ impl Keyring {
     fn add(&mut self, packets: &[u8]) -> Result<(), KeyFileError> {
         for certificate in SignedPublicKey::from_packets(PacketParser::new(packets).peekable()) {
             let certificate =
-                certificate.map_err(|error| KeyFileError::OpenPgp { why: error.to_string() })?;
+                certificate.map_err(|error| KeyFileError::OpenPgp { why: super::words(&error) })?;
             self.merge(certificate);
             if self.certificates.len() > MAX_CERTIFICATES {
                 let why = format!("it holds more than {MAX_CERTIFICATES} keys");

@@ -82,7 +82,7 @@ impl DetachedSignature {
                     return Ok((Self::accept(signature)?, alone));
                 }
                 Ok(_) => alone = false,
-                Err(error) => return Err(malformed(error.to_string())),
+                Err(error) => return Err(malformed(words(&error))),
             }
         }
         Err(malformed("there is no signature in it".to_owned()))
@@ -328,4 +328,29 @@ fn unsupported(what: String) -> NotVerified {
         instead: "sign with RSA of 2048 bits or more, Ed25519 or ECDSA (P-256, P-384, P-521)",
     }
     .into()
+}
+
+/// What is wrong with a packet, without the library's own calls that found it.
+fn words(error: &pgp::errors::Error) -> String {
+    if let pgp::errors::Error::InvalidPacketContent { source } = error {
+        return words(source);
+    }
+    error.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use pgp::errors::Error;
+
+    use super::*;
+
+    #[test]
+    fn what_is_wrong_is_said_without_who_found_it() {
+        let inner = || Box::new(Error::from("too short".to_owned()));
+        let outer = Error::InvalidPacketContent { source: inner() };
+        let twice = Error::InvalidPacketContent { source: Box::new(outer) };
+        for error in [*inner(), Error::InvalidPacketContent { source: inner() }, twice] {
+            assert_eq!(words(&error), "too short");
+        }
+    }
 }
